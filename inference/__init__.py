@@ -1,0 +1,1 @@
+"""Running a converted checkpoint in one process: engine, sessions, commands and evaluation. Never imports megatron.core."""

@@ -1,0 +1,85 @@
+"""Scenario and Trace: the one schema of streaming evaluation, both stored as JSON lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(kw_only=True)
+class PromptEvent:
+    """A user's prompt that arrives at stream time `t` seconds."""
+
+    t: float
+    text: str
+
+
+@dataclass(kw_only=True)
+class Span:
+    """Ground truth: something worth saying between `a` and `b` seconds (both inclusive, frame times)."""
+
+    a: float
+    b: float
+    text: str = ""
+    kind: str = "event"
+
+
+@dataclass(kw_only=True)
+class Question:
+    """An offline question about the clip up to `t` (None: the whole clip)."""
+
+    text: str
+    answer: str
+    kind: str
+    """colour | kind | direction | free"""
+    t: float | None = None
+    choices: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Scenario:
+    """One clip with prompts, truth and questions. `video` is a path relative to the scenario file."""
+
+    id: str
+    video: str
+    fps: float
+    """Frames a second at which frames are pushed."""
+    num_frames: int
+    prompts: list[PromptEvent] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+    system: str = ""
+    source: str = ""
+    license: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+EVENT_KINDS = ("frame_in", "frame_done", "frame_dropped", "frame_rejected", "prompt", "turn_start", "token", "silence", "turn_interrupted", "end")
+
+
+@dataclass(kw_only=True)
+class TraceEvent:
+    """One thing that happened, at stream time `t` seconds."""
+
+    t: float
+    kind: str
+    """One of `EVENT_KINDS`."""
+    frame: int | None = None
+    """Newest frame visible when a token was sampled, or the frame that the event is about."""
+    token: int | None = None
+    text: str = ""
+    reason: str = ""
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """All events of one run over one scenario, in order, and what produced them."""
+
+    scenario_id: str
+    mode: str
+    """push | poll | offline"""
+    events: list[TraceEvent] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    """mode offline: one reply per question of the scenario."""
+    engine: dict[str, Any] = field(default_factory=dict)
+    """Checkpoint, sampling settings, clock."""

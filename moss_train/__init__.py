@@ -1,0 +1,1 @@
+"""The training run: command line, trainer, engines, checkpoints, monitors and planning."""

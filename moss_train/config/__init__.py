@@ -1,0 +1,1 @@
+"""The typed configuration of a training run and how it is composed from `conf/`."""

@@ -1,0 +1,234 @@
+"""Dataclasses behind the groups of `conf/`. A run's resolved config is a `RunConfig` and is itself a valid input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from model.errors import InputError
+
+TRAINABLE = ("projector_only", "vision+projector+xattn", "all", "vision_tower", "text_only")
+OBJECTIVES = ("next_token", "dense_labels")
+SCHEDULES = ("cosine", "reference_log_linear", "constant")
+MODALITIES = ("text", "image", "video", "realtime", "dense")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}; use one of {', '.join(allowed)}")
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least:
+        raise InputError(f"{name} is {value}; it must be at least {least}")
+
+
+@dataclass(kw_only=True)
+class FrameConfig:
+    """How many frames of a video are taken, unless the sample says otherwise."""
+
+    fps: float = 1.0
+    """Frames a second."""
+    min_frames: int = 8
+    max_frames: int = 256
+
+    def __post_init__(self) -> None:
+        _at_least("stage.frames.min_frames", self.min_frames, 1)
+        _at_least("stage.frames.max_frames", self.max_frames, self.min_frames)
+
+
+@dataclass(kw_only=True)
+class StageConfig:
+    """What a training stage is: objective, trainable set, sequence, frames, learning rate."""
+
+    name: str
+    objective: str = "next_token"
+    """next_token | dense_labels (patch classification of the tower, only for the demo's warm start)"""
+    trainable: str = "all"
+    """projector_only | vision+projector+xattn | all | vision_tower | text_only"""
+    template: str | None = None
+    """Template forced on every sample; None leaves each sample its own."""
+    sequence_length: int = 4096
+    """Rows of a packed micro-batch, frames included."""
+    max_frames_per_pack: int = 64
+    frames: FrameConfig = field(default_factory=FrameConfig)
+    learning_rate: float = 2e-5
+    min_learning_rate: float = 0.0
+    vision_learning_rate: float | None = None
+    """Peak for the tower and projector; None takes `learning_rate`."""
+    schedule: str = "cosine"
+    """cosine | reference_log_linear | constant"""
+    warmup_ratio: float = 0.1
+    """Share of all steps spent in warm-up."""
+    silence_token_weight: float = 1.0
+    """Weight of silence targets in the numerator of the loss; the denominator counts them fully."""
+    realtime_jitter_prob: float = 0.5
+    """Probability of moving a mid-sentence frame one token earlier."""
+    label_eot_realtime: bool = False
+    gate_init: float | None = None
+    """Value written into all cross-attention gates before training; None leaves them alone."""
+
+    def __post_init__(self) -> None:
+        _one_of("stage.objective", self.objective, OBJECTIVES)
+        _one_of("stage.trainable", self.trainable, TRAINABLE)
+        _one_of("stage.schedule", self.schedule, SCHEDULES)
+        _at_least("stage.sequence_length", self.sequence_length, 8)
+        _at_least("stage.learning_rate", self.learning_rate, 0.0)
+
+
+@dataclass(kw_only=True)
+class DatasetConfig:
+    """One folder of shards."""
+
+    name: str
+    path: str
+    """Folder written by `moss data prepare`."""
+    modality: str
+    """text | image | video | realtime | dense: which share of `data.mixture` it belongs to."""
+    weight: float = 1.0
+    """Share within its modality."""
+
+    def __post_init__(self) -> None:
+        _one_of(f"data.datasets[{self.name}].modality", self.modality, MODALITIES)
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """Datasets, their mixture and the loader."""
+
+    root: str = "."
+    """Folder to which relative dataset paths and the tokenizer path belong."""
+    tokenizer: str = "tokenizer.json"
+    datasets: list[DatasetConfig] = field(default_factory=list)
+    validation: list[DatasetConfig] = field(default_factory=list)
+    """Held-out sets for the evaluation loss."""
+    mixture: dict[str, float] = field(default_factory=dict)
+    """Share of samples by modality; shares are normalised; a modality left out has share 0."""
+    global_data_workers: int = 2
+    """Data-parallel size times loader workers a rank: fixed for the life of a run, it determines the order."""
+    shuffle_buffer: int = 100
+    """Samples (undecoded) in each worker's shuffle buffer; 0 keeps the shards' order."""
+    packing_buffer: int = 16
+    """Samples (undecoded) among which packs are formed."""
+    samples_per_pack: int | None = None
+    """Upper bound of samples in a pack; None leaves only the token and frame bounds."""
+    seed: int = 42
+    max_bad_samples: int = 100
+    """Samples that may fail to decode before training stops."""
+
+
+@dataclass(kw_only=True)
+class ParallelConfig:
+    """Sizes of the parallel groups; data parallel is what remains of the world."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    virtual_pipeline: int = 1
+    context: int = 1
+    sequence_parallel: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("tensor", "pipeline", "virtual_pipeline", "context"):
+            _at_least(f"parallel.{name}", getattr(self, name), 1)
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """AdamW or SGD of megatron-core."""
+
+    name: str = "adam"
+    """adam (decoupled weight decay) | sgd"""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_grad: float = 1.0
+    """Global gradient norm; 0 switches clipping off."""
+    distributed: bool = True
+    """Shard optimizer state over data-parallel ranks."""
+
+    def __post_init__(self) -> None:
+        _one_of("optimizer.name", self.name, ("adam", "sgd"))
+
+
+@dataclass(kw_only=True)
+class PrecisionConfig:
+    dtype: str = "bf16"
+    """fp32 | bf16"""
+    grad_reduce_fp32: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("precision.dtype", self.dtype, ("fp32", "bf16"))
+
+
+@dataclass(kw_only=True)
+class VisionStepConfig:
+    """The decoupled encode and return phases."""
+
+    keep_activation_frames: int = -1
+    """Frames a rank keeps autograd state of; the others are encoded again in the return phase. -1 keeps all."""
+    encode_chunk_frames: int = 64
+    """Frames in one call of the tower."""
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    steps: int = 100
+    global_batch_size: int = 2
+    """Packed micro-batches in one optimizer step, over all data-parallel ranks."""
+    log_every: int = 1
+    save_every: int = 0
+    """Steps between checkpoints; 0 saves only at the end."""
+    eval_every: int = 0
+    """Steps between held-out evaluations; 0 evaluates only before the first and after the last step."""
+    eval_batches: int = 0
+    """Micro-batches (over all ranks) of a held-out evaluation; 0 switches it off."""
+    seed: int = 42
+    init_from: str | None = None
+    """Run folder (its newest checkpoint) or Hugging Face folder that gives the weights; None starts at random."""
+    resume: str = "auto"
+    """auto | none: auto continues the newest checkpoint of the run folder if there is one."""
+    keep_last: int = 2
+    """Checkpoints kept."""
+
+    def __post_init__(self) -> None:
+        _at_least("train.steps", self.steps, 0)
+        _at_least("train.global_batch_size", self.global_batch_size, 1)
+        _one_of("train.resume", self.resume, ("auto", "none"))
+
+
+@dataclass(kw_only=True)
+class LoggingConfig:
+    progress: bool = True
+    wandb: str = "disabled"
+    """disabled | offline | online"""
+    wandb_project: str = "moss-train"
+
+    def __post_init__(self) -> None:
+        _one_of("logging.wandb", self.wandb, ("disabled", "offline", "online"))
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """Everything about one training run."""
+
+    run_dir: str
+    model: dict[str, Any]
+    """Nested values of `model.config.VideoMllamaConfig`."""
+    stage: StageConfig
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    vision: VisionStepConfig = field(default_factory=VisionStepConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    launcher: dict[str, Any] = field(default_factory=dict)
+    engine: str = "megatron"
+    """megatron; `deepspeed` is planned."""
+    device: str = "auto"
+    """auto | cpu | cuda"""
+
+    def __post_init__(self) -> None:
+        _one_of("engine", self.engine, ("megatron",))
+        _one_of("device", self.device, ("auto", "cpu", "cuda"))
