@@ -1,0 +1,108 @@
+"""`moss demo`: the whole way from making data to a streaming model and its report, by public commands alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.errors import InputError
+
+EXAMPLE = "moss demo --out runs/demo"
+
+
+@dataclass
+class DemoStep:
+    """One public command of the demo."""
+
+    title: str
+    command: list[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for everything that the demo makes (default runs/demo)")
+    parser.add_argument("--plan", default="commands", help="file in conf/demo with the list of commands (default commands)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where the training runs (default cpu)")
+    parser.add_argument("--ranks", type=int, default=2, help="processes of a training stage (default 2)")
+    parser.add_argument("--fresh", action="store_true", help="forget finished steps of an earlier demo in this folder and start over")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
+
+
+def load_plan(name: str, values: dict[str, str]) -> list[DemoStep]:
+    """Read `conf/demo/<name>.yaml` and fill in `{out}`, `{device}` and `{ranks}`.
+
+    Raises:
+        InputError: there is no such plan, or a step lacks a title or command.
+    """
+    import yaml
+
+    from moss_train.config.compose import conf_dir
+
+    path = Path(conf_dir()) / "demo" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise InputError(f"--plan {name} is not in {path.parent}; known plans: {known}")
+    content: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["steps"]
+    steps = []
+    for number, row in enumerate(content, 1):
+        if not isinstance(row, dict) or not {"title", "command"} <= row.keys():
+            raise InputError(f"{path}: step {number} needs a title and a command")
+        words = [word.format(**values) for word in shlex.split(row["command"])]
+        steps.append(DemoStep(title=row["title"], command=words))
+    return steps
+
+
+def _executable(command: list[str]) -> list[str]:
+    """`moss ...` and `python ...` by this very interpreter, whatever PATH says."""
+    if command[0] == "moss":
+        return [sys.executable, "-m", "moss_train.cli.main", *command[1:]]
+    return [sys.executable if command[0] == "python" else command[0], *command[1:]]
+
+
+def _run_step(step: DemoStep, number: int, total: int) -> float:
+    """Run one command, its output passing through; returns its wall time in seconds."""
+    print(f"\n[{number}/{total}] {step.title}\n  $ {shlex.join(step.command)}", flush=True)
+    environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    begin = time.monotonic()
+    code = subprocess.run(_executable(step.command), env=environment, check=False).returncode
+    if code != 0:
+        raise InputError(
+            f"step {number} of the demo ({step.title}) ended with code {code}; mend the cause above and run `moss demo` again: "
+            "finished steps are kept"
+        )
+    return time.monotonic() - begin
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run every step that has not finished yet; prints where the report lies."""
+    values = {"out": str(args.out), "device": args.device, "ranks": str(args.ranks)}
+    steps = load_plan(args.plan, values)
+    if args.dry_run:
+        print("\n".join(shlex.join(step.command) for step in steps))
+        return 0
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "commands.txt").write_text("\n".join(shlex.join(step.command) for step in steps) + "\n", encoding="utf-8")
+    done_path = args.out / "finished.json"
+    finished: dict[str, float] = {} if args.fresh or not done_path.is_file() else json.loads(done_path.read_text(encoding="utf-8"))
+    changed = False
+    for number, step in enumerate(steps, 1):
+        key = shlex.join(step.command)
+        if key in finished and not changed:
+            print(f"[{number}/{len(steps)}] {step.title}: finished before, kept", flush=True)
+            continue
+        changed = True
+        finished[key] = _run_step(step, number, len(steps))
+        done_path.write_text(json.dumps(finished, indent=1) + "\n", encoding="utf-8")
+    total = sum(finished.get(shlex.join(step.command), 0.0) for step in steps)
+    print("\nWall time by step:")
+    for step in steps:
+        print(f"  {finished[shlex.join(step.command)]:7.1f} s  {step.title}")
+    print(f"  {total:7.1f} s  in all\n\nReport: {(args.out / 'report.html').resolve()}")
+    return 0

@@ -1,0 +1,103 @@
+"""`moss report`: one page of loss curves, scores and frame strips from finished runs and evaluations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from model.errors import InputError
+
+EXAMPLE = (
+    "moss report --out report.html --run pt1=runs/pt1 --run sft_realtime=runs/sft_realtime "
+    "--eval trained=eval/trained --eval untrained=eval/untrained"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="the page to write; the numbers go beside it as .json")
+    parser.add_argument("--run", action="append", default=[], metavar="STAGE=RUN_DIR", help="a training run, in order (repeatable)")
+    parser.add_argument(
+        "--eval", action="append", default=[], metavar="NAME=DIR", help="a folder written by `moss eval`; the first is the main one"
+    )
+    parser.add_argument("--scenarios", type=Path, help="the scenarios behind the evaluations, for the frame strips")
+    parser.add_argument("--strips", type=int, default=6, help="how many clips to show frame by frame (default 6)")
+    parser.add_argument("--extra", action="append", default=[], metavar="SCENARIOS=DIR", help="clips without truth to show too")
+    parser.add_argument("--commands", type=Path, help="text file with the commands to print at the end of the page")
+    parser.add_argument("--title", default="moss-train report")
+    parser.add_argument("--intro", default="")
+
+
+def _pairs(option: str, values: list[str]) -> dict[str, Path]:
+    pairs = {}
+    for value in values:
+        name, separator, path = value.partition("=")
+        if not separator or not name or not path:
+            raise InputError(f"{option} {value!r} is not of the form NAME=PATH")
+        pairs[name] = Path(path)
+    return pairs
+
+
+def _read_scenarios(path: Path) -> list[dict[str, Any]]:
+    from moss_train.report.collect import read_json_lines
+
+    return read_json_lines(path)
+
+
+def _answers(scenarios: list[dict[str, Any]], folders: dict[str, Path], limit: int) -> list[dict[str, Any]]:
+    """Rows of the question table: question, truth and each model's reply."""
+    from moss_train.report.collect import read_json_lines
+
+    replies: list[dict[str, list[str]]] = []
+    for folder in folders.values():
+        rows = read_json_lines(folder / "traces.jsonl")
+        replies.append({row["scenario_id"]: row["answers"] for row in rows if row["mode"] == "offline"})
+    table = []
+    for scenario in scenarios:
+        for index, question in enumerate(scenario.get("questions", [])):
+            row = [reply.get(scenario["id"], []) for reply in replies]
+            if len(table) < limit and any(len(texts) > index for texts in row):
+                texts = [texts[index] if len(texts) > index else "" for texts in row]
+                table.append({"clip": scenario["id"], "question": question["text"], "truth": question["answer"], "replies": texts})
+    return table
+
+
+def run(args: argparse.Namespace) -> int:
+    """Collect, draw, write; prints the page's path."""
+    from moss_train.report.collect import read_curve, read_json_lines, read_scores
+    from moss_train.report.render import ReportContent, write_report
+    from moss_train.report.strips import build_strip
+
+    runs, evaluations, extra = _pairs("--run", args.run), _pairs("--eval", args.eval), _pairs("--extra", args.extra)
+    if not evaluations and not runs:
+        raise InputError("nothing to report: give at least one --run STAGE=RUN_DIR or --eval NAME=DIR")
+    scores = {name: read_scores(name, folder) for name, folder in evaluations.items()}
+    strips, answers = [], []
+    if args.scenarios and evaluations:
+        scenarios = _read_scenarios(args.scenarios)
+        main = next(iter(evaluations.values()))
+        traces = {row["scenario_id"]: row for row in read_json_lines(main / "traces.jsonl") if row["mode"] == "push"}
+        shown = [scenario for scenario in scenarios if scenario["id"] in traces][: args.strips]
+        strips = [build_strip(scenario, traces[scenario["id"]], args.scenarios.parent) for scenario in shown]
+        answers = _answers(scenarios, evaluations, 24)
+    for path_text, folder in extra.items():
+        path = Path(path_text)
+        traces = {row["scenario_id"]: row for row in read_json_lines(folder / "traces.jsonl") if row["mode"] == "push"}
+        for scenario in _read_scenarios(path):
+            if scenario["id"] in traces:
+                strips.append(build_strip(scenario, traces[scenario["id"]], path.parent, with_truth=False))
+    content = ReportContent(
+        title=args.title,
+        intro=args.intro,
+        score_note=json.dumps({name: row.get("note", "") for name, row in scores.items()}) if any("note" in s for s in scores.values()) else "",
+        curves=[read_curve(name, folder) for name, folder in runs.items()],
+        scores=scores,
+        strips=strips,
+        answers=answers,
+        answer_models=list(evaluations),
+        commands=args.commands.read_text(encoding="utf-8").splitlines() if args.commands else [],
+    )
+    write_report(args.out, content)
+    print(args.out)
+    return 0

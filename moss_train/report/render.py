@@ -1,0 +1,83 @@
+"""Fills the page and writes it beside its numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moss_train.report.collect import StageCurve, summary
+from moss_train.report.plots import loss_svg
+from moss_train.report.strips import Strip
+
+JsonObject = dict[str, Any]
+
+SCORE_ROWS = (
+    ("answers: colour right", ("qa", "colour")),
+    ("answers: kind right", ("qa", "kind")),
+    ("answers: direction right", ("qa", "direction")),
+    ("speak precision, exact frame", ("speak", "precision")),
+    ("speak recall, exact frame", ("speak", "recall")),
+    ("speak F1, exact frame", ("speak", "f1")),
+    ("silence F1", ("silence", "f1")),
+    ("onset error, median seconds", ("speak", "onset_error_median")),
+    ("false speaks a minute", ("speak", "false_per_minute")),
+    ("right words where it spoke in time", ("speak", "sentence_accuracy")),
+)
+"""Label and path inside one model's scores."""
+
+
+@dataclass
+class ReportContent:
+    """Everything on the page."""
+
+    title: str
+    intro: str
+    score_note: str
+    curves: list[StageCurve]
+    scores: dict[str, JsonObject]
+    """By model name; the first is the one that the page is about."""
+    strips: list[Strip] = field(default_factory=list)
+    answers: list[JsonObject] = field(default_factory=list)
+    answer_models: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+
+
+def _cell(scores: JsonObject, path: tuple[str, ...]) -> str:
+    value: Any = scores
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_report(out_html: Path, content: ReportContent) -> JsonObject:
+    """Write `report.html` and, beside it, `report.json`; returns the content of the latter."""
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    environment = Environment(loader=PackageLoader("moss_train.report", "."), autoescape=select_autoescape(["html", "j2"]))
+    numbers = summary(content.curves, content.scores)
+    page = environment.get_template("page.html.j2").render(
+        title=content.title,
+        intro=content.intro,
+        score_note=content.score_note,
+        models=list(content.scores),
+        score_rows=[(label, [_cell(s, path) for s in content.scores.values()]) for label, path in SCORE_ROWS],
+        curves=[loss_svg(curve) for curve in content.curves],
+        losses=numbers["loss"],
+        strips=content.strips,
+        answers=content.answers,
+        answer_models=content.answer_models,
+        commands=content.commands,
+    )
+    out_html.parent.mkdir(parents=True, exist_ok=True)
+    _write(out_html.with_suffix(".json"), json.dumps(numbers, indent=1) + "\n")
+    _write(out_html, page)
+    return numbers
