@@ -1,0 +1,52 @@
+"""Shared fixtures. The device shim is installed here, before any test module imports megatron-core."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from moss_train import platform
+from tests.ranks import RunRanks
+from tests.ranks import run_ranks as start_ranks
+
+platform.install()
+torch.set_num_threads(1)
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+settings.register_profile("few", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("many", max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `ranks` form one xdist group, so that two of them never share the cores; `gpu` skips without CUDA."""
+    for item in items:
+        if item.get_closest_marker("ranks"):
+            item.add_marker(pytest.mark.xdist_group("ranks"))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """Folder of recorded reference data; set MOSS_REFERENCE_DATA, or the test is skipped."""
+    folder = Path(os.environ.get("MOSS_REFERENCE_DATA", REPOSITORY.parent / "shared" / "reference" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder}; set MOSS_REFERENCE_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_ranks() -> RunRanks:
+    """`run_ranks(module_or_file, nproc, *args, timeout=120)` -> output of a torchrun that ended with exit code 0."""
+    return start_ranks
