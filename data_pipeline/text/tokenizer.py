@@ -52,9 +52,7 @@ class Tokenizer:
         self.source = source
         missing = [name for name in SPECIAL_TOKENS if raw.token_to_id(name) is None]
         if missing:
-            raise InputError(
-                f"{source} lacks the special tokens {', '.join(missing)}; make one with `moss data tokenizer`"
-            )
+            raise InputError(f"{source} lacks the special tokens {', '.join(missing)}; make one with `moss data tokenizer`")
         self.bos_id = self.id_of(BEGIN_OF_TEXT)
         self.eos_text_id = self.id_of(END_OF_TEXT)
         self.eot_id = self.id_of(END_OF_TURN)
