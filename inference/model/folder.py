@@ -1,0 +1,78 @@
+"""Reading a checkpoint folder: config.json and safetensors, one file or many behind an index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from model.config import SwitchConfig, VideoMllamaConfig
+from model.errors import InputError
+
+_INDEX = "model.safetensors.index.json"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: the file is missing, is not JSON or holds something else than an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; give a folder in Hugging Face layout (see `moss convert to-hf`)") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); check the file") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}); restore the file") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not an object; restore the file")
+    return content
+
+
+def read_config(folder: Path, switches: SwitchConfig | None) -> tuple[VideoMllamaConfig, dict[str, Any]]:
+    """Dimensions of the checkpoint and its `moss_train` section (empty where another program wrote it)."""
+    content = read_json(folder / "config.json")
+    try:
+        config = VideoMllamaConfig.from_hf(content, switches)
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{folder / 'config.json'} has a field of an unexpected form ({error}); restore the file") from error
+    return config, dict(content.get("moss_train") or {})
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint.
+
+    Raises:
+        InputError: none there, or one that the index names is missing.
+    """
+    if (folder / _INDEX).exists():
+        names = sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values()))
+        for name in names:
+            if not (folder / name).is_file():
+                raise InputError(f"{folder / name} does not exist but {_INDEX} names it; download or convert the folder again")
+        return [folder / name for name in names]
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) > 1 and (folder / "model.safetensors").exists():
+        files = [folder / "model.safetensors"]
+    if len(files) != 1:
+        raise InputError(
+            f"{folder} holds {len(files)} safetensors files and no {_INDEX}; a checkpoint has model.safetensors or an index"
+        )
+    return files
+
+
+def iterate_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """All (name, tensor) pairs of a checkpoint, read one at a time."""
+    for path in weight_files(folder):
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 (not a mapping)
+                    yield name, file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} is not a readable safetensors file ({error}); copy or convert it again") from error
