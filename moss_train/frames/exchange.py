@@ -1,0 +1,51 @@
+"""Moves rows between ranks as a list of transfers says: one all-to-all, or nothing when no row leaves its rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed as dist
+
+from moss_train.frames.plan import Transfer
+
+
+def exchange(
+    transfers: Sequence[Transfer],
+    rows_of: Callable[[Transfer], torch.Tensor],
+    row_shape: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
+    group: dist.ProcessGroup | None = None,
+) -> list[tuple[Transfer, torch.Tensor]]:
+    """Run the transfers; every rank of the group calls with the same list.
+
+    Args:
+        transfers: all transfers of the world, in the same order everywhere; ranks are ranks of the group.
+        rows_of: rows `[span.size, *row_shape]` of a transfer whose source is this rank.
+        row_shape: shape of one row.
+        dtype: type of the rows.
+        device: where received rows are made.
+        group: None for the whole world.
+
+    Returns:
+        The transfers whose target is this rank with their rows, in list order.
+    """
+    rank, world = dist.get_rank(group), dist.get_world_size(group)
+    received = {i: rows_of(t) for i, t in enumerate(transfers) if t.source == t.target == rank}
+    crossing = [(i, t) for i, t in enumerate(transfers) if t.source != t.target]
+    if crossing:
+        outgoing = [[t for _, t in crossing if t.source == rank and t.target == peer] for peer in range(world)]
+        incoming = [[(i, t) for i, t in crossing if t.target == rank and t.source == peer] for peer in range(world)]
+        parts = [rows_of(t).reshape(t.span.size, *row_shape).to(dtype) for peer in outgoing for t in peer]
+        send = torch.cat(parts) if parts else torch.empty((0, *row_shape), dtype=dtype, device=device)
+        sizes_in = [sum(t.span.size for _, t in peer) for peer in incoming]
+        sizes_out = [sum(t.span.size for t in peer) for peer in outgoing]
+        buffer = torch.empty((sum(sizes_in), *row_shape), dtype=dtype, device=device)
+        dist.all_to_all_single(buffer, send.contiguous(), sizes_in, sizes_out, group=group)
+        begin = 0
+        for peer in incoming:
+            for i, t in peer:
+                received[i] = buffer[begin : begin + t.span.size]
+                begin += t.span.size
+    return [(transfers[i], received[i]) for i in sorted(received)]

@@ -1,0 +1,82 @@
+"""The frames that this rank encodes in a step: forward now, backward when the decoder's gradients have come back."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+
+class Encoder(Protocol):
+    """What a vision encoder offers: `model.vision.encoder.VisionEncoder`."""
+
+    def tower(self, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor) -> torch.Tensor: ...
+
+    def project(self, vision_out: torch.Tensor) -> torch.Tensor: ...
+
+
+class OwnedFrames:
+    """Features of n frames, and the means to send a gradient through them.
+
+    Where only the projector trains, the tower stays out of autograd and every frame keeps its (small) projector
+    state. Otherwise the first `keep` frames keep their autograd state; the others are encoded again for the backward
+    pass, chunk by chunk, so that memory does not grow with the number of frames.
+
+    Args:
+        encoder: the vision encoder.
+        frames: uint8 [n, 3, S, S].
+        aspect_ratio_ids: int64 [n].
+        trains: "nothing" | "projector" | "tower" (anything below the projector).
+        keep: frames that keep autograd state; -1 keeps all.
+        chunk: frames in one call of the encoder.
+    """
+
+    def __init__(
+        self, encoder: Encoder, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor, trains: str, keep: int, chunk: int
+    ) -> None:
+        self._encoder = encoder
+        self._frames = frames
+        self._ids = aspect_ratio_ids
+        self._trains = trains
+        count = int(frames.shape[0])
+        kept = count if keep < 0 or trains == "projector" else min(keep, count)
+        if trains == "nothing":
+            kept = 0
+        self._chunks: list[tuple[int, int, torch.Tensor | None]] = []
+        outputs = []
+        for begin, end in _ranges(0, kept, chunk):
+            outputs.append(self._encode(begin, end))
+            self._chunks.append((begin, end, outputs[-1]))
+        with torch.no_grad():
+            for begin, end in _ranges(kept, count, chunk):
+                outputs.append(self._encode(begin, end))
+                self._chunks.append((begin, end, None))
+        self.features: torch.Tensor | None = torch.cat([o.detach() for o in outputs]) if outputs else None
+        """[n, P, H] without autograd state; None when this rank encodes nothing."""
+        self.encoded_again = 0
+        """Frames that went through a second forward pass."""
+
+    def _encode(self, begin: int, end: int) -> torch.Tensor:
+        frames, ids = self._frames[begin:end], self._ids[begin:end]
+        if self._trains == "tower":
+            return self._encoder.project(self._encoder.tower(frames, ids))
+        with torch.no_grad():
+            vision_out = self._encoder.tower(frames, ids)
+        return self._encoder.project(vision_out)
+
+    def backward(self, gradient: torch.Tensor) -> None:
+        """Accumulate parameter gradients.
+
+        Args:
+            gradient: [n, P, H] derivative of the summed loss by `features`.
+        """
+        for begin, end, output in self._chunks:
+            if output is None:
+                output = self._encode(begin, end)
+                self.encoded_again += end - begin
+            torch.autograd.backward(output, gradient[begin:end].to(output.dtype))
+        self._chunks = []
+
+
+def _ranges(begin: int, end: int, step: int) -> list[tuple[int, int]]:
+    return [(i, min(i + step, end)) for i in range(begin, end, step)]
