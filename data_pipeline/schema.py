@@ -37,6 +37,14 @@ class Media:
     """Frames a second at which to sample; None takes the stage's frame policy. The world's clips set their own."""
     min_frames: int | None = None
     max_frames: int | None = None
+    width: int | None = None
+    """Pixels. This and the next four describe the file; `data_pipeline.shards.write_samples` fills them in."""
+    height: int | None = None
+    rate: float | None = None
+    """The video's own frames a second."""
+    duration: float | None = None
+    """Seconds."""
+    num_frames: int | None = None
 
 
 @dataclass(kw_only=True)

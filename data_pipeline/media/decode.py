@@ -108,7 +108,9 @@ def open_video(source: Source, name: str | None = None) -> Iterator[Video]:
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise InputError(f"video {label} does not exist")
     try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), metadata_errors="replace") as container:
+        with av.open(
+            io.BytesIO(source) if isinstance(source, bytes) else str(source), "r", metadata_errors="replace"
+        ) as container:
             yield Video(container, label)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"video {label} cannot be decoded: {error}") from None
