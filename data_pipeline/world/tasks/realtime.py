@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.schema import Media, Message, Sample
+from data_pipeline.schema import Message, Sample
 from data_pipeline.world.palette import COLOURS, NUMBERS
 from data_pipeline.world.scene import Clip, Event
+from data_pipeline.world.tasks.tracking import frame_markers
 
 SILENCE = "<|silence|>"
 SEE = "What do you see?"
@@ -121,12 +122,14 @@ def realtime_sample(clip: Clip, prompt: Prompt | None, system: str = "") -> Samp
     return Sample(
         kind="realtime",
         messages=realtime_messages(clip, prompt, system),
-        media=[Media(type="video", file="0.mp4", markers="per_frame", frame_times=[float(i) for i in range(clip.num_frames)], fps=1.0)],
+        media=[frame_markers(clip)],
         meta={"lines": [vars(line) for line in script(clip, prompt)], "prompt": vars(prompt) if prompt else None},
     )
 
 
-def scenario(clip: Clip, prompt: Prompt | None, identity: str, video: str, asked: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def scenario(
+    clip: Clip, prompt: Prompt | None, identity: str, video: str, asked: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
     """The clip as one line of a scenario file: a span for every frame at which something must be said.
 
     Frame i arrives at i seconds; a prompt comes half a second before the frame at which it is answered.

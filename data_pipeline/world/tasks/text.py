@@ -6,7 +6,7 @@ from data_pipeline.schema import Message, Sample
 from data_pipeline.world import scene
 from data_pipeline.world.tasks.captions import caption
 from data_pipeline.world.tasks.questions import question_sample
-from data_pipeline.world.tasks.realtime import narration, script, draw_prompt
+from data_pipeline.world.tasks.realtime import draw_prompt, narration, script
 from data_pipeline.world.tasks.tracking import tracking_lines
 
 
@@ -41,6 +41,7 @@ def corpus(seed: int, count: int) -> list[str]:
     """Texts from which the demo's tokenizer is trained: every kind of message of the world."""
     texts = []
     for i in range(count):
+        texts += ["user", "assistant", "system", "\n\n"]  # the words of the chat template's headers
         texts += [m.content for m in text_sample(seed + i).messages if m.content]
         clip = scene.eventful(seed + i)
         prompt = draw_prompt(clip)

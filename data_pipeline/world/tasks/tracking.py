@@ -7,6 +7,12 @@ from data_pipeline.world.palette import cell_words
 from data_pipeline.world.scene import Clip
 
 
+def frame_markers(clip: Clip) -> Media:
+    """The clip's file with one marker for each of its frames, a second apart."""
+    times = [float(i) for i in range(clip.num_frames)]
+    return Media(type="video", file="0.mp4", markers="per_frame", frame_times=times, fps=1.0)
+
+
 def tracking_lines(clip: Clip, direction: str) -> list[str]:
     """One line per frame; the direction can be known from the second frame on."""
     thing = clip.things[0]
@@ -19,8 +25,11 @@ def tracking_sample(clip: Clip, direction: str) -> Sample:
     lines = tracking_lines(clip, direction)
     return Sample(
         kind="video",
-        messages=[Message(role="user", content=""), Message(role="assistant", content="".join(f"<|video|>{line}" for line in lines))],
-        media=[Media(type="video", file="0.mp4", markers="per_frame", frame_times=[float(i) for i in range(clip.num_frames)], fps=1.0)],
+        messages=[
+            Message(role="user", content=""),
+            Message(role="assistant", content="".join(f"<|video|>{line}" for line in lines)),
+        ],
+        media=[frame_markers(clip)],
         template="mllama_pretrain",
         meta={"lines": lines},
     )
