@@ -58,7 +58,9 @@ class StepEngine:
         seen = cache.frames
         for row, token in enumerate(tokens):
             if not 0 <= token <= self.image_id:
-                raise InputError(f"token id {token} is outside the vocabulary of {self.image_id + 1}; use the checkpoint's own tokenizer")
+                raise InputError(
+                    f"token id {token} is outside the vocabulary of {self.image_id + 1}; use the checkpoint's own tokenizer"
+                )
             if token == self.image_id:
                 positions.append(cache.length + row)
                 seen += 1

@@ -63,9 +63,9 @@ class Sampler:
         banned = self._banned[self._banned < scores.shape[0]]
         scores[banned] = float("-inf")
         config = self.config
-        if config.silence_threshold > 0 and self.silence_id is not None:
-            if float(torch.softmax(scores, -1)[self.silence_id]) < config.silence_threshold:
-                scores[self.silence_id] = float("-inf")
+        silence, threshold = self.silence_id, config.silence_threshold
+        if threshold > 0 and silence is not None and float(torch.softmax(scores, -1)[silence]) < threshold:
+            scores[silence] = float("-inf")
         if config.repetition_penalty != 1.0 and self._seen:
             seen = torch.tensor(sorted(self._seen), dtype=torch.int64)
             old = scores[seen]

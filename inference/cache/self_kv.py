@@ -11,7 +11,9 @@ class SelfKV:
     The number of used positions belongs to `SessionCache`: every layer of a step writes the same rows.
     """
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, capacity: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, layers: int, kv_heads: int, head_dim: int, capacity: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self._store = torch.empty(layers, 2, max(capacity, 1), kv_heads, head_dim, device=device, dtype=dtype)
 
     @property

@@ -54,7 +54,18 @@ class Scenario:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
-EVENT_KINDS = ("frame_in", "frame_done", "frame_dropped", "frame_rejected", "prompt", "turn_start", "token", "silence", "turn_interrupted", "end")
+EVENT_KINDS = (
+    "frame_in",
+    "frame_done",
+    "frame_dropped",
+    "frame_rejected",
+    "prompt",
+    "turn_start",
+    "token",
+    "silence",
+    "turn_interrupted",
+    "end",
+)
 
 
 @dataclass(kw_only=True)

@@ -75,7 +75,7 @@ def load_model(
         if name.endswith(_IGNORED_SUFFIXES):
             continue
         if name not in expected:
-            raise InputError(f"{folder} holds the tensor {name}, which a model of its config.json does not have; use matching files")
+            raise InputError(f"{folder} holds the tensor {name}, unknown to a model of its config.json; use matching files")
         if tuple(tensor.shape) != expected[name]:
             raise InputError(
                 f"{folder}: tensor {name} has the shape {list(tensor.shape)}, config.json asks for {list(expected[name])}; "
@@ -85,7 +85,7 @@ def load_model(
     missing = sorted(set(expected) - set(tensors))
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(f"{folder} lacks the tensor {missing[0]}{more}; the checkpoint is incomplete, convert or download it again")
+        raise InputError(f"{folder} lacks the tensor {missing[0]}{more}; convert or download it again")
     text = {name: tensors.pop(name) for name in text_shapes(config)}
     vision.load_state_dict(tensors, assign=True)
     vision.requires_grad_(False).eval()

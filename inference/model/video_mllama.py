@@ -82,7 +82,8 @@ class VideoMllama:
             ids = aspect_ratio_ids[begin : begin + VISION_CHUNK].to(self.device)
             chunks.append(self.vision(pixels if pixels.dtype == torch.uint8 else pixels.to(self.dtype), ids).to(self.dtype))
         if not chunks:
-            return torch.empty(0, self.config.vision.tokens_per_frame, self.config.text.hidden_size, device=self.device, dtype=self.dtype)
+            tokens, hidden = self.config.vision.tokens_per_frame, self.config.text.hidden_size
+            return torch.empty(0, tokens, hidden, device=self.device, dtype=self.dtype)
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
     @torch.inference_mode()
