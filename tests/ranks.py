@@ -16,7 +16,13 @@ class RunRanks(Protocol):
     """Type of the fixture `run_ranks`."""
 
     def __call__(
-        self, script_module: str, nproc: int, *args: object, timeout: float = 120, expect: int | None = 0, env: dict[str, str] | None = None
+        self,
+        script_module: str,
+        nproc: int,
+        *args: object,
+        timeout: float = 120,
+        expect: int | None = 0,
+        env: dict[str, str] | None = None,
     ) -> str: ...
 
 
@@ -38,11 +44,26 @@ def run_ranks(
         stdout and stderr together.
     """
     target = [script_module] if script_module.endswith(".py") else ["-m", script_module]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(nproc), *target, *map(str, args)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(nproc),
+        *target,
+        *map(str, args),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | (env or {})
     # A session of its own, so that a hanging rank is ended together with torchrun.
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     try:
         output, _ = process.communicate(timeout=timeout)

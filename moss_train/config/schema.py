@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.errors import InputError
+from moss_train.config.launcher import LauncherConfig
 
 TRAINABLE = ("projector_only", "vision+projector+xattn", "all", "vision_tower", "text_only")
 OBJECTIVES = ("next_token", "dense_labels")
@@ -223,7 +224,7 @@ class RunConfig:
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     vision: VisionStepConfig = field(default_factory=VisionStepConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
-    launcher: dict[str, Any] = field(default_factory=dict)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
     engine: str = "megatron"
     """megatron; `deepspeed` is planned."""
     device: str = "auto"
