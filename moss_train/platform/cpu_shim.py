@@ -21,9 +21,7 @@ from typing import Any
 import torch
 
 _MARK = "_moss_cpu_shim"
-_FACTORIES = (
-    "empty zeros ones full tensor arange rand randn randint eye linspace empty_like zeros_like ones_like full_like as_tensor"
-).split()
+_FACTORIES = ["empty", "zeros", "ones", "full", "tensor", "arange", "rand", "randn", "randint", "eye", "linspace", "empty_like", "zeros_like", "ones_like", "full_like", "as_tensor"]
 
 
 class Stream:

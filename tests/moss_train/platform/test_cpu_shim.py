@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from model.errors import InputError
 from moss_train.platform import install
 from moss_train.platform.cpu_shim import is_cuda_device
 from moss_train.platform.device import backend_of, resolve_device
 from moss_train.platform.fused_adam import FusedAdam
-from model.errors import InputError
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the shim is only installed without CUDA")
 

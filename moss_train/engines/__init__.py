@@ -1,0 +1,1 @@
+"""What trains the model: built modules, their gradient buffers and optimizers. `megatron` is the one engine."""

@@ -1,0 +1,138 @@
+"""Builds the modules of a run in this rank's place: decoder chunks, vision encoder, and the dense head of the warm start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from megatron.core.transformer.transformer_config import TransformerConfig
+
+from model.config import VideoMllamaConfig
+from model.freeze import apply_preset, part_parameters, trains_any
+from model.text.cross_layer import GatedCrossLayer
+from model.text.transformer_config import DTYPES
+from model.video_mllama import VideoMllamaDecoder, build_decoder_chunks, make_transformer_config
+from model.vision.encoder import VisionEncoder
+from moss_train.config.schema import StageConfig
+from moss_train.parallel.layout import ParallelLayout
+
+
+class VisionUnit(torch.nn.Module):
+    """What is replicated over the world: the encoder, and a linear patch classifier in the dense warm start."""
+
+    def __init__(self, encoder: VisionEncoder, dense_head: torch.nn.Linear | None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dense_head = dense_head
+
+
+@dataclass
+class Models:
+    """The modules of this rank and what the step must know of them."""
+
+    config: VideoMllamaConfig
+    transformer_config: TransformerConfig
+    chunks: list[VideoMllamaDecoder]
+    unit: VisionUnit
+    dtype: torch.dtype
+    attends: tuple[bool, ...]
+    """For every rank of the world, whether its stage has a cross-attention layer."""
+    vision_trains: str
+    """nothing | projector | tower: how far the backward pass must go."""
+
+    @property
+    def vision(self) -> VisionEncoder:
+        return self.unit.encoder
+
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """Shape of one frame's features, (P, H)."""
+        return self.config.vision.tokens_per_frame, self.config.text.hidden_size
+
+
+def build_models(
+    config: VideoMllamaConfig,
+    layout: ParallelLayout,
+    *,
+    dtype: str = "fp32",
+    seed: int = 42,
+    dense_classes: int | None = None,
+) -> Models:
+    """Modules with random weights; everything is trainable until `freeze`.
+
+    Args:
+        config: the model's dimensions.
+        layout: this rank's place.
+        dtype: fp32 | bf16, of parameters.
+        seed: base of the random states; equal for every rank of a replica's stage and for all vision encoders.
+        dense_classes: classes of the patch classifier; None builds none.
+
+    Raises:
+        InputError: sizes that the layout does not divide.
+    """
+    sizes = layout.sizes
+    transformer_config = make_transformer_config(
+        config,
+        tensor=sizes.tensor,
+        pipeline=sizes.pipeline,
+        virtual_pipeline=sizes.virtual_pipeline,
+        context=sizes.context,
+        sequence_parallel=sizes.sequence_parallel,
+        dtype=dtype,
+    )
+    torch.manual_seed(seed + layout.place.pipeline)
+    chunks = build_decoder_chunks(config, transformer_config)
+    torch.manual_seed(seed)
+    encoder = VisionEncoder(config)
+    head = None if dense_classes is None else torch.nn.Linear(config.vision.output_dim, dense_classes)
+    unit = VisionUnit(encoder, head).to(device=layout.device, dtype=DTYPES[dtype])
+    return Models(
+        config=config,
+        transformer_config=transformer_config,
+        chunks=chunks,
+        unit=unit,
+        dtype=DTYPES[dtype],
+        attends=_attends(chunks, layout),
+        vision_trains="tower",
+    )
+
+
+def freeze(models: Models, stage: StageConfig) -> None:
+    """Apply the stage's preset; must run before gradient buffers are made.
+
+    Raises:
+        InputError: an unknown preset.
+    """
+    apply_preset(stage.trainable, models.chunks, models.vision)
+    if trains_any(part_parameters("vision_tower", models.chunks, models.vision)):
+        models.vision_trains = "tower"
+    elif trains_any(models.vision.multi_modal_projector.parameters()):
+        models.vision_trains = "projector"
+    else:
+        models.vision_trains = "nothing"
+
+
+def set_gates(chunks: Sequence[VideoMllamaDecoder], value: float) -> int:
+    """Write a value into both gates of every cross-attention layer here; returns the number of gates written."""
+    gates = [
+        gate
+        for chunk in chunks
+        for module in chunk.modules()
+        if isinstance(module, GatedCrossLayer)
+        for gate in (module.cross_attn_attn_gate, module.cross_attn_mlp_gate)
+    ]
+    with torch.no_grad():
+        for gate in gates:
+            gate.fill_(value)
+    return len(gates)
+
+
+def _attends(chunks: Sequence[VideoMllamaDecoder], layout: ParallelLayout) -> tuple[bool, ...]:
+    here = any(isinstance(module, GatedCrossLayer) for chunk in chunks for module in chunk.modules())
+    if layout.world_size == 1:
+        return (here,)
+    answers = torch.empty(layout.world_size, dtype=torch.int64, device=layout.device)
+    dist.all_gather_into_tensor(answers, torch.tensor([int(here)], device=layout.device))
+    return tuple(bool(answer) for answer in answers.tolist())

@@ -1,0 +1,137 @@
+"""Gradient buffers and optimizers: the decoder in megatron-core's groups, the vision unit data parallel over the world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
+from megatron.core.optimizer import ChainedOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.transformer.transformer_config import TransformerConfig
+
+from model.errors import InputError
+from moss_train.config.schema import OptimizerConfig as OptimizerSettings
+from moss_train.config.schema import PrecisionConfig
+from moss_train.parallel.layout import ParallelLayout
+
+
+def trains_anywhere(modules: Sequence[torch.nn.Module], device: torch.device) -> bool:
+    """Whether any rank has a trainable parameter among its modules: construction is collective, so all must agree."""
+    flag = torch.tensor([any(p.requires_grad for m in modules for p in m.parameters())], dtype=torch.int32, device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+class Optimization:
+    """Everything that holds a gradient or an optimizer state.
+
+    Args:
+        chunks: the decoder's virtual stages on this rank, frozen as the stage wants.
+        vision: vision encoder (and dense head), replicated on every rank.
+        transformer_config: config shared by the decoder's modules.
+        layout: this rank's place.
+        settings: optimizer values; learning rates are set before every update.
+        precision: parameter dtype and the dtype of reduced gradients.
+    """
+
+    def __init__(
+        self,
+        chunks: Sequence[torch.nn.Module],
+        vision: torch.nn.Module,
+        transformer_config: TransformerConfig,
+        layout: ParallelLayout,
+        settings: OptimizerSettings,
+        precision: PrecisionConfig,
+    ) -> None:
+        self._weight_decay = settings.weight_decay
+        bf16 = precision.dtype == "bf16"
+        reduce_fp32 = precision.grad_reduce_fp32
+
+        def buffers(fp32: bool) -> DistributedDataParallelConfig:
+            # No overlap: a rank that encodes no frame in one step must still take part in the same reductions.
+            return DistributedDataParallelConfig(
+                use_distributed_optimizer=settings.distributed, grad_reduce_in_fp32=fp32, overlap_grad_reduce=False
+            )
+
+        config = OptimizerConfig(
+            optimizer=settings.name,
+            lr=1.0,
+            min_lr=0.0,
+            weight_decay=settings.weight_decay,
+            adam_beta1=settings.beta1,
+            adam_beta2=settings.beta2,
+            adam_eps=settings.eps,
+            sgd_momentum=0.0,
+            clip_grad=settings.clip_grad,
+            use_distributed_optimizer=settings.distributed,
+            bf16=bf16,
+            params_dtype=torch.bfloat16 if bf16 else torch.float32,
+        )
+        decoder_trains = trains_anywhere(chunks, layout.device)
+        vision_trains = trains_anywhere([vision], layout.device)
+        if not decoder_trains and not vision_trains:
+            raise InputError("stage.trainable leaves no parameter to train; choose another preset")
+        # The schedule needs wrapped chunks even when nothing in them trains.
+        self.decoder = [
+            DistributedDataParallel(transformer_config, buffers(reduce_fp32), chunk, disable_bucketing=i > 0)
+            for i, chunk in enumerate(chunks)
+        ]
+        self.vision: Any = None
+        self.decoder_optimizers: list[Any] = []
+        self.vision_optimizers: list[Any] = []
+        if decoder_trains:
+            self.decoder_optimizers = get_megatron_optimizer(config, self.decoder).chained_optimizers
+        if vision_trains:
+            groups = layout.vision_groups
+            # Several encoder chunks add into one buffer: fp32 main gradients always.
+            self.vision = DistributedDataParallel(transformer_config, buffers(True), vision, pg_collection=groups)
+            self.vision_optimizers = get_megatron_optimizer(
+                config, [self.vision], use_gloo_process_groups=False, pg_collection=groups
+            ).chained_optimizers
+        self.optimizer = ChainedOptimizer(self.decoder_optimizers + self.vision_optimizers)
+
+    def broadcast(self) -> None:
+        """Make all replicas equal to the first one; after a random initialisation."""
+        for chunk in self.decoder:
+            chunk.broadcast_params()
+        if self.vision is not None:
+            self.vision.broadcast_params()
+
+    def reload_masters(self) -> None:
+        """Copy the modules' parameters into the optimizers' fp32 masters; after weights were loaded."""
+        self.optimizer.reload_model_params()
+
+    def zero(self) -> None:
+        """Clear all gradients."""
+        for chunk in self.decoder:
+            chunk.zero_grad_buffer()
+        if self.vision is not None:
+            self.vision.zero_grad_buffer()
+        self.optimizer.zero_grad()
+
+    def finish_vision(self, targets: torch.Tensor) -> None:
+        """Sum the vision gradients over the world and divide by the number of targets; every rank calls it.
+
+        Args:
+            targets: scalar, global number of targets.
+        """
+        if self.vision is None:
+            return
+        self.vision.finish_grad_sync()
+        if targets > 0:
+            self.vision.scale_gradients(1.0 / targets)
+
+    def set_learning_rates(self, decoder: float, vision: float) -> None:
+        """Learning rates of the next update; weight decay follows each group's multiplier (0 for vectors)."""
+        for optimizers, rate in ((self.decoder_optimizers, decoder), (self.vision_optimizers, vision)):
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                    group["weight_decay"] = self._weight_decay * group["wd_mult"]
+
+    def update(self) -> float:
+        """Clip and update; returns the global gradient norm before clipping."""
+        _, norm, _ = self.optimizer.step()
+        return float(norm) if norm is not None else float("nan")

@@ -1,0 +1,127 @@
+"""The decoupled step: frames are encoded by all ranks, text is decoded in megatron-core's pipeline, gradients return.
+
+One optimizer step over the micro-batches of this rank's replica:
+1. encode: frames of the global batch are dealt over the world; features come back to the ranks whose stage attends;
+2. decode: the stock pipeline schedule; features are local leaves, so only hidden states travel between stages;
+3. return: leaf gradients go to the ranks that encoded the frames, which backpropagate through the tower.
+
+Losses are summed, never averaged, and gradients are divided once by the global number of targets, so no result
+depends on how samples were packed or spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from megatron.core.distributed import finalize_model_grads
+from megatron.core.pipeline_parallel import get_forward_backward_func
+
+from data_pipeline.packing.batch import TOKEN_CLASSES, PackedMicroBatch
+from model.loss import sum_losses
+from model.rows import PackedRows
+from moss_train.engines.models import Models
+from moss_train.engines.optimization import Optimization
+from moss_train.frames.distribution import FrameDistribution
+from moss_train.parallel.layout import ParallelLayout
+from moss_train.statistics import StepStatistics, StepSums, real_rows
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """Values of a step that come from the run's config."""
+
+    silence_token_weight: float
+    silence_id: int | None
+    """Token id of silence, whose targets are weighted; None weights nothing."""
+    keep_activation_frames: int
+    encode_chunk_frames: int
+    dataset_names: tuple[str, ...]
+
+
+class DecoupledStep:
+    """Computes gradients of, or evaluates, next-token prediction on packed micro-batches."""
+
+    def __init__(
+        self, models: Models, optimization: Optimization, layout: ParallelLayout, settings: StepSettings
+    ) -> None:
+        self._models = models
+        self._optimization = optimization
+        self._layout = layout
+        self._settings = settings
+        self._targets: torch.Tensor | None = None
+        self._schedule = get_forward_backward_func()
+        config = models.transformer_config
+        config.finalize_model_grads_func = self._finalize
+        config.no_sync_func = None
+        self._frames = FrameDistribution(
+            models, layout, settings.keep_activation_frames, settings.encode_chunk_frames
+        )
+
+    def accumulate(self, batches: Sequence[PackedMicroBatch]) -> StepStatistics:
+        """Leave in all gradient buffers the gradient of the mean loss over the global batch.
+
+        Args:
+            batches: this replica's micro-batches; the same on all its model-parallel ranks.
+        """
+        self._optimization.zero()
+        self._frames.encode(batches, train=True)
+        sums = self._decode(batches, self._settings.dataset_names, forward_only=False)
+        self._frames.send_back()
+        assert self._targets is not None
+        self._optimization.finish_vision(self._targets)
+        return sums.reduce(self._frames.encoded_by_rank, self._frames.encoded_again)
+
+    def evaluate(self, batches: Sequence[PackedMicroBatch], dataset_names: Sequence[str]) -> StepSums:
+        """Forward passes only; returns this rank's sums, to be added up over calls and reduced once."""
+        with torch.no_grad():
+            self._frames.encode(batches, train=False)
+            return self._decode(batches, dataset_names, forward_only=True)
+
+    def _finalize(self, chunks: list[torch.nn.Module], targets: torch.Tensor | None = None, **options: Any) -> None:
+        """The schedule's own finishing, which turns `targets` into the global count on every rank; kept for vision."""
+        finalize_model_grads(chunks, targets, **options)
+        self._targets = targets
+
+    def _decode(self, batches: Sequence[PackedMicroBatch], names: Sequence[str], forward_only: bool) -> StepSums:
+        sums = StepSums(names, self._layout.device)
+        if self._layout.writes_for_replica:
+            for batch in batches:
+                sums.add_size(real_rows(batch), batch.num_frames)
+        rows = [PackedRows.of(batch, self._layout.device) for batch in batches]
+
+        def forward(iterator: Iterator[int], chunk: torch.nn.Module) -> tuple[torch.Tensor, Callable[..., Any]]:
+            index = next(iterator)
+            output = chunk(rows[index], self._frames.states[index])
+            return output, lambda losses: self._loss(losses, rows[index], batches[index], sums)
+
+        count, virtual = len(batches), len(self._optimization.decoder)
+        iterators = [iter(range(count)) for _ in range(virtual)]
+        self._schedule(
+            forward_step_func=forward,
+            data_iterator=iterators if virtual > 1 else iterators[0],
+            model=self._optimization.decoder if virtual > 1 else self._optimization.decoder[0],
+            num_microbatches=count,
+            seq_length=batches[0].num_rows,
+            micro_batch_size=1,
+            forward_only=forward_only,
+        )
+        return sums
+
+    def _loss(
+        self, losses: torch.Tensor, rows: PackedRows, batch: PackedMicroBatch, sums: StepSums
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        assert rows.targets is not None
+        added = sum_losses(
+            losses,
+            rows.targets,
+            batch.token_class.to(losses.device),
+            num_classes=len(TOKEN_CLASSES),
+            silence_id=self._settings.silence_id,
+            silence_weight=self._settings.silence_token_weight,
+        )
+        if self._layout.counts_loss:
+            sums.add(added, losses, batch)
+        return added.total, added.count.int(), {}
