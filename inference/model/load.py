@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -86,6 +87,32 @@ def load_model(
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(f"{folder} lacks the tensor {missing[0]}{more}; convert or download it again")
+    return _assemble(folder, config, details, vision, tensors)
+
+
+def untrained_model(
+    folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0
+) -> VideoMllama:
+    """The model of a folder's config.json before any training: small random matrices, closed gates. Reads no weights."""
+    folder = Path(folder)
+    config, _ = read_config(folder, None)
+    with torch.device("meta"):
+        vision = VisionEncoder(config)
+    shapes = {name: tuple(value.shape) for name, value in vision.state_dict().items()} | text_shapes(config)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, shape in shapes.items():
+        if len(shape) > 1 or name.endswith("class_embedding"):
+            value = torch.randn(shape, generator=generator) * 0.02
+        else:
+            value = torch.ones(shape) if "norm" in name and name.endswith("weight") else torch.zeros(shape)
+        tensors[name] = value.to(device=device, dtype=dtype)
+    return _assemble(folder, config, {}, vision, tensors)
+
+
+def _assemble(
+    folder: Path, config: VideoMllamaConfig, details: dict[str, Any], vision: VisionEncoder, tensors: dict[str, torch.Tensor]
+) -> VideoMllama:
     text = {name: tensors.pop(name) for name in text_shapes(config)}
     vision.load_state_dict(tensors, assign=True)
     vision.requires_grad_(False).eval()

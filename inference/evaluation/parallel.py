@@ -1,0 +1,96 @@
+"""Scenarios spread over processes of one thread each; results come back in the order of the scenarios."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from data_pipeline.text.tokenizer import Tokenizer
+from inference.engine import StepEngine
+from inference.evaluation.runner import RunSettings, ScenarioRunner
+from inference.evaluation.schema import Scenario, Trace
+from inference.model.load import load_model
+from model.errors import InputError
+
+RunnerFactory = Callable[[], ScenarioRunner]
+
+_runner: ScenarioRunner | None = None
+
+
+def make_runner(checkpoint: Path, folder: Path, settings: RunSettings, device: str, dtype: torch.dtype) -> ScenarioRunner:
+    """Load a checkpoint and its tokenizer."""
+    engine = StepEngine(load_model(checkpoint, device, dtype))
+    tokenizer = Tokenizer.from_file(checkpoint)
+    rows = engine.model.config.text.vocab_size
+    if tokenizer.vocab_size != rows:
+        raise InputError(f"{tokenizer.source} has {tokenizer.vocab_size} entries, the checkpoint's head {rows} rows; use its own")
+    return ScenarioRunner(engine, tokenizer, folder, settings, label=str(checkpoint))
+
+
+def run_scenarios(
+    make: RunnerFactory,
+    scenarios: Sequence[Scenario],
+    *,
+    workers: int = 1,
+    on_done: Callable[[int], None] | None = None,
+) -> list[Trace]:
+    """Run all scenarios.
+
+    Args:
+        make: builds a runner; called once in each process, so it must be picklable for more than one worker.
+        workers: processes; 1 runs here.
+        on_done: called with the number of finished scenarios.
+
+    Raises:
+        InputError: from a runner in any process.
+    """
+    if workers < 1:
+        raise InputError(f"workers is {workers}; it must be at least 1")
+    traces: list[Trace] = []
+    for done, found in enumerate(_results(make, scenarios, min(workers, len(scenarios) or 1)), 1):
+        traces += found
+        if on_done is not None:
+            on_done(done)
+    return traces
+
+
+def _results(make: RunnerFactory, scenarios: Sequence[Scenario], workers: int) -> Iterator[list[Trace]]:
+    if workers == 1:
+        runner = make()
+        yield from (runner.run(scenario) for scenario in scenarios)
+        return
+    # Fresh interpreters: a fork would copy the state of torch's threads.
+    context = multiprocessing.get_context("spawn")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with context.Pool(workers, initializer=_start_worker, initargs=(make,)) as pool:
+        for result in pool.imap(_run_one, scenarios, chunksize=4):
+            if isinstance(result, str):
+                raise InputError(result)
+            yield result
+
+
+def _start_worker(make: RunnerFactory) -> None:
+    global _runner
+    torch.set_num_threads(1)
+    try:
+        _runner = make()
+    except InputError as error:
+        # A pool restarts workers that die, for ever; the error goes back with the first result instead.
+        _failures.append(str(error))
+
+
+_failures: list[str] = []
+
+
+def _run_one(scenario: Scenario) -> list[Trace] | str:
+    if _failures:
+        return _failures[0]
+    assert _runner is not None
+    try:
+        return _runner.run(scenario)
+    except InputError as error:
+        return str(error)

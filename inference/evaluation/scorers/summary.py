@@ -1,0 +1,51 @@
+"""All scores of a set of traces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from inference.evaluation.schema import Scenario, Trace
+from inference.evaluation.scorers.questions import question_scores
+from inference.evaluation.scorers.speaking import speaking_scores, sum_speaking
+from model.errors import InputError
+
+
+def score(traces: Sequence[Trace], scenarios: Sequence[Scenario]) -> dict[str, Any]:
+    """Score traces against the scenarios that they name.
+
+    Returns:
+        `qa` (by kind), `speak`, `speak_within_one`, `silence` (only where something was streamed) and `counts`.
+
+    Raises:
+        InputError: a trace names an unknown scenario or does not have one reply per question.
+    """
+    by_id = {scenario.id: scenario for scenario in scenarios}
+    streamed, asked = [], []
+    for trace in traces:
+        if trace.scenario_id not in by_id:
+            raise InputError(f"a trace names the scenario {trace.scenario_id!r}, which the scenario file lacks; use matching files")
+        scenario = by_id[trace.scenario_id]
+        if trace.mode == "offline":
+            if len(trace.answers) != len(scenario.questions):
+                raise InputError(
+                    f"the trace of scenario {scenario.id!r} has {len(trace.answers)} answers to {len(scenario.questions)} questions; "
+                    "run the evaluation again"
+                )
+            asked.append((trace, scenario))
+        else:
+            streamed.append((trace, scenario))
+    scores: dict[str, Any] = {"qa": question_scores(asked)}
+    counts: dict[str, Any] = {"questions": sum(len(scenario.questions) for _, scenario in asked), "clips_streamed": len(streamed)}
+    counts["clips"] = len({scenario.id for _, scenario in streamed + asked})
+    if streamed:
+        total = sum_speaking(streamed)
+        scores |= speaking_scores(total)
+        counts |= {
+            "frames": total.frames,
+            "spans": total.spans,
+            "spoken": total.spoken,
+            "hits": total.hits,
+            "seconds": total.seconds,
+        }
+    return scores | {"counts": counts}

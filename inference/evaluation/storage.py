@@ -1,0 +1,159 @@
+"""Scenarios and traces as JSON lines; whatever is wrong in a file is named with its line and field."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from inference.evaluation.schema import EVENT_KINDS, Scenario, Trace
+from model.errors import InputError
+
+T = TypeVar("T")
+
+
+def load_scenarios(path: str | Path) -> list[Scenario]:
+    """Read and check a scenario file.
+
+    Raises:
+        InputError: the file is missing or empty; a line that is not JSON, lacks a field, has an unknown one or one of
+            another type; times out of order or range; two scenarios of one id. The message names line and field.
+    """
+    scenarios = _load(Path(path), Scenario, _check_scenario)
+    if not scenarios:
+        raise InputError(f"{path} holds no scenario; write one JSON object a line")
+    seen: set[str] = set()
+    for number, scenario in enumerate(scenarios, 1):
+        if scenario.id in seen:
+            raise InputError(f"{path} scenario {number}: id {scenario.id!r} occurs twice; ids must be unique")
+        seen.add(scenario.id)
+    return scenarios
+
+
+def load_traces(path: str | Path) -> list[Trace]:
+    """Read and check a trace file; errors as for scenarios."""
+    return _load(Path(path), Trace, _check_trace)
+
+
+def save_scenarios(path: str | Path, scenarios: Iterable[Scenario]) -> None:
+    """Write a scenario file atomically."""
+    write_lines(Path(path), (json.dumps(_compact(dataclasses.asdict(s)), ensure_ascii=False) for s in scenarios))
+
+
+def save_traces(path: str | Path, traces: Iterable[Trace]) -> None:
+    """Write a trace file atomically; fields at their default are left out of events."""
+    write_lines(Path(path), (json.dumps(trace_as_dict(t), ensure_ascii=False) for t in traces))
+
+
+def trace_as_dict(trace: Trace) -> dict[str, Any]:
+    """Plain values of a trace, events without fields at their default."""
+    values = dataclasses.asdict(trace)
+    values["events"] = [_compact(event) for event in values["events"]]
+    return values
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(line + "\n")
+    os.replace(temporary, path)
+
+
+def _compact(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
+def _load(path: Path, kind: type[T], check: Callable[[T], None]) -> list[T]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; give a JSON-lines file of {kind.__name__.lower()}s") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a JSON-lines file in UTF-8") from error
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value: T = _build(kind, json.loads(line), "")
+            check(value)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} line {number} is not JSON ({error.msg} at column {error.colno}); mend the line") from error
+        except InputError as error:
+            raise InputError(f"{path} line {number}: {error}") from None
+        found.append(value)
+    return found
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """`value` as an instance of the type `kind`; nested dataclasses and lists are built too."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build_dataclass(kind, value, where)
+    origin = typing.get_origin(kind)
+    if origin in (types.UnionType, typing.Union):
+        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        return None if value is None else _build(options[0], value, where)
+    if origin is list:
+        if not isinstance(value, list):
+            raise InputError(f"{where} is {value!r}; it must be a list")
+        (item,) = typing.get_args(kind)
+        return [_build(item, element, f"{where}[{i}]") for i, element in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise InputError(f"{where} is {value!r}; it must be an object")
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is float and number:
+        return float(value)
+    if (kind is int and number and value == int(value)) or (kind is str and isinstance(value, str)):
+        return kind(value)
+    raise InputError(f"{where} is {value!r}; it must be a {kind.__name__}")
+
+
+def _build_dataclass(kind: type[Any], value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise InputError(f"{where or kind.__name__} is {value!r}; it must be an object")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    prefix = f"{where}." if where else ""
+    for name in value:
+        if name not in fields:
+            raise InputError(f"field {prefix}{name} is not known; use {', '.join(fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in value:
+            raise InputError(f"field {prefix}{name} is missing; add it")
+    return kind(**{name: _build(hints[name], content, f"{prefix}{name}") for name, content in value.items()})
+
+
+def _check_scenario(scenario: Scenario) -> None:
+    def require(condition: bool, message: str) -> None:
+        if not condition:
+            raise InputError(message)
+
+    require(0 < scenario.fps < float("inf"), f"fps is {scenario.fps}; it must be above 0")
+    require(scenario.num_frames >= 1, f"num_frames is {scenario.num_frames}; it must be at least 1")
+    for i, span in enumerate(scenario.spans):
+        require(0 <= span.a <= span.b, f"spans[{i}] goes from {span.a} to {span.b}; it must start at 0 or later and not end before")
+        last = (scenario.num_frames - 1) / scenario.fps
+        require(span.a <= last + 1e-6, f"spans[{i}].a is {span.a}; the last frame is at {last:g} s")
+    for i, prompt in enumerate(scenario.prompts):
+        require(prompt.t >= 0, f"prompts[{i}].t is {prompt.t}; it must be 0 or more")
+    for i, question in enumerate(scenario.questions):
+        require(question.t is None or question.t >= 0, f"questions[{i}].t is {question.t}; it must be 0 or more")
+
+
+def _check_trace(trace: Trace) -> None:
+    if trace.mode not in ("push", "poll", "offline"):
+        raise InputError(f"mode is {trace.mode!r}; use push, poll or offline")
+    for i, event in enumerate(trace.events):
+        if event.kind not in EVENT_KINDS:
+            raise InputError(f"events[{i}].kind is {event.kind!r}; use one of {', '.join(EVENT_KINDS)}")

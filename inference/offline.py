@@ -1,0 +1,117 @@
+"""Answering questions about frames that are all there: prompt, cached decoding, one encoding for many questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from data_pipeline.schema import Message
+from data_pipeline.text.template import encode_prompt
+from data_pipeline.text.tokenizer import VIDEO, Tokenizer
+from inference.cache.session_cache import SessionCache
+from inference.engine import StepEngine
+from inference.sampling import Sampler, SamplingConfig
+from inference.text_stream import TextStream
+
+
+def question_rows(
+    question: str,
+    num_frames: int,
+    tokenizer: Tokenizer,
+    *,
+    system: str = "",
+    template: str = "mllama",
+    separator: str = "",
+) -> list[int]:
+    """Ids of a question about a video, in the form of training: the video stands before the question.
+
+    Args:
+        num_frames: the video's marker becomes so many image tokens; 0 leaves it out.
+        separator: text between the video and the question.
+    """
+    content = f"{VIDEO}{separator}{question}" if num_frames else question
+    role = "user" if template == "mllama" else "assistant"
+    messages = [Message(role="system", content=system)] if system and template == "mllama" else []
+    if role == "assistant":
+        messages.append(Message(role="user", content=""))
+    rows: list[int] = []
+    for token in encode_prompt([*messages, Message(role=role, content=content)], tokenizer, template):
+        rows += [tokenizer.image_id] * num_frames if token == tokenizer.video_id and num_frames else [token]
+    return rows
+
+
+class Answerer:
+    """Decodes replies with one model.
+
+    Args:
+        engine: the step engine.
+        tokenizer: the checkpoint's own.
+        sampling: how tokens are chosen; greedy by default.
+        max_new_tokens: a reply is cut there.
+    """
+
+    def __init__(
+        self, engine: StepEngine, tokenizer: Tokenizer, *, sampling: SamplingConfig | None = None, max_new_tokens: int = 512
+    ) -> None:
+        self.engine, self.tokenizer = engine, tokenizer
+        self.sampling = sampling or SamplingConfig()
+        self.max_new_tokens = max_new_tokens
+        self._stop = {tokenizer.eot_id, tokenizer.eom_id, tokenizer.eos_text_id}
+        self._banned = {tokenizer.ellipsis_id, tokenizer.video_id, tokenizer.image_id}
+
+    def reply(
+        self, rows: Sequence[int], frame_states: torch.Tensor | None, on_text: Callable[[str], None] | None = None
+    ) -> list[int]:
+        """The ids of one reply, its closing token left out.
+
+        Args:
+            rows: the prompt, one image token per frame.
+            frame_states: [F, P, H] from the engine, or None for a prompt without frames.
+            on_text: called with every piece of text as it becomes complete.
+        """
+        cache = self.engine.new_cache(positions=len(rows) + 64, frames=max(1, 0 if frame_states is None else frame_states.shape[0]))
+        return self._decode(cache, self.engine.step(cache, list(rows), frame_states), rows, on_text)
+
+    def replies(self, prompts: Sequence[Sequence[int]], frame_states: torch.Tensor) -> list[list[int]]:
+        """Replies to several prompts about the same frames; what the prompts begin with in common is computed once."""
+        shared = _common_prefix(prompts)
+        image_id, frames = self.tokenizer.image_id, frame_states.shape[0]
+        if len(prompts) < 2 or list(prompts[0][:shared]).count(image_id) != frames:
+            return [self.reply(rows, frame_states) for rows in prompts]
+        cache = self.engine.new_cache(positions=max(map(len, prompts)) + 64, frames=max(1, frames))
+        self.engine.step(cache, list(prompts[0][:shared]), frame_states)
+        found = []
+        for rows in prompts:
+            cache.rewind(shared, frames)
+            found.append(self._decode(cache, self.engine.step(cache, list(rows[shared:])), rows, None))
+        return found
+
+    def _decode(
+        self, cache: SessionCache, logits: torch.Tensor, prompt: Sequence[int], on_text: Callable[[str], None] | None
+    ) -> list[int]:
+        sampler = Sampler(self.sampling, banned=self._banned, silence_id=self.tokenizer.silence_id)
+        sampler.remember(prompt)
+        text = TextStream(self.tokenizer)
+        reply: list[int] = []
+        while len(reply) < self.max_new_tokens:
+            token = sampler.choose(logits)
+            if token in self._stop:
+                break
+            reply.append(token)
+            if on_text is not None and (piece := text.push(token)):
+                on_text(piece)
+            if len(reply) < self.max_new_tokens:
+                logits = self.engine.step(cache, [token])
+        if on_text is not None and (rest := text.flush()):
+            on_text(rest)
+        return reply
+
+
+def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """Rows that all prompts share, leaving at least one row of its own to each."""
+    length = min((len(rows) for rows in prompts), default=1) - 1
+    for i in range(length):
+        if any(rows[i] != prompts[0][i] for rows in prompts):
+            return i
+    return max(0, length)
