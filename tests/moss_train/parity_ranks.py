@@ -1,0 +1,162 @@
+"""Run by torchrun: gradients and weights of a layout for every freeze preset, saved or compared with one rank's.
+
+Usage: parity_ranks REFERENCE_FILE LAYOUT... with a layout as `tp2`, `tp2.sp`, `pp2`, `pp2.vpp2`, `dp2`, `tp2.pp2`, `one`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from moss_train import platform
+
+platform.install()
+
+import torch
+import torch.distributed as dist
+
+from data_pipeline.packing.batch import PackedMicroBatch
+from model.conversion import gather_hf_weights, load_hf_weights
+from moss_train.config.schema import OptimizerConfig, ParallelConfig, PrecisionConfig, StageConfig
+from moss_train.engines.models import Models, build_models, freeze
+from moss_train.engines.optimization import Optimization
+from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
+from moss_train.parallel.world import start_world, stop_world
+from moss_train.step import DecoupledStep, StepSettings
+from tests.moss_train.packs import DATASETS, SILENCE, make_pack, tiny_config
+
+PRESETS = ("projector_only", "vision+projector+xattn", "all", "vision_tower", "text_only")
+STEPS = 3
+LEARNING_RATE = 1e-2
+SAMPLES = [[(9, 3), (4, 0)], [(16, 0)], [(5, 7), (3, 1)], [(14, 1)]]
+"""Global batch: unequal frames and targets, one micro-batch of text alone."""
+
+
+def parse_layout(text: str) -> ParallelConfig:
+    """`tp2.sp` -> tensor 2 with sequence parallelism."""
+    names = {"tp": "tensor", "vpp": "virtual_pipeline", "pp": "pipeline"}
+    values: dict[str, Any] = {}
+    for part in text.split("."):
+        if part == "sp":
+            values["sequence_parallel"] = True
+        for short, name in names.items():
+            if part.rstrip("0123456789") == short:
+                values[name] = int(part[len(short) :])
+    return ParallelConfig(**values)
+
+
+def initial_weights(models: Models) -> dict[str, torch.Tensor]:
+    """Whole tensors that depend on nothing but their names and shapes."""
+    from model.conversion.table import hf_shapes
+
+    weights = {}
+    for i, (name, shape) in enumerate(sorted(hf_shapes(models.config).items())):
+        values = torch.randn(shape, generator=torch.Generator().manual_seed(1000 + i)) * 0.15
+        weights[name] = values + 1 if "norm" in name and name.endswith("weight") else values + 0.5 if "gate" in name else values
+    return weights
+
+
+def global_batch(step: int) -> list[PackedMicroBatch]:
+    """The same micro-batches whoever asks."""
+    return [make_pack(tiny_config(), 10 * step + i, samples, 24) for i, samples in enumerate(SAMPLES)]
+
+
+def gradients(models: Models) -> dict[str, torch.Tensor] | None:
+    """Whole gradients by published name, on rank 0."""
+    return gather_hf_weights(
+        models.chunks, models.vision, lambda p: p.main_grad if hasattr(p, "main_grad") else torch.zeros_like(p, dtype=torch.float32)
+    )
+
+
+def run(layout: ParallelLayout, preset: str, optimizer: OptimizerConfig, keep: int) -> dict[str, Any]:
+    """A few updates; on rank 0 the losses, norms, first gradients (unsharded buffers only) and final weights."""
+    models = build_models(tiny_config(), layout)
+    load_hf_weights(models.chunks, models.vision, initial_weights(models))
+    freeze(models, StageConfig(name="test", trainable=preset))
+    optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, optimizer, PrecisionConfig(dtype="fp32"))
+    step = DecoupledStep(models, optimization, layout, StepSettings(0.1, SILENCE, keep, 2, DATASETS))
+    result: dict[str, Any] = {"loss": [], "norm": [], "encoded": [], "again": []}
+    for i in range(STEPS):
+        batches = global_batch(i)
+        own = len(batches) // layout.data_size
+        statistics = step.accumulate(batches[layout.place.data * own : (layout.place.data + 1) * own])
+        if i == 0 and not optimizer.distributed:
+            result["gradients"] = gradients(models)
+        optimization.set_learning_rates(LEARNING_RATE, LEARNING_RATE)
+        result["norm"].append(optimization.update())
+        result["loss"].append(statistics.loss)
+        result["encoded"].append(statistics.encoded_by_rank)
+        result["again"].append(statistics.encoded_again)
+        result["statistics"] = dataclasses.asdict(statistics)
+    result["weights"] = gather_hf_weights(models.chunks, models.vision)
+    return result
+
+
+OPTIMIZERS = {
+    "sgd": OptimizerConfig(name="sgd", distributed=False, clip_grad=0.5, weight_decay=0.01),
+    # A large epsilon: with 1e-8 the first Adam updates are signs of gradients, which rounding can flip where they are 0.
+    "adam": OptimizerConfig(name="adam", distributed=True, clip_grad=0.5, weight_decay=0.01, eps=1e-3),
+}
+
+
+def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> tuple[float, str]:
+    """Largest relative difference in norm over the tensors, and its name; both zero counts as equal."""
+    worst = (0.0, "")
+    for name, reference in theirs.items():
+        norm, difference = reference.double().norm().item(), (ours[name].double() - reference.double()).norm().item()
+        relative = difference / norm if norm > 0 else difference
+        worst = max(worst, (relative, name))
+    return worst
+
+
+def compare(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
+    """Relative differences of a run from the single rank's."""
+    report = {
+        "loss": max(abs(a - b) / abs(b) for a, b in zip(got["loss"], want["loss"], strict=True)),
+        "norm": max(abs(a - b) / abs(b) for a, b in zip(got["norm"], want["norm"], strict=True)),
+        "weights": distance(got["weights"], want["weights"]),
+        "encoded": got["encoded"],
+        "again": got["again"],
+        "statistics": max(
+            abs(got["statistics"][group][name] - value)
+            for group in ("class_loss", "dataset_loss")
+            for name, value in want["statistics"][group].items()
+        ),
+    }
+    if "gradients" in want:
+        report["gradients"] = distance(got["gradients"], want["gradients"])
+        report["trained"] = sum(bool(g.abs().sum() > 0) for g in want["gradients"].values())
+    return report
+
+
+def main(reference: str, names: list[str]) -> None:
+    """Every layout, preset and optimizer in one process; the report is the last line of rank 0."""
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    start_world(device)
+    expected = torch.load(reference, weights_only=False) if Path(reference).exists() else {}
+    results: dict[str, Any] = {}
+    for name in names:
+        layout = start_layout(parse_layout(name), device, seed=1)
+        for preset in PRESETS:
+            for kind, optimizer in OPTIMIZERS.items():
+                keep = 1 if preset == "all" and kind == "sgd" else -1
+                result = run(layout, preset, optimizer, keep)
+                if dist.get_rank() == 0:
+                    key = f"{preset}/{kind}"
+                    results[key if name == "one" else f"{name}/{key}"] = result if name == "one" else compare(result, expected[key])
+        stop_layout()
+    if dist.get_rank() == 0:
+        if names == ["one"]:
+            torch.save(results, reference)
+        else:
+            print("REPORT " + json.dumps(results), flush=True)
+    dist.barrier()
+    stop_world()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
