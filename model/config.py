@@ -232,8 +232,8 @@ class VideoMllamaConfig:
         for section in ("vision_config", "text_config"):
             _require(section in config, f"config.json has no {section}; the folder is not an Mllama checkpoint")
         v, t = config["vision_config"], config["text_config"]
-        _require(v.get("hidden_act", "gelu") == "gelu", f"vision_config.hidden_act is {v.get('hidden_act')!r}; only gelu is supported")
-        _require(t.get("hidden_act", "silu") == "silu", f"text_config.hidden_act is {t.get('hidden_act')!r}; only silu is supported")
+        _require(v.get("hidden_act", "gelu") == "gelu", f"vision_config.hidden_act is {v.get('hidden_act')!r}; only gelu works")
+        _require(t.get("hidden_act", "silu") == "silu", f"text_config.hidden_act is {t.get('hidden_act')!r}; only silu works")
         vision = {f.name: v[f.name] for f in dataclasses.fields(VisionConfig) if f.name in v}
         vision["num_attention_heads"] = v.get("attention_heads", v.get("num_attention_heads", 16))
         vision["pool_mode"] = v.get("merge_mode", v.get("pool_mode", "average")) or "none"

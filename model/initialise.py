@@ -1,0 +1,74 @@
+"""Random weights that depend on the seed and the tensor's name only: the same model comes out of every layout."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from model.config import VideoMllamaConfig
+from model.conversion.table import hf_shapes
+
+_RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "fc2.weight")
+
+
+class RandomWeights(Mapping[str, Tensor]):
+    """Published names to freshly drawn fp32 tensors, made when asked for.
+
+    Matrices are normal with deviation fan_in ** -0.5, those that write into a residual stream divided by the root of
+    the number of residual branches; norms are 1, biases 0, gates of the tower's global layers pi / 4, other gates 0.
+    """
+
+    def __init__(self, config: VideoMllamaConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.shapes = hf_shapes(config)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def _deviation(self, name: str, shape: tuple[int, ...]) -> float:
+        vision, text = self.config.vision, self.config.text
+        if name.endswith(("embedding.weight", "embed_tokens.weight")) and "patch" not in name:
+            return 0.02
+        if name.endswith(("class_embedding", "positional_embedding.embedding")):
+            return float(shape[-1] ** -0.5)
+        deviation = math.prod(shape[1:]) ** -0.5
+        if name.endswith(_RESIDUAL_OUTPUTS):
+            in_tower = vision.num_hidden_layers + vision.num_global_layers
+            layers = text.num_hidden_layers if name.startswith("language") else in_tower
+            deviation /= math.sqrt(2 * layers)
+        return float(deviation)
+
+    def __getitem__(self, name: str) -> Tensor:
+        shape = self.shapes[name]
+        if name.endswith(("gate_attn", "gate_ffn")):
+            return torch.full(shape, math.pi / 4)
+        if name.endswith(("gate", "bias")):
+            return torch.zeros(shape)
+        if "norm" in name:
+            return torch.ones(shape)
+        digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        return torch.randn(shape, generator=generator) * self._deviation(name, shape)
+
+
+def initialise_weights(chunks: Sequence[nn.Module], vision: nn.Module | None, config: VideoMllamaConfig, seed: int) -> None:
+    """Draws all weights of the live model; equal for equal seeds whatever the parallel layout."""
+    from model.conversion.live import load_hf_weights
+
+    load_hf_weights(chunks, vision, RandomWeights(config, seed))
+
+
+@torch.no_grad()
+def set_cross_gates(chunks: Sequence[nn.Module], value: float) -> None:
+    """Writes one value into every cross-attention gate of the decoder chunks."""
+    for chunk in chunks:
+        for name, parameter in chunk.named_parameters():
+            if name.endswith(("cross_attn_attn_gate", "cross_attn_mlp_gate")):
+                parameter.fill_(value)

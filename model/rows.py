@@ -1,0 +1,66 @@
+"""The rows of one micro-batch as the decoder sees them: tokens, targets, positions, bounds of samples and frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = -100
+
+
+class RowSource(Protocol):
+    """Anything with the fields of a packed micro-batch that concern the decoder."""
+
+    input_ids: Tensor
+    targets: Tensor
+    position_ids: Tensor
+    cu_seqlens: Tensor
+    cu_frames: Tensor
+    frame_begin: Tensor
+    frame_end: Tensor
+    frame_positions: Tensor
+
+
+@dataclass
+class PackedRows:
+    """T rows of N samples laid behind each other, and the F frames that they may look at.
+
+    Row t sees the frames frame_begin[t] .. frame_end[t] - 1; an empty range means none. A sample's rows may only
+    name frames of that sample.
+    """
+
+    input_ids: Tensor
+    """int64 [T]"""
+    position_ids: Tensor
+    """int64 [T]; restarts with each sample."""
+    cu_seqlens: Tensor
+    """int32 [N + 1]; sample n owns the rows cu_seqlens[n] .. cu_seqlens[n + 1] - 1."""
+    cu_frames: Tensor
+    """int32 [N + 1]; sample n owns the frames cu_frames[n] .. cu_frames[n + 1] - 1."""
+    frame_begin: Tensor
+    """int32 [T]"""
+    frame_end: Tensor
+    """int32 [T]"""
+    frame_positions: Tensor
+    """int64 [F]; position of each frame's image token within its sample."""
+    targets: Tensor | None = None
+    """int64 [T], already shifted, -100 where ignored; None asks the decoder for logits."""
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What is derived from the rows once and used by every chunk of the pipeline."""
+
+    @classmethod
+    def of(cls, source: RowSource, device: torch.device | str | None = None, targets: bool = True) -> PackedRows:
+        """Take the rows out of a packed micro-batch, on `device` if given; `targets=False` leaves the targets out."""
+        names = [f.name for f in fields(cls) if f.name != "cache" and (targets or f.name != "targets")]
+        return cls(**{name: getattr(source, name).to(device) if device is not None else getattr(source, name) for name in names})
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.input_ids.shape[0])
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.frame_positions.shape[0])

@@ -1,0 +1,111 @@
+"""megatron-core's configuration from ours, with every size that does not fit refused by name."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from megatron.core.transformer.transformer_config import TransformerConfig
+
+from model.config import TextConfig, VideoMllamaConfig
+from model.errors import InputError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def layers_per_stage(num_layers: int, stages: int) -> list[int]:
+    """Splits the layers as evenly as possible; the first stages take what remains, the last one has the head.
+
+    Raises:
+        InputError: more stages than layers.
+    """
+    if stages > num_layers:
+        raise InputError(
+            f"text.num_hidden_layers is {num_layers}, fewer than the {stages} pipeline stages "
+            "(parallel.pipeline x parallel.virtual_pipeline); lower one of them"
+        )
+    least, rest = divmod(num_layers, stages)
+    return [least + (stage < rest) for stage in range(stages)]
+
+
+def _pipeline_layout(num_layers: int, stages: int) -> list[list[str]]:
+    layout = [["decoder"] * count for count in layers_per_stage(num_layers, stages)]
+    layout[0].insert(0, "embedding")
+    layout[-1].append("loss")
+    return layout
+
+
+def _check_parallel(text: TextConfig, tensor: int, pipeline: int, virtual_pipeline: int, context: int) -> None:
+    for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
+        value = getattr(text, name)
+        if value % tensor:
+            raise InputError(f"parallel.tensor is {tensor}, which does not divide text.{name} {value}; choose a divisor")
+    if virtual_pipeline > 1 and pipeline == 1:
+        raise InputError(f"parallel.virtual_pipeline is {virtual_pipeline} with parallel.pipeline 1; it needs pipeline stages")
+    if context > 1:
+        raise InputError(f"parallel.context is {context}; context parallelism is not available for this model, use 1")
+
+
+def make_transformer_config(
+    config: VideoMllamaConfig, *, tensor: int = 1, pipeline: int = 1, virtual_pipeline: int = 1, context: int = 1,
+    sequence_parallel: bool = False, dtype: str | torch.dtype = "fp32", recompute: str = "none",
+) -> TransformerConfig:  # fmt: skip
+    """The decoder's configuration for a parallel layout.
+
+    Args:
+        config: the model.
+        tensor, pipeline, virtual_pipeline, context: sizes of the parallel groups.
+        sequence_parallel: shard norms and residuals over the tensor-parallel group; without effect at tensor 1.
+        dtype: fp32 | bf16, of parameters and activations.
+        recompute: none | full; full keeps only the input of every layer for the backward pass.
+
+    Raises:
+        InputError: a size that does not divide what it has to, named.
+    """
+    text = config.text
+    _check_parallel(text, tensor, pipeline, virtual_pipeline, context)
+    params_dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
+    interleaved = virtual_pipeline > 1
+    layout = _pipeline_layout(text.num_hidden_layers, pipeline * virtual_pipeline) if pipeline > 1 else None
+    full = recompute == "full"
+    return TransformerConfig(
+        num_layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        num_attention_heads=text.num_attention_heads,
+        num_query_groups=text.num_key_value_heads,
+        kv_channels=text.head_dim,
+        ffn_hidden_size=text.intermediate_size,
+        normalization="RMSNorm",
+        layernorm_epsilon=text.rms_norm_eps,
+        activation_func=F.silu,
+        gated_linear_unit=True,
+        add_bias_linear=False,
+        # Only the cross layers norm queries and keys; the flag makes megatron-core sum those weights' gradients over
+        # the tensor-parallel group, where each rank sees its own heads only.
+        qk_layernorm=True,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        params_dtype=params_dtype,
+        pipeline_dtype=params_dtype,
+        bf16=params_dtype == torch.bfloat16,
+        use_cpu_initialization=not torch.cuda.is_available(),
+        tensor_model_parallel_size=tensor,
+        pipeline_model_parallel_size=pipeline,
+        virtual_pipeline_model_parallel_size=virtual_pipeline if interleaved else None,
+        pipeline_model_parallel_layout=layout,
+        sequence_parallel=sequence_parallel and tensor > 1,
+        # Two sends between the same pair are mixed up by batched transfers, and a freed output may still be in flight.
+        overlap_p2p_comm=interleaved,
+        batch_p2p_comm=not interleaved,
+        deallocate_pipeline_outputs=False,
+        # The loss is a sum and a count; gradients are divided by the global count once, after the backward passes.
+        calculate_per_token_loss=True,
+        gradient_accumulation_fusion=False,
+        masked_softmax_fusion=False,
+        bias_dropout_fusion=False,
+        bias_activation_fusion=False,
+        persist_layer_norm=False,
+        apply_rope_fusion=False,
+        recompute_granularity="full" if full else None,
+        recompute_method="uniform" if full else None,
+        recompute_num_layers=1 if full else None,
+    )

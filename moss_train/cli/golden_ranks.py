@@ -1,0 +1,70 @@
+"""One rank of `moss verify golden`: replays in the layout and, on rank 0, writes the differences to a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def replay(folder: Path, tensor: int, pipeline: int) -> list[tuple[str, float]]:
+    """All differences of the folder in a layout of tensor x pipeline ranks; complete on rank 0.
+
+    Training quantities come from the Megatron model, generated and streamed ones from the inference model that is
+    loaded from this layout's own conversion.
+
+    Raises:
+        InputError: a bad folder, or sizes that do not fit the model or the number of ranks.
+    """
+    from moss_train import platform
+
+    platform.install()
+    import torch
+
+    from inference.verify import replay_recorded
+    from model.config import SwitchConfig
+    from model.conversion.folder import write_hf_folder
+    from moss_train.config.schema import ParallelConfig
+    from moss_train.parallel.layout import start_layout, stop_layout
+    from moss_train.parallel.world import start_world, stop_world
+    from moss_train.platform.device import resolve_device
+    from moss_train.verify.golden import read_golden, replay_training
+
+    torch.set_num_threads(1)
+    device = resolve_device("auto")
+    start_world(device)
+    try:
+        start_layout(ParallelConfig(tensor=tensor, pipeline=pipeline), device, seed=1)
+        golden = read_golden(folder)
+        found, weights = replay_training(golden, tensor=tensor, pipeline=pipeline, device=device)
+        if weights is not None:
+            with tempfile.TemporaryDirectory(prefix="moss_golden_") as scratch:
+                converted = write_hf_folder(Path(scratch) / "hf", weights, golden.config)
+                found += replay_recorded(converted, golden.io, SwitchConfig(no_visible_rows="attend_all"))
+        stop_layout()
+    finally:
+        stop_world()
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """`FOLDER TENSOR PIPELINE RESULT`: rank 0 writes {"differences": [...]} or {"error": "..."} to RESULT."""
+    from model.errors import InputError
+
+    folder, tensor, pipeline, result = Path(arguments[0]), int(arguments[1]), int(arguments[2]), Path(arguments[3])
+    content: dict[str, object]
+    try:
+        content = {"differences": replay(folder, tensor, pipeline)}
+    except InputError as error:
+        content = {"error": str(error)}
+    if os.environ.get("RANK", "0") == "0":
+        partial = result.with_suffix(".tmp")
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(partial, result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
