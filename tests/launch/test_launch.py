@@ -176,7 +176,8 @@ def cluster(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         tools,
         "srun",
         'while [[ $1 == --* ]]; do shift; done\nfor node in 0 1; do SLURM_NODEID=$node "$@" & done\n'
-        "trap 'kill -TERM $(jobs -p)' TERM\nwhile [ -n \"$(jobs -pr)\" ]; do wait -n || code=$?; [ ${code:-0} != 143 ] || code=0; done\n"
+        "trap 'kill -TERM $(jobs -p)' TERM\n"
+        'while [ -n "$(jobs -pr)" ]; do wait -n || code=$?; [ ${code:-0} != 143 ] || code=0; done\n'
         "exit ${code:-0}\n",
     )
     _tool(tools, "sbatch", 'echo "Submitted batch job $1"\n')
