@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -133,7 +134,7 @@ def _check_media(media: Media, where: str) -> None:
     _require(media.type == "video", where, f"markers {media.markers!r} are for videos only")
     times = media.frame_times or []
     _require(bool(times), where, f"markers {media.markers!r} need frame_times")
-    rising = times[0] >= 0 and all(a < b for a, b in zip(times, times[1:], strict=False))
+    rising = times[0] >= 0 and all(a < b for a, b in itertools.pairwise(times))
     _require(rising, where, "field frame_times must rise from 0 or later")
 
 

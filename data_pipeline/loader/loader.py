@@ -1,0 +1,301 @@
+"""Building a loader and keeping its place."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from megatron.energon import WorkerConfig, get_loader, get_savable_loader
+from megatron.energon.errors import FatalSampleError
+from megatron.energon.metadataset.loader_interface import DatasetBlendMode
+
+from data_pipeline.loader.blend import blend, open_sources
+from data_pipeline.loader.config import DataSettings, StageSettings
+from data_pipeline.loader.ledger import Ledger
+from data_pipeline.loader.task_encoder import MossTaskEncoder
+from data_pipeline.packing.batch import PackedMicroBatch
+from data_pipeline.packing.plan import PlanRules
+from data_pipeline.text.tokenizer import Tokenizer
+from model.config import VideoMllamaConfig
+from model.errors import InputError
+
+STATE_VERSION = 1
+
+
+class Loader(Protocol):
+    """An iterator of micro-batches that can say where it is."""
+
+    ledger: Ledger
+
+    def __iter__(self) -> Iterator[PackedMicroBatch]: ...
+    def __next__(self) -> PackedMicroBatch: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+def build_loader(
+    data: DataSettings,
+    stage: StageSettings,
+    model_config: VideoMllamaConfig,
+    tokenizer: Tokenizer,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    data_parallel_group: Any = None,
+    split: str = "train",
+    ledger: str | os.PathLike[str] | None = None,
+) -> Loader:
+    """A loader of one data-parallel rank.
+
+    Args:
+        rank, world_size: place in the data-parallel group; model-parallel ranks pass the same and read the same.
+        split: train (endless, shuffled, resumable) | validation (finite, fixed order).
+        ledger: file that lists samples left out; a temporary one by default.
+
+    Raises:
+        InputError: a folder is missing, sizes do not divide, or the tokenizer belongs to another model.
+    """
+    if tokenizer.vocab_size != model_config.text.vocab_size:
+        raise InputError(
+            f"tokenizer {tokenizer.source} has {tokenizer.vocab_size} entries with a row in the head but "
+            f"model.text.vocab_size is {model_config.text.vocab_size}; use the tokenizer of the model"
+        )
+    if ledger is None:
+        handle, ledger = tempfile.mkstemp(prefix="quarantine-", suffix=".jsonl")
+        os.close(handle)
+    book = Ledger(Path(ledger), data.max_bad_samples)
+    if split == "train":
+        return _TrainLoader(data, stage, model_config, tokenizer, book, rank, world_size, data_parallel_group)
+    if split == "validation":
+        return _ValidationLoader(data, stage, model_config, tokenizer, book, rank, world_size)
+    raise InputError(f"split is {split!r}; use train or validation")
+
+
+def workers_per_rank(global_data_workers: int, world_size: int) -> int:
+    """Loader workers of each data-parallel rank.
+
+    Raises:
+        InputError: the workers cannot be shared out evenly.
+    """
+    if global_data_workers < 1 or global_data_workers % world_size:
+        sizes = [str(n) for n in range(1, global_data_workers + 1) if global_data_workers % n == 0]
+        raise InputError(
+            f"data.global_data_workers is {global_data_workers}, which {world_size} data-parallel ranks cannot share; "
+            f"with it the data-parallel size may be {', '.join(sizes) or 'none'}"
+        )
+    return global_data_workers // world_size
+
+
+class _TrainLoader:
+    """Endless and resumable. The order depends on the global number of workers, not on how ranks share them."""
+
+    def __init__(
+        self,
+        data: DataSettings,
+        stage: StageSettings,
+        model_config: VideoMllamaConfig,
+        tokenizer: Tokenizer,
+        ledger: Ledger,
+        rank: int,
+        world_size: int,
+        group: Any,
+    ) -> None:
+        workers = workers_per_rank(data.global_data_workers, world_size)
+        if data.in_process and workers != 1:
+            raise InputError(
+                f"data.in_process needs one worker a rank, but data.global_data_workers = {data.global_data_workers} gives "
+                f"each of {world_size} data-parallel ranks {workers}; set it to {world_size} or switch data.in_process off"
+            )
+        self.ledger = ledger
+        sources = blend(data.datasets, data.mixture, data.root, "data.datasets")
+        config = WorkerConfig(
+            rank=rank,
+            world_size=world_size,
+            num_workers=0 if data.in_process else workers,
+            data_parallel_group=group,
+            seed_offset=data.seed,
+        )
+        opened = open_sources(sources, config, shuffle=data.shuffle_buffer > 0)
+        total = sum(len(o.dataset) for o in opened)
+        encoder = _encoder(data, stage, model_config, tokenizer, ledger, total, data.samples_per_pack)
+        dataset = encoder.build_train_datasets(
+            datasets=opened,
+            worker_config=config,
+            batch_size=None,
+            packing_buffer_size=data.packing_buffer,
+            shuffle_buffer_size=data.shuffle_buffer if data.shuffle_buffer > 1 else None,
+            blend_mode=DatasetBlendMode.DATASET_WEIGHT,
+        )
+        # in the training process a forced garbage collection would cost more than the loading
+        collect_every = 0 if data.in_process else 10
+        self._loader = _quietly(
+            get_savable_loader, dataset, watchdog_timeout_seconds=None, gc_collect_every_n_steps=collect_every
+        )
+        self._identity = {
+            "version": STATE_VERSION,
+            "data.global_data_workers": data.global_data_workers,
+            "data-parallel size": world_size,
+            "data-parallel rank": rank,
+            "data.in_process": data.in_process,
+            "data.seed": data.seed,
+            "data.shuffle_buffer": data.shuffle_buffer,
+            "data.packing_buffer": data.packing_buffer,
+            "data.datasets": [(s.name, round(s.share, 9)) for s in sources],
+        }
+        self._iterator: Iterator[PackedMicroBatch] | None = None
+
+    def __iter__(self) -> Iterator[PackedMicroBatch]:
+        return self
+
+    def __next__(self) -> PackedMicroBatch:
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._loader)
+                return _quietly(next, self._iterator)  # type: ignore[no-any-return]
+            return next(self._iterator)
+        except FatalSampleError:
+            self.ledger.raise_fatal()
+            raise
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue with the next micro-batch (picklable, some ten kilobytes)."""
+        return {**self._identity, "energon": self._loader.save_state_rank()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was called.
+
+        Raises:
+            InputError: the state is of a differently configured loader.
+        """
+        if self._iterator is not None:
+            raise RuntimeError("load_state_dict must come before the first micro-batch")
+        for name, value in self._identity.items():
+            if state.get(name) != value:
+                raise InputError(
+                    f"the saved place in the data was made with {name} = {state.get(name)}, now it is {value}; "
+                    "continue with the saved value or start a new run"
+                )
+        self._loader.restore_state_rank(state["energon"])
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._iterator = None
+        self._loader = None
+
+
+class _ValidationLoader:
+    """Every rank forms all packs in stored order and decodes each `world_size`-th: the packs depend on no layout."""
+
+    def __init__(
+        self,
+        data: DataSettings,
+        stage: StageSettings,
+        model_config: VideoMllamaConfig,
+        tokenizer: Tokenizer,
+        ledger: Ledger,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.ledger = ledger
+        self._world_size = world_size
+        sources = blend(data.validation, {}, data.root, "data.validation")
+        config = WorkerConfig(rank=0, world_size=1, num_workers=0, seed_offset=data.seed)
+        opened = open_sources(sources, config, shuffle=False)
+        total = sum(len(o.dataset) for o in opened)
+        self._encoder = _encoder(
+            data,
+            stage,
+            model_config,
+            tokenizer,
+            ledger,
+            total,
+            data.samples_per_pack,
+            decode_every=(rank, world_size),
+            jitter=0.0,
+        )
+        dataset = self._encoder.build_val_datasets(
+            datasets=opened, worker_config=config, batch_size=1, packing_buffer_size=data.packing_buffer
+        )
+        self._loader = _quietly(get_loader, dataset, watchdog_timeout_seconds=None)
+        self._iterator: Iterator[PackedMicroBatch] | None = None
+        self._given = 0
+
+    def __iter__(self) -> Iterator[PackedMicroBatch]:
+        """Start over."""
+        self._encoder.packs_formed = 0
+        self._given = 0
+        self._iterator = iter(self._loader)
+        return self
+
+    def __next__(self) -> PackedMicroBatch:
+        if self._iterator is None:
+            iter(self)
+        assert self._iterator is not None
+        try:
+            batch: PackedMicroBatch = next(self._iterator) if self._given else _quietly(next, self._iterator)
+        except StopIteration:
+            if self._given * self._world_size < self._encoder.packs_formed:
+                batch = self._encoder.empty_micro_batch()  # so that all ranks get equally many
+            else:
+                raise
+        except FatalSampleError:
+            self.ledger.raise_fatal()
+            raise
+        self._given += 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: a validation pass starts over."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def close(self) -> None:
+        self._iterator = None
+
+
+def _encoder(
+    data: DataSettings,
+    stage: StageSettings,
+    model_config: VideoMllamaConfig,
+    tokenizer: Tokenizer,
+    ledger: Ledger,
+    total: int,
+    samples_per_pack: int | None,
+    decode_every: tuple[int, int] = (0, 1),
+    jitter: float | None = None,
+) -> MossTaskEncoder:
+    rules = PlanRules(
+        template=stage.template,
+        sequence_length=stage.sequence_length,
+        max_frames=stage.max_frames_per_pack,
+        fps=stage.frames.fps,
+        video_min_frames=stage.frames.min_frames,
+        video_max_frames=stage.frames.max_frames,
+        jitter=stage.realtime_jitter_prob if jitter is None else jitter,
+        label_eot_realtime=stage.label_eot_realtime,
+    )
+    return MossTaskEncoder(
+        tokenizer,
+        rules,
+        ledger,
+        image_size=model_config.vision.image_size,
+        grid_size=model_config.vision.grid_size,
+        samples_per_pack=samples_per_pack,
+        seed=data.seed,
+        total_samples=total,
+        decode_every=decode_every,
+    )
+
+
+def _quietly(call: Any, *args: Any, **kwargs: Any) -> Any:
+    """Without torch's note that pages cannot be pinned on a machine without an accelerator."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+        return call(*args, **kwargs)

@@ -1,0 +1,212 @@
+"""Energon's task encoder: raw member -> planned sample -> pack -> micro-batch.
+
+Buffers hold undecoded media only: after a restart they are read again, which must stay cheap.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar, cast
+
+import torch
+from megatron.energon import Cooker, CrudeSample, SkipSample, TaskEncoder, WorkerConfig, stateless
+from megatron.energon import Sample as EnergonSample
+from megatron.energon.edataclass import edataclass
+from megatron.energon.flavors import SavableDataset
+from megatron.energon.task_encoder.cooking import basic_sample_keys
+from megatron.energon.wrappers import PackingDataset
+
+from data_pipeline.loader.frames import decode_slots
+from data_pipeline.loader.ledger import BAD, SKIPPED, Ledger
+from data_pipeline.packing.batch import PackedMicroBatch
+from data_pipeline.packing.build import PackedSample, build_micro_batch
+from data_pipeline.packing.plan import DoesNotFit, PlanRules, SamplePlan, plan_sample
+from data_pipeline.packing.select import select_packs
+from data_pipeline.schema import Sample
+from data_pipeline.shards.schema import sample_from_dict
+from data_pipeline.text.tokenizer import Tokenizer
+from model.errors import InputError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _stateless(function: _F) -> _F:
+    """Energon's mark for a function whose results may be made again after a restart."""
+    return cast(_F, stateless(function))
+
+
+@edataclass
+class RawSample(EnergonSample):
+    """A sample as stored."""
+
+    sample: Sample
+    members: dict[str, bytes]
+    """Content of each media file."""
+    shard: str
+
+
+@edataclass
+class PlannedSample(EnergonSample):
+    """A sample with its rows; media are still undecoded."""
+
+    raw: RawSample
+    plan: SamplePlan
+
+
+class _QuietPacking(PackingDataset):
+    """Energon's packing without its progress bar on the standard error stream."""
+
+    def _fill_reading_buffer(self, source_iter: Iterator[Any], log_progress: bool = False) -> bool:
+        return bool(super()._fill_reading_buffer(source_iter, False))
+
+
+class MossTaskEncoder(TaskEncoder[EnergonSample, EnergonSample, PackedMicroBatch, PackedMicroBatch]):
+    """What happens to a sample between its shard and the training step."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        rules: PlanRules,
+        ledger: Ledger,
+        *,
+        image_size: int,
+        grid_size: int,
+        samples_per_pack: int | None,
+        seed: int,
+        total_samples: int,
+        decode_every: tuple[int, int] = (0, 1),
+    ) -> None:
+        """
+        Args:
+            total_samples: samples in all datasets; as many left out in a row mean that none fits.
+            decode_every: (rank, size): of the packs formed, give only those whose number is `rank` modulo `size`.
+        """
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.rules = rules
+        self.ledger = ledger
+        self.image_size = image_size
+        self.grid_size = grid_size
+        self.samples_per_pack = samples_per_pack
+        self.seed = seed
+        self.total_samples = total_samples
+        self.decode_every = decode_every
+        self.packs_formed = 0
+        self._left_out_in_a_row = 0
+        self.cookers = [Cooker(self._cook)]
+
+    @_stateless
+    def _cook(self, crude: CrudeSample) -> RawSample:
+        """Parse the json; keep the media as bytes."""
+        key, shard, name = crude["__key__"], _shard(crude), crude["__subflavors__"]["name"]
+        try:
+            if "json" not in crude:
+                raise InputError(f"{shard} sample {key} has no json member; write shards with `moss data prepare`")
+            sample = sample_from_dict(json.loads(crude["json"]), f"{shard} sample {key}")
+            missing = [m.file for m in sample.media if m.file not in crude]
+            if missing:
+                raise InputError(f"{shard} sample {key} lacks the media {', '.join(missing)}")
+        except (InputError, ValueError) as error:
+            self._leave_out(name, shard, key, str(error), BAD)
+        members = {m.file: crude[m.file] for m in sample.media}
+        return RawSample(**basic_sample_keys(crude), sample=sample, members=members, shard=shard)
+
+    @_stateless
+    def preencode_sample(self, sample: RawSample) -> PlannedSample:
+        """Tokens, labels and the list of wanted frames; nothing is decoded."""
+        name, key = sample.__subflavors__["name"], sample.__key__
+        try:
+            plan = plan_sample(sample.sample, self.tokenizer, self.rules, self._rng(name, key), f"{sample.shard} sample {key}")
+            if plan.dense is not None and plan.dense.shape[1] != self.grid_size:
+                raise InputError(
+                    f"{sample.shard} sample {key} has a dense grid of {plan.dense.shape[1]} but the model's is {self.grid_size}"
+                )
+        except DoesNotFit as error:
+            self._leave_out(name, sample.shard, key, str(error), SKIPPED)
+        except InputError as error:
+            self._leave_out(name, sample.shard, key, str(error), BAD)
+        self._left_out_in_a_row = 0
+        return PlannedSample(
+            __key__=sample.__key__,
+            __restore_key__=sample.__restore_key__,
+            __subflavors__=sample.__subflavors__,
+            __sources__=sample.__sources__,
+            raw=sample,
+            plan=plan,
+        )
+
+    def select_samples_to_pack(self, samples: list[PlannedSample]) -> list[list[PlannedSample]]:
+        """Groups of samples within the bounds on rows, frames and samples."""
+        sizes = [(s.plan.num_rows, s.plan.num_frames) for s in samples]
+        packs = select_packs(sizes, self.rules.sequence_length, self.rules.max_frames, self.samples_per_pack)
+        return [[samples[i] for i in pack] for pack in packs]
+
+    @_stateless
+    def pack_selected_samples(self, samples: list[PlannedSample]) -> PackedMicroBatch:
+        """Decode the frames of a pack and lay it out; samples that cannot be decoded are left out."""
+        number = self.packs_formed
+        self.packs_formed += 1
+        if number % self.decode_every[1] != self.decode_every[0]:
+            raise SkipSample
+        packed = [p for p in (self._decode(s) for s in samples) if p is not None]
+        if not packed:
+            raise SkipSample
+        return build_micro_batch(packed, self.rules.sequence_length, self.tokenizer.pad_id, self.image_size)
+
+    def build_batch(
+        self,
+        dataset: SavableDataset[Any],
+        *,
+        batch_size: int | None,
+        batch_drop_last: bool = False,
+        packing_buffer_size: int | None = None,
+        worker_config: WorkerConfig,
+    ) -> SavableDataset[Any]:
+        """A pack is a micro-batch: packing is the last stage."""
+        del batch_size, batch_drop_last
+        return _QuietPacking(
+            dataset,
+            buffer_size=packing_buffer_size or 1,
+            pre_packer=self.select_samples_to_pack,
+            final_packer=self.pack_selected_samples,
+            final_packer_stateless=True,
+            pre_packer_failure_tolerance=0,
+            worker_config=worker_config,
+        )
+
+    def empty_micro_batch(self) -> PackedMicroBatch:
+        """Only padding: nothing to learn, no frames."""
+        return build_micro_batch([], self.rules.sequence_length, self.tokenizer.pad_id, self.image_size)
+
+    def _decode(self, sample: PlannedSample) -> PackedSample | None:
+        name, key = sample.__subflavors__["name"], sample.__key__
+        where = f"{sample.raw.shard} {key}"
+        if sample.plan.slots:
+            try:
+                frames = decode_slots(sample.plan.slots, sample.raw.sample.media, sample.raw.members, self.image_size, where)
+            except Exception as error:  # whatever a decoder does with damaged data, it is that sample's fault
+                self.ledger.add(name, sample.raw.shard, key, f"{error}" or type(error).__name__)
+                return None
+        else:
+            frames = torch.empty(0, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        return PackedSample(f"{name}/{key}", sample.__subflavors__["index"], sample.plan, frames)
+
+    def _rng(self, name: str, key: str) -> random.Random:
+        """Differs from epoch to epoch, and is the same for any number of ranks that share out the same workers."""
+        config = WorkerConfig.active_worker_config
+        per_worker = (config.active_worker_sample_index - config.rank_worker_id()) // max(config.num_workers, 1)
+        return random.Random(f"{self.seed}/{name}/{key}/{per_worker}")
+
+    def _leave_out(self, name: str, shard: str, key: str, reason: str, kind: str) -> NoReturn:
+        self.ledger.add(name, shard, key, reason, kind)
+        self._left_out_in_a_row += 1
+        if self._left_out_in_a_row > self.total_samples + 100:
+            self.ledger.stop(f"no sample of the data can be used; the latest is {name}/{key}: {reason}")
+        raise SkipSample
+
+
+def _shard(crude: CrudeSample) -> str:
+    sources = crude.get("__sources__") or ()
+    return str(sources[0].shard_name) if sources else "?"
