@@ -70,7 +70,8 @@ class Answerer:
             frame_states: [F, P, H] from the engine, or None for a prompt without frames.
             on_text: called with every piece of text as it becomes complete.
         """
-        cache = self.engine.new_cache(positions=len(rows) + 64, frames=max(1, 0 if frame_states is None else frame_states.shape[0]))
+        frames = 1 if frame_states is None else frame_states.shape[0]
+        cache = self.engine.new_cache(positions=len(rows) + 64, frames=frames)
         return self._decode(cache, self.engine.step(cache, list(rows), frame_states), rows, on_text)
 
     def replies(self, prompts: Sequence[Sequence[int]], frame_states: torch.Tensor) -> list[list[int]]:

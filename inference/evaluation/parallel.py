@@ -13,7 +13,7 @@ from data_pipeline.text.tokenizer import Tokenizer
 from inference.engine import StepEngine
 from inference.evaluation.runner import RunSettings, ScenarioRunner
 from inference.evaluation.schema import Scenario, Trace
-from inference.model.load import load_model
+from inference.model.load import load_model, untrained_model
 from model.errors import InputError
 
 RunnerFactory = Callable[[], ScenarioRunner]
@@ -21,14 +21,16 @@ RunnerFactory = Callable[[], ScenarioRunner]
 _runner: ScenarioRunner | None = None
 
 
-def make_runner(checkpoint: Path, folder: Path, settings: RunSettings, device: str, dtype: torch.dtype) -> ScenarioRunner:
-    """Load a checkpoint and its tokenizer."""
-    engine = StepEngine(load_model(checkpoint, device, dtype))
+def make_runner(
+    checkpoint: Path, folder: Path, settings: RunSettings, device: str, dtype: torch.dtype, *, untrained: bool = False
+) -> ScenarioRunner:
+    """Load a checkpoint (or make an untrained model of its dimensions) and its tokenizer."""
+    engine = StepEngine(untrained_model(checkpoint, device, dtype) if untrained else load_model(checkpoint, device, dtype))
     tokenizer = Tokenizer.from_file(checkpoint)
     rows = engine.model.config.text.vocab_size
     if tokenizer.vocab_size != rows:
         raise InputError(f"{tokenizer.source} has {tokenizer.vocab_size} entries, the checkpoint's head {rows} rows; use its own")
-    return ScenarioRunner(engine, tokenizer, folder, settings, label=str(checkpoint))
+    return ScenarioRunner(engine, tokenizer, folder, settings, label="untrained" if untrained else str(checkpoint))
 
 
 def run_scenarios(

@@ -93,9 +93,7 @@ class ScenarioRunner:
         states = self.engine.encode(frames)
         answers = [""] * len(scenario.questions)
         for count, members in _by_frames(scenario, times):
-            prompts = [
-                question_rows(scenario.questions[i].text, count, self.tokenizer, system=scenario.system) for i in members
-            ]
+            prompts = [question_rows(scenario.questions[i].text, count, self.tokenizer, system=scenario.system) for i in members]
             for i, reply in zip(members, answerer.replies(prompts, states[:count]), strict=True):
                 answers[i] = self.tokenizer.decode(reply, skip_special=True).strip()
         return Trace(scenario_id=scenario.id, mode="offline", answers=answers, engine=self._details())

@@ -142,7 +142,7 @@ def _check_scenario(scenario: Scenario) -> None:
     require(0 < scenario.fps < float("inf"), f"fps is {scenario.fps}; it must be above 0")
     require(scenario.num_frames >= 1, f"num_frames is {scenario.num_frames}; it must be at least 1")
     for i, span in enumerate(scenario.spans):
-        require(0 <= span.a <= span.b, f"spans[{i}] goes from {span.a} to {span.b}; it must start at 0 or later and not end before")
+        require(0 <= span.a <= span.b, f"spans[{i}] goes from {span.a} to {span.b}; give 0 <= a <= b")
         last = (scenario.num_frames - 1) / scenario.fps
         require(span.a <= last + 1e-6, f"spans[{i}].a is {span.a}; the last frame is at {last:g} s")
     for i, prompt in enumerate(scenario.prompts):

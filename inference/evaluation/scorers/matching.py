@@ -17,7 +17,9 @@ def match_points(points: Sequence[int], intervals: Sequence[tuple[int, int]]) ->
     """
     order = sorted(range(len(points)), key=lambda i: points[i])
     starts = sorted(range(len(intervals)), key=lambda j: intervals[j][0])
-    pairs, open_intervals, used = [], [], 0
+    pairs: list[tuple[int, int]] = []
+    open_intervals: list[tuple[int, int]] = []  # heap of (last, index)
+    used = 0
     for i in order:
         while used < len(starts) and intervals[starts[used]][0] <= points[i]:
             j = starts[used]

@@ -24,13 +24,15 @@ def score(traces: Sequence[Trace], scenarios: Sequence[Scenario]) -> dict[str, A
     streamed, asked = [], []
     for trace in traces:
         if trace.scenario_id not in by_id:
-            raise InputError(f"a trace names the scenario {trace.scenario_id!r}, which the scenario file lacks; use matching files")
+            raise InputError(
+                f"a trace names scenario {trace.scenario_id!r}, unknown to the scenario file; use matching files"
+            )
         scenario = by_id[trace.scenario_id]
         if trace.mode == "offline":
             if len(trace.answers) != len(scenario.questions):
                 raise InputError(
-                    f"the trace of scenario {scenario.id!r} has {len(trace.answers)} answers to {len(scenario.questions)} questions; "
-                    "run the evaluation again"
+                    f"the trace of scenario {scenario.id!r} has {len(trace.answers)} answers to {len(scenario.questions)} "
+                    "questions; run the evaluation again"
                 )
             asked.append((trace, scenario))
         else:

@@ -1,0 +1,81 @@
+"""One evaluation from files to files: run, score, and set the scores beside those of no training at all."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inference.evaluation.baselines import BASELINES, always_silent, class_prior
+from inference.evaluation.parallel import make_runner, run_scenarios
+from inference.evaluation.runner import RunSettings
+from inference.evaluation.schema import Scenario, Trace
+from inference.evaluation.scorers.summary import score
+from inference.evaluation.storage import load_scenarios, save_traces, write_lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """What to evaluate and where the results go."""
+
+    scenarios: Path
+    checkpoint: Path
+    out: Path
+    settings: RunSettings = field(default_factory=RunSettings)
+    workers: int = 1
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    limit: int | None = None
+    """Only the first so many scenarios."""
+    untrained_baseline: bool = False
+    """Also run the checkpoint's own architecture with untrained weights, into `out/untrained`."""
+
+
+def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None] | None = None) -> dict[str, dict[str, Any]]:
+    """Run and score.
+
+    Writes `traces.jsonl` and `scores.json` into the output folder, and both for each baseline into a folder of its
+    name inside it.
+
+    Args:
+        on_done: called with (model name, finished scenarios, all scenarios).
+
+    Returns:
+        Scores by model: `checkpoint`, `untrained` where asked for, `class_prior`, `always_silent`.
+    """
+    scenarios = load_scenarios(request.scenarios)[: request.limit]
+    names = ["checkpoint", *(["untrained"] if request.untrained_baseline else [])]
+    results: dict[str, dict[str, Any]] = {}
+    for name in names:
+        make = functools.partial(
+            make_runner,
+            request.checkpoint,
+            request.scenarios.parent,
+            request.settings,
+            request.device,
+            request.dtype,
+            untrained=name == "untrained",
+        )
+        report = None if on_done is None else functools.partial(_report, on_done, name, len(scenarios))
+        traces = run_scenarios(make, scenarios, workers=request.workers, on_done=report)
+        results[name] = _write(request.out if name == "checkpoint" else request.out / name, traces, scenarios)
+    for name in BASELINES:
+        traces = always_silent(scenarios) if name == "always_silent" else class_prior(scenarios)
+        results[name] = _write(request.out / name, traces, scenarios)
+    return results
+
+
+def _report(on_done: Callable[[str, int, int], None], name: str, total: int, done: int) -> None:
+    on_done(name, done, total)
+
+
+def _write(folder: Path, traces: list[Trace], scenarios: list[Scenario]) -> dict[str, Any]:
+    scores = score(traces, scenarios)
+    save_traces(folder / "traces.jsonl", traces)
+    write_lines(folder / "scores.json", [json.dumps(scores, indent=1)])
+    return scores

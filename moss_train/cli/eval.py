@@ -1,0 +1,81 @@
+"""`moss eval`: stream and question a checkpoint on scenarios, score it, and score the baselines beside it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenarios", type=Path, help="JSON-lines file of scenarios; their videos are named relative to it")
+    parser.add_argument("--checkpoint", required=True, help="folder in Hugging Face layout with its tokenizer.json, or a hub id")
+    parser.add_argument("--out", type=Path, required=True, help="folder for traces.jsonl, scores.json, and one per baseline")
+    parser.add_argument(
+        "--untrained-baseline", action="store_true", help="also run the architecture with untrained weights, into OUT/untrained"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (default 1)")
+    parser.add_argument("--limit", type=int, help="only the first so many scenarios")
+    parser.add_argument(
+        "--tokens-per-frame", type=int, default=24, help="tokens that the model can say between two frames (default 24)"
+    )
+    parser.add_argument("--max-answer-tokens", type=int, default=48, help="an answer is cut there (default 48)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default cpu)")
+    parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16"), help="of weights and caches (default fp32)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print the scores side by side."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from inference.checkpoint import check_device, dtype_of, resolve_checkpoint
+    from inference.evaluation.evaluate import EvaluationRequest, evaluate
+    from inference.evaluation.runner import RunSettings
+    from model.errors import InputError
+
+    for name in ("tokens_per_frame", "max_answer_tokens", "workers"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be at least 1")
+    if args.limit is not None and args.limit < 1:
+        raise InputError(f"--limit is {args.limit}; it must be at least 1")
+    request = EvaluationRequest(
+        scenarios=args.scenarios,
+        checkpoint=resolve_checkpoint(args.checkpoint),
+        out=args.out,
+        settings=RunSettings(tokens_per_frame=args.tokens_per_frame, max_answer_tokens=args.max_answer_tokens),
+        workers=args.workers,
+        device=check_device(args.device),
+        dtype=dtype_of(args.dtype),
+        limit=args.limit,
+        untrained_baseline=args.untrained_baseline,
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done)
+
+        results = evaluate(request, show)
+    _print_table(results)
+    print(args.out / "scores.json")
+    return 0
+
+
+def _print_table(results: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("score", *results)
+    kinds = sorted({kind for scores in results.values() for kind in scores["qa"]})
+    rows = [("qa", kind) for kind in kinds]
+    if any("speak" in scores for scores in results.values()):
+        rows += [("speak", name) for name in ("precision", "recall", "f1", "sentence_accuracy", "onset_error_median")]
+        rows += [("speak", "false_per_minute"), ("speak_within_one", "f1"), ("silence", "f1")]
+    for section, name in rows:
+        values = [scores.get(section, {}).get(name) for scores in results.values()]
+        table.add_row(f"{section}.{name}", *("-" if value is None else f"{value:.3f}" for value in values))
+    Console().print(table)
