@@ -58,6 +58,11 @@ COMMANDS: dict[str, Command] = {
         "Stream and question a checkpoint on scenarios and score it",
         "moss eval scenarios.jsonl --checkpoint hf/realtime --out eval/realtime",
     ),
+    "report": Command(
+        "moss_train.cli.report",
+        "Write a page of loss curves, scores and frame strips",
+        "moss report --out report.html --run pt1=runs/pt1 --eval trained=eval/realtime --scenarios scenarios.jsonl",
+    ),
     "launch": Command(
         "moss_train.cli.launch",
         "Start a training run with torchrun or as a Slurm job",
