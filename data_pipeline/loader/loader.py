@@ -155,7 +155,7 @@ class _TrainLoader:
     def __next__(self) -> PackedMicroBatch:
         try:
             if self._iterator is None:
-                self._iterator = iter(self._loader)
+                self._iterator = _quietly(iter, self._loader)
                 return _quietly(next, self._iterator)  # type: ignore[no-any-return]
             return next(self._iterator)
         except FatalSampleError:
@@ -229,7 +229,7 @@ class _ValidationLoader:
         """Start over."""
         self._encoder.packs_formed = 0
         self._given = 0
-        self._iterator = iter(self._loader)
+        self._iterator = _quietly(iter, self._loader)
         return self
 
     def __next__(self) -> PackedMicroBatch:
