@@ -11,6 +11,8 @@ import torch.distributed as dist
 from data_pipeline.packing.batch import IGNORE_INDEX, TOKEN_CLASSES, PackedMicroBatch
 from model.loss import LossSums
 
+_HEAD = 5  # slots before the sums by class
+
 
 @dataclass
 class StepStatistics:
@@ -32,15 +34,20 @@ class StepStatistics:
     """Frames that this rank encoded a second time for the backward pass."""
     accuracy: float | None = None
     """Share of right patches; only for the dense objective."""
+    stop: bool = False
+    """Whether some rank was told to end."""
 
 
 class StepSums:
-    """Adds up micro-batches on one rank; layout of the vector: weighted sum, count, then sums and counts by class and dataset."""
+    """Adds up micro-batches on one rank.
+
+    Layout of the vector: weighted sum, targets, rows, frames, wish to stop; then sums and counts by class and by dataset.
+    """
 
     def __init__(self, dataset_names: Sequence[str], device: torch.device) -> None:
         self.names = list(dataset_names)
         self._classes, self._datasets = len(TOKEN_CLASSES), len(self.names) + 1  # the last slot is padding
-        self.vector = torch.zeros(4 + 2 * (self._classes + self._datasets), dtype=torch.float64, device=device)
+        self.vector = torch.zeros(_HEAD + 2 * (self._classes + self._datasets), dtype=torch.float64, device=device)
 
     def row_groups(self, batch: PackedMicroBatch) -> torch.Tensor:
         """Slot of each row, int64 [T]: its dataset's index, or the padding slot."""
@@ -58,11 +65,11 @@ class StepSums:
         """
         counted = (batch.targets != IGNORE_INDEX).to(losses.device)
         groups = self.row_groups(batch).to(losses.device)
-        vector, begin = self.vector, 4 + 2 * self._classes
+        vector, begin = self.vector, _HEAD + 2 * self._classes
         vector[0] += sums.total.detach()
         vector[1] += sums.count
-        vector[4 : 4 + self._classes] += sums.class_sums
-        vector[4 + self._classes : begin] += sums.class_counts
+        vector[_HEAD : _HEAD + self._classes] += sums.class_sums
+        vector[_HEAD + self._classes : begin] += sums.class_counts
         vector[begin : begin + self._datasets].index_add_(0, groups, losses.detach().double() * counted)
         vector[begin + self._datasets :].index_add_(0, groups, counted.double())
 
@@ -71,21 +78,26 @@ class StepSums:
         self.vector[2] += tokens
         self.vector[3] += frames
 
+    def wish_to_stop(self, wish: bool) -> None:
+        """A rank that was told to end says so here; after the reduction all ranks know it in the same step."""
+        self.vector[4] += int(wish)
+
     def reduce(self, encoded_by_rank: list[int], encoded_again: int = 0) -> StepStatistics:
         """Sum over the world; every rank gets the same figures."""
         if dist.get_world_size() > 1:
             dist.all_reduce(self.vector)
         values = self.vector.tolist()
-        split = 4 + 2 * self._classes
+        split = _HEAD + 2 * self._classes
         return StepStatistics(
             loss=values[0] / max(values[1], 1.0),
             targets=int(values[1]),
-            class_loss=_means(TOKEN_CLASSES, values[4:split]),
+            class_loss=_means(TOKEN_CLASSES, values[_HEAD:split]),
             dataset_loss=_means(self.names, values[split : split + len(self.names)] + values[split + self._datasets : -1]),
             tokens=int(values[2]),
             frames=int(values[3]),
             encoded_by_rank=encoded_by_rank,
             encoded_again=encoded_again,
+            stop=values[4] > 0,
         )
 
 

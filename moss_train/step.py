@@ -11,7 +11,7 @@ depends on how samples were packed or spread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,11 +60,12 @@ class DecoupledStep:
             models, layout, settings.keep_activation_frames, settings.encode_chunk_frames
         )
 
-    def accumulate(self, batches: Sequence[PackedMicroBatch]) -> StepStatistics:
+    def accumulate(self, batches: Sequence[PackedMicroBatch], stop: bool = False) -> StepStatistics:
         """Leave in all gradient buffers the gradient of the mean loss over the global batch.
 
         Args:
             batches: this replica's micro-batches; the same on all its model-parallel ranks.
+            stop: whether this rank was told to end; the statistics tell all ranks.
         """
         self._optimization.zero()
         self._frames.encode(batches, train=True)
@@ -72,13 +73,24 @@ class DecoupledStep:
         self._frames.send_back()
         assert self._targets is not None
         self._optimization.finish_vision(self._targets)
+        sums.wish_to_stop(stop)
         return sums.reduce(self._frames.encoded_by_rank, self._frames.encoded_again)
 
-    def evaluate(self, batches: Sequence[PackedMicroBatch], dataset_names: Sequence[str]) -> StepSums:
-        """Forward passes only; returns this rank's sums, to be added up over calls and reduced once."""
+    def evaluate(self, groups: Iterable[Sequence[PackedMicroBatch]], dataset_names: Sequence[str]) -> StepStatistics:
+        """Forward passes only.
+
+        Args:
+            groups: this replica's micro-batches in groups of one schedule each; every rank gives equally many.
+            dataset_names: names of the held-out datasets.
+        """
+        total = StepSums(dataset_names, self._layout.device)
+        encoded = [0] * self._layout.world_size
         with torch.no_grad():
-            self._frames.encode(batches, train=False)
-            return self._decode(batches, dataset_names, forward_only=True)
+            for batches in groups:
+                self._frames.encode(batches, train=False)
+                total.vector += self._decode(batches, dataset_names, forward_only=True).vector
+                encoded = [a + b for a, b in zip(encoded, self._frames.encoded_by_rank, strict=True)]
+        return total.reduce(encoded)
 
     def _finalize(self, chunks: list[torch.nn.Module], targets: torch.Tensor | None = None, **options: Any) -> None:
         """The schedule's own finishing, which turns `targets` into the global count on every rank; kept for vision."""

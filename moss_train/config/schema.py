@@ -68,6 +68,8 @@ class StageConfig:
     label_eot_realtime: bool = False
     gate_init: float | None = None
     """Value written into all cross-attention gates before training; None leaves them alone."""
+    dense_classes: int = 32
+    """Classes of the patch classifier; only for dense_labels. Labels run from 0 to one less."""
 
     def __post_init__(self) -> None:
         _one_of("stage.objective", self.objective, OBJECTIVES)

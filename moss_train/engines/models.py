@@ -114,21 +114,6 @@ def freeze(models: Models, stage: StageConfig) -> None:
         models.vision_trains = "nothing"
 
 
-def set_gates(chunks: Sequence[VideoMllamaDecoder], value: float) -> int:
-    """Write a value into both gates of every cross-attention layer here; returns the number of gates written."""
-    gates = [
-        gate
-        for chunk in chunks
-        for module in chunk.modules()
-        if isinstance(module, GatedCrossLayer)
-        for gate in (module.cross_attn_attn_gate, module.cross_attn_mlp_gate)
-    ]
-    with torch.no_grad():
-        for gate in gates:
-            gate.fill_(value)
-    return len(gates)
-
-
 def _attends(chunks: Sequence[VideoMllamaDecoder], layout: ParallelLayout) -> tuple[bool, ...]:
     here = any(isinstance(module, GatedCrossLayer) for chunk in chunks for module in chunk.modules())
     if layout.world_size == 1:

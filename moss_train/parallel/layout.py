@@ -14,8 +14,8 @@ from megatron.core import parallel_state
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 
-from model.errors import InputError
 from moss_train.config.schema import ParallelConfig
+from moss_train.parallel.sizes import check_sizes
 from moss_train.parallel.world import TIMEOUT
 
 
@@ -65,29 +65,6 @@ class ParallelLayout:
     def counts_loss(self) -> bool:
         """Whether this rank's losses enter global sums: one rank of each last stage (all its tensor ranks hold the same)."""
         return self.is_last_stage and self.place.tensor == 0
-
-
-def check_sizes(sizes: ParallelConfig, world_size: int) -> int:
-    """Data-parallel size that the sizes leave of the world.
-
-    Raises:
-        InputError: the product of the sizes does not divide the number of ranks, or a combination has no meaning.
-    """
-    product = sizes.tensor * sizes.pipeline * sizes.context
-    if world_size % product:
-        raise InputError(
-            f"parallel.tensor {sizes.tensor} x parallel.pipeline {sizes.pipeline} x parallel.context {sizes.context} = "
-            f"{product} does not divide the {world_size} ranks; start {product} or a multiple of it, or lower the sizes"
-        )
-    if sizes.virtual_pipeline > 1 and sizes.pipeline == 1:
-        raise InputError(
-            f"parallel.virtual_pipeline is {sizes.virtual_pipeline} with parallel.pipeline 1; it needs at least 2 pipeline stages"
-        )
-    if sizes.context > 1:
-        raise InputError(f"parallel.context is {sizes.context}; context parallel training is not available, use 1")
-    if sizes.sequence_parallel and sizes.tensor == 1:
-        raise InputError("parallel.sequence_parallel is true with parallel.tensor 1; set parallel.tensor to 2 or more")
-    return world_size // product
 
 
 def start_layout(sizes: ParallelConfig, device: torch.device, seed: int) -> ParallelLayout:

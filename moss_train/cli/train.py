@@ -1,0 +1,103 @@
+"""`moss train`: one stage on this rank, or on several ranks of this machine with `--nproc-per-node`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+
+from model.errors import InputError
+from moss_train.config.schema import RunConfig
+
+EXIT_PEER_LOST = 1
+SECONDS_FOR_THE_FIRST = 3.0
+"""How long a rank keeps quiet after a failure that the first rank, or the rank that caused it, reports too."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from moss_train.config.arguments import add_config_arguments
+
+    parser.add_argument(
+        "--nproc-per-node", type=int, metavar="N", help="start N ranks on this machine; leave out under torchrun or for one rank"
+    )
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train the stage that the arguments describe; see `moss_train.trainer.train`."""
+    from moss_train.config.arguments import config_from_args, print_config
+
+    config = config_from_args(args)
+    if args.print_config:
+        print_config(config)
+        return 0
+    if "RANK" not in os.environ and (args.nproc_per_node or 1) > 1:
+        return _start_ranks(args, config)
+    return _train(config)
+
+
+def _start_ranks(args: argparse.Namespace, config: RunConfig) -> int:
+    """Start the ranks with torch's launcher in this process; ends with the exit code of the first rank that failed."""
+    from moss_train.parallel.sizes import check_sizes
+
+    check_sizes(config.parallel, args.nproc_per_node)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # the launcher's report of a failure; the rank has said its sentence
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args
+    from torch.distributed.run import run as launch
+
+    words = [
+        word
+        for option, value in (("--config", args.config), ("--conf-dir", args.conf_dir))
+        if value is not None
+        for word in (option, value)
+    ]
+    launcher = ["--standalone", "--nproc-per-node", str(args.nproc_per_node), "-m", "moss_train.cli.main"]
+    try:
+        launch(parse_args([*launcher, "train", *words, *args.overrides]))
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    return 0
+
+
+def _train(config: RunConfig) -> int:
+    from moss_train import platform
+
+    platform.install()
+    from moss_train.parallel.world import stop_world
+    from moss_train.trainer import train
+
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    try:
+        outcome = train(config)
+    except InputError:
+        if rank != 0:
+            _let_the_first_rank_speak()
+        raise
+    except RuntimeError as error:
+        if world == 1 or not _lost_a_peer(error):
+            raise
+        _let_the_first_rank_speak()
+        print(f"moss [rank {rank}]: ended because another rank ended; its message says why", file=sys.stderr, flush=True)
+        return EXIT_PEER_LOST
+    if rank == 0:
+        ending = "finished" if outcome.finished else "was told to end and saved"
+        print(f"{config.stage.name} {ending} after {outcome.step} steps: {outcome.checkpoint}", flush=True)
+    stop_world()
+    return 0
+
+
+def _let_the_first_rank_speak() -> None:
+    """Most mistakes show on all ranks at once: the others wait, and the launcher ends them before they repeat it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(SECONDS_FOR_THE_FIRST)
+
+
+def _lost_a_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed since a rank at its other end is gone."""
+    text = str(error)
+    return any(part in text for part in ("closed by peer", "Connection reset", "Broken pipe", "NCCL", "Gloo", "gloo"))

@@ -1,0 +1,138 @@
+"""The warm start's objective: classify every patch from the tower's features. The decoder takes no part.
+
+Frames are dealt over the world as in the decoupled step; each rank computes the loss of the frames that it encodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+from data_pipeline.packing.batch import IGNORE_INDEX, PackedMicroBatch
+from model.errors import InputError
+from moss_train.engines.models import Models
+from moss_train.engines.optimization import Optimization
+from moss_train.frames.distribution import gather_counts, gather_pixels
+from moss_train.frames.exchange import exchange
+from moss_train.frames.plan import FramePlan, Transfer, plan_frames
+from moss_train.parallel.layout import ParallelLayout
+from moss_train.statistics import StepStatistics
+
+
+class DenseStep:
+    """Computes gradients of, or evaluates, patch classification.
+
+    Args:
+        models: with a dense head.
+        optimization: gradient buffers of the vision unit.
+        layout: this rank's place.
+        chunk: frames in one call of the tower.
+    """
+
+    def __init__(self, models: Models, optimization: Optimization, layout: ParallelLayout, chunk: int) -> None:
+        if models.unit.dense_head is None:
+            raise InputError("stage.objective is dense_labels but the model has no dense head; set stage.dense_classes")
+        self._models = models
+        self._head = models.unit.dense_head
+        self._optimization = optimization
+        self._layout = layout
+        self._chunk = chunk
+        self._plan: FramePlan | None = None
+
+    def accumulate(self, batches: Sequence[PackedMicroBatch], stop: bool = False) -> StepStatistics:
+        """Leave in the gradient buffers the gradient of the mean loss over the labelled patches of the global batch."""
+        self._optimization.zero()
+        sums = self._run(batches, train=True)
+        sums[4] += int(stop)
+        self._reduce(sums)
+        self._optimization.finish_vision(sums[1])
+        return self._statistics(sums)
+
+    def evaluate(self, groups: Iterable[Sequence[PackedMicroBatch]], dataset_names: Sequence[str]) -> StepStatistics:
+        """Forward passes only; `groups` as in the decoupled step."""
+        total = torch.zeros(5, dtype=torch.float64, device=self._layout.device)
+        with torch.no_grad():
+            for batches in groups:
+                total += self._run(batches, train=False)
+        self._reduce(total)
+        return self._statistics(total)
+
+    def _run(self, batches: Sequence[PackedMicroBatch], train: bool) -> torch.Tensor:
+        """Loss sum, patches, right patches, frames and a free slot of the frames of this rank, float64 [5]."""
+        layout = self._layout
+        own = sum(batch.num_frames for batch in batches)
+        self._plan = plan_frames(gather_counts(own, layout), layout.places, self._models.attends)
+        sums = torch.zeros(5, dtype=torch.float64, device=layout.device)
+        pixels, ids = gather_pixels(self._plan, batches, layout)
+        labels = self._gather_labels(batches)
+        for begin in range(0, len(pixels), self._chunk):
+            end = begin + self._chunk
+            features = self._models.vision.tower(pixels[begin:end], ids[begin:end])
+            logits = self._head(features[:, 1:]).float().flatten(0, 1)  # [frames * patches, classes]
+            wanted = labels[begin:end].flatten()
+            loss = F.cross_entropy(logits, wanted, ignore_index=IGNORE_INDEX, reduction="sum")
+            if train:
+                loss.backward()
+            counted = wanted != IGNORE_INDEX
+            sums[0] += loss.detach()
+            sums[1] += counted.sum()
+            sums[2] += ((logits.detach().argmax(-1) == wanted) & counted).sum()
+        sums[3] += len(pixels)
+        return sums
+
+    def _gather_labels(self, batches: Sequence[PackedMicroBatch]) -> torch.Tensor:
+        """Labels int64 [n, grid, grid] of the frames that this rank encodes."""
+        assert self._plan is not None
+        layout, grid = self._layout, self._models.config.vision.grid_size
+        local = torch.cat([self._labels_of(batch, grid) for batch in batches])
+        classes = self._head.out_features
+        if local.numel() and int(local.max()) >= classes:
+            raise InputError(f"a dense label is {int(local.max())} but stage.dense_classes is {classes}; raise it")
+
+        def rows_of(transfer: Transfer) -> torch.Tensor:
+            return local[transfer.span.begin : transfer.span.end].to(layout.device)
+
+        arrived = {t.span: rows for t, rows in exchange(self._plan.pixels, rows_of, (grid, grid), torch.int64, layout.device)}
+        parts = [
+            local[span.begin : span.end].to(layout.device) if span.replica == layout.place.data else arrived[span]
+            for span in self._plan.owned(layout.rank)
+        ]
+        return torch.cat(parts) if parts else local[:0].to(layout.device)
+
+    @staticmethod
+    def _labels_of(batch: PackedMicroBatch, grid: int) -> torch.Tensor:
+        if batch.dense_labels is None:
+            if batch.num_frames:
+                raise InputError(
+                    f"sample {batch.sample_keys[0] if batch.sample_keys else '?'} has frames without dense labels; "
+                    "stage.objective=dense_labels takes samples of kind dense only"
+                )
+            return torch.empty((0, grid, grid), dtype=torch.int64)
+        if batch.dense_labels.shape[1:] != (grid, grid):
+            raise InputError(
+                f"dense labels are {list(batch.dense_labels.shape[1:])} a frame but the model's patch grid is "
+                f"{grid} x {grid}; make labels for vision.patch_size"
+            )
+        return batch.dense_labels
+
+    def _reduce(self, sums: torch.Tensor) -> None:
+        if self._layout.world_size > 1:
+            dist.all_reduce(sums)
+
+    def _statistics(self, sums: torch.Tensor) -> StepStatistics:
+        assert self._plan is not None
+        loss, patches, right, frames, stop = sums.tolist()
+        return StepStatistics(
+            loss=loss / max(patches, 1.0),
+            targets=int(patches),
+            class_loss={},
+            dataset_loss={},
+            tokens=0,
+            frames=int(frames),
+            encoded_by_rank=[self._plan.encoded_frames(rank) for rank in range(self._layout.world_size)],
+            accuracy=right / max(patches, 1.0),
+            stop=stop > 0,
+        )

@@ -1,0 +1,63 @@
+"""Held-out loss: the stage's own objective on a fixed part of the validation sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from data_pipeline.loader import build_loader
+from data_pipeline.packing.batch import PackedMicroBatch
+from moss_train.setup import Session
+
+
+class HeldOut:
+    """Evaluates the same micro-batches every time; they are read once and kept."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._groups: list[list[PackedMicroBatch]] | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the run has held-out data and wants it used."""
+        config = self._session.config
+        return config.train.eval_batches > 0 and bool(config.data.validation)
+
+    def run(self, step: int) -> dict[str, Any]:
+        """Evaluate; every rank calls it and gets the same record."""
+        session = self._session
+        if self._groups is None:
+            self._groups = list(self._read())
+        names = [dataset.name for dataset in session.config.data.validation]
+        statistics = session.step.evaluate(self._groups, names)
+        record: dict[str, Any] = {"step": step, "eval_loss": statistics.loss, "eval_targets": statistics.targets}
+        record |= {f"eval_loss_{name}": loss for name, loss in statistics.class_loss.items()}
+        if statistics.dataset_loss:
+            record["eval_dataset_loss"] = statistics.dataset_loss
+        if statistics.accuracy is not None:
+            record["eval_accuracy"] = statistics.accuracy
+        return record
+
+    def _read(self) -> Iterator[list[PackedMicroBatch]]:
+        """Groups of one schedule each, at most `train.eval_batches` micro-batches over all replicas."""
+        session = self._session
+        config, layout = session.config, session.layout
+        loader = build_loader(
+            config.data,
+            config.stage,
+            session.model_config,
+            session.tokenizer,
+            rank=layout.place.data,
+            world_size=layout.data_size,
+            data_parallel_group=layout.data_group,
+            split="validation",
+            ledger=session.folder.quarantine,
+        )
+        wanted = -(-config.train.eval_batches // layout.data_size)
+        batches = [batch for _, batch in zip(range(wanted), loader, strict=False)]
+        loader.close()
+        # Interleaved stages take multiples of the pipeline size only.
+        step = config.parallel.pipeline if config.parallel.virtual_pipeline > 1 else 1
+        batches = batches[: len(batches) - len(batches) % step]
+        for begin in range(0, len(batches), session.micro_batches):
+            yield batches[begin : begin + session.micro_batches]

@@ -1,0 +1,179 @@
+"""From a run's config to everything that a training loop needs, on this rank."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from data_pipeline.loader import build_loader
+from data_pipeline.text.tokenizer import Tokenizer
+from model.config import VideoMllamaConfig
+from model.errors import InputError
+from model.initialise import initialise_weights, set_cross_gates
+from moss_train.checkpoint.description import CheckpointDescription, read_description
+from moss_train.checkpoint.load import TrainingState, load_model_weights, load_training_state
+from moss_train.config.schema import RunConfig
+from moss_train.dense_step import DenseStep
+from moss_train.engines.models import Models, build_models, freeze
+from moss_train.engines.optimization import Optimization
+from moss_train.parallel.layout import ParallelLayout, start_layout
+from moss_train.parallel.world import start_world
+from moss_train.platform.device import resolve_device
+from moss_train.run_folder import RunFolder
+from moss_train.step import DecoupledStep, StepSettings
+
+
+@dataclass
+class Session:
+    """A run on this rank, ready to train."""
+
+    config: RunConfig
+    model_config: VideoMllamaConfig
+    folder: RunFolder
+    layout: ParallelLayout
+    tokenizer: Tokenizer
+    models: Models
+    optimization: Optimization
+    step: DecoupledStep | DenseStep
+    loader: Any
+    micro_batches: int
+    """Micro-batches of this replica in one step."""
+    resumed: TrainingState | None
+
+    def describe(self, step: int) -> CheckpointDescription:
+        """What a checkpoint written now says about itself."""
+        return CheckpointDescription(
+            step=step, model=dataclasses.asdict(self.model_config), stage=dataclasses.asdict(self.config.stage)
+        )
+
+
+def start_session(config: RunConfig) -> Session:
+    """Start processes, build and load everything; every rank calls it.
+
+    Raises:
+        InputError: whatever of the config, data or checkpoints does not fit.
+    """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(megatron|torch)\..*")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(megatron|torch)\..*")
+    device = resolve_device(config.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    start_world(device)
+    layout = start_layout(config.parallel, device, config.train.seed)
+    micro_batches = _micro_batches(config, layout)
+    model_config = VideoMllamaConfig.from_dict(config.model)
+    tokenizer_path = Path(config.data.root) / config.data.tokenizer
+    tokenizer = Tokenizer.from_file(tokenizer_path)
+    folder = RunFolder(config.run_dir)
+    checkpoint = _checkpoint_to_resume(config, folder)
+    loader = build_loader(
+        config.data,
+        config.stage,
+        model_config,
+        tokenizer,
+        rank=layout.place.data,
+        world_size=layout.data_size,
+        data_parallel_group=layout.data_group,
+        split="train",
+        ledger=folder.quarantine,
+    )
+    if layout.rank == 0:
+        folder.prepare(config, tokenizer_path, layout.world_size)
+    dist.barrier()
+    models = _build(config, model_config, layout, fresh=checkpoint is None)
+    optimization = Optimization(
+        models.chunks, models.unit, models.transformer_config, layout, config.optimizer, config.precision
+    )
+    resumed = None
+    if checkpoint is not None:
+        resumed = load_training_state(checkpoint, models.chunks, models.unit, optimization, layout)
+        loader.load_state_dict(resumed.loader)
+    return Session(
+        config=config,
+        model_config=model_config,
+        folder=folder,
+        layout=layout,
+        tokenizer=tokenizer,
+        models=models,
+        optimization=optimization,
+        step=_make_step(config, models, optimization, layout, tokenizer),
+        loader=loader,
+        micro_batches=micro_batches,
+        resumed=resumed,
+    )
+
+
+def _micro_batches(config: RunConfig, layout: ParallelLayout) -> int:
+    count, rest = divmod(config.train.global_batch_size, layout.data_size)
+    if rest:
+        raise InputError(
+            f"train.global_batch_size is {config.train.global_batch_size}, not a multiple of the {layout.data_size} "
+            "data-parallel replicas; choose a multiple"
+        )
+    if config.parallel.virtual_pipeline > 1 and count % config.parallel.pipeline:
+        raise InputError(
+            f"each replica has {count} micro-batches in a step, not a multiple of parallel.pipeline {config.parallel.pipeline} "
+            "as parallel.virtual_pipeline needs; change train.global_batch_size"
+        )
+    return count
+
+
+def _checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
+    """The checkpoint to continue; None to start."""
+    checkpoint = folder.newest
+    if checkpoint is None:
+        return None
+    if config.train.resume == "none":
+        raise InputError(
+            f"run_dir {folder.path} already holds {checkpoint.name} and train.resume is none; choose another run_dir or "
+            "train.resume=auto"
+        )
+    name = read_description(checkpoint).stage.get("name")
+    if name != config.stage.name:
+        raise InputError(
+            f"run_dir {folder.path} belongs to stage {name!r}, not {config.stage.name!r}; choose another run_dir and give this "
+            "one as train.init_from"
+        )
+    return checkpoint
+
+
+def _build(config: RunConfig, model_config: VideoMllamaConfig, layout: ParallelLayout, fresh: bool) -> Models:
+    """Modules with their starting weights, frozen as the stage wants; a continued run's weights come later."""
+    dense = config.stage.objective == "dense_labels"
+    models = build_models(
+        model_config,
+        layout,
+        dtype=config.precision.dtype,
+        seed=config.train.seed,
+        dense_classes=config.stage.dense_classes if dense else None,
+    )
+    if fresh:
+        if config.train.init_from is not None:
+            load_model_weights(config.train.init_from, models.chunks, models.vision)
+        else:
+            initialise_weights(models.chunks, models.vision, model_config, config.train.seed)
+        if config.stage.gate_init is not None:
+            set_cross_gates(models.chunks, config.stage.gate_init)
+    freeze(models, config.stage)
+    return models
+
+
+def _make_step(
+    config: RunConfig, models: Models, optimization: Optimization, layout: ParallelLayout, tokenizer: Tokenizer
+) -> DecoupledStep | DenseStep:
+    if config.stage.objective == "dense_labels":
+        return DenseStep(models, optimization, layout, config.vision.encode_chunk_frames)
+    settings = StepSettings(
+        silence_token_weight=config.stage.silence_token_weight,
+        silence_id=tokenizer.silence_id,
+        keep_activation_frames=config.vision.keep_activation_frames,
+        encode_chunk_frames=config.vision.encode_chunk_frames,
+        dataset_names=tuple(dataset.name for dataset in config.data.datasets),
+    )
+    return DecoupledStep(models, optimization, layout, settings)
