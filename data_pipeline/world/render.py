@@ -57,7 +57,7 @@ def render(clip: Clip) -> np.ndarray:
         rgb = COLOUR_RGB[thing.colour]
         owner = np.broadcast_to(np.arange(steps)[:, None, None], mask.shape)[mask]
         frames[mask] = rgb[owner] * bright[:, None]
-    noise = rng.integers(-6, 7, (size + 7 * steps, size, 1), dtype=np.int8).astype(np.float32)
+    noise = rng.integers(-2, 3, (size + 7 * steps, size, 1), dtype=np.int8).astype(np.float32)
     for step in range(steps):
         frames[step] += noise[7 * step : 7 * step + size]
     return np.clip(frames, 0, 255).astype(np.uint8)

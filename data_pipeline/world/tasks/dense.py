@@ -8,13 +8,11 @@ from data_pipeline.world.scene import Clip
 
 
 def dense_sample(clips: list[Clip], patch: int = 8) -> Sample:
-    """Independent single frames as images with the class of every patch; the text is empty."""
-    labels = [patch_labels(clip, patch)[0].tolist() for clip in clips]
-    media = [Media(type="image", file=f"{i}.jpg") for i in range(len(clips))]
+    """Independent single frames, stored behind each other in one file, with the class of every patch; no text."""
     return Sample(
         kind="dense",
-        messages=[Message(role="user", content=""), Message(role="assistant", content="<|image|>" * len(clips))],
-        media=media,
+        messages=[Message(role="user", content=""), Message(role="assistant", content="<|video|>")],
+        media=[Media(type="video", file="0.mp4", fps=1.0, min_frames=1, max_frames=len(clips))],
         template="mllama_pretrain",
-        dense=labels,
+        dense=[patch_labels(clip, patch)[0].tolist() for clip in clips],
     )
