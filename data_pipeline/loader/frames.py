@@ -8,16 +8,16 @@ import torch
 
 from data_pipeline.media.decode import load_frames
 from data_pipeline.media.image import load_image
+from data_pipeline.packing.plan import Slot
 from data_pipeline.schema import Media
 
 
 def decode_slots(
-    slots: Sequence[tuple[int, int]], media: Sequence[Media], members: Mapping[str, bytes], size: int, where: str
+    slots: Sequence[Slot], media: Sequence[Media], members: Mapping[str, bytes], size: int, where: str
 ) -> torch.Tensor:
     """Frames in the order of `slots`; every file is decoded once.
 
     Args:
-        slots: (media, frame number) of each frame.
         members: content of each media file by its `file`.
 
     Returns:
@@ -26,17 +26,20 @@ def decode_slots(
     Raises:
         InputError: a file is damaged.
     """
-    used = sorted({index for index, _ in slots})
+    used = sorted({slot.media for slot in slots})
     if len(used) == 1 and media[used[0]].type == "video":
-        only = media[used[0]]
-        return load_frames(members[only.file], [frame for _, frame in slots], size, f"{where}.{only.file}")
+        return _video(slots, media[used[0]], members, size, where)
     frames = torch.empty(len(slots), 3, size, size, dtype=torch.uint8)
     for index in used:
         item = media[index]
-        places = [i for i, slot in enumerate(slots) if slot[0] == index]
-        name = f"{where}.{item.file}"
+        places = [i for i, slot in enumerate(slots) if slot.media == index]
         if item.type == "image":
-            frames[places] = load_image(members[item.file], size, name)
+            frames[places] = load_image(members[item.file], size, f"{where}.{item.file}")
         else:
-            frames[places] = load_frames(members[item.file], [slots[i][1] for i in places], size, name)
+            frames[places] = _video([slots[i] for i in places], item, members, size, where)
     return frames
+
+
+def _video(slots: Sequence[Slot], media: Media, members: Mapping[str, bytes], size: int, where: str) -> torch.Tensor:
+    indices, times = [s.frame for s in slots], [s.time for s in slots]
+    return load_frames(members[media.file], indices, size, f"{where}.{media.file}", times)

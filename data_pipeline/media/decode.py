@@ -16,7 +16,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from data_pipeline.media.resize import fit_frames
-from data_pipeline.media.sampling import VideoInfo, indices_at, sample_indices
+from data_pipeline.media.sampling import VideoInfo, indices_at, sample_count, sample_indices, sample_times
 from model.errors import InputError
 
 Source = str | os.PathLike[str] | bytes
@@ -46,18 +46,20 @@ class Video:
         self.info = _read_info(container, self._stream, name)
         self._times: np.ndarray[Any, Any] | None = None
 
-    def frames(self, indices: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
+    def frames(self, indices: Sequence[int], times: Sequence[float] | None = None) -> Iterator[np.ndarray[Any, Any]]:
         """RGB frames uint8 [height, width, 3], upright, one for each of the never decreasing `indices`.
 
-        May be called once. For a file with a varying rate, index i means the frame shown at i / fps seconds.
+        May be called once. A file with a varying rate has no even numbering: of it, the frame shown at each of
+        `times` is given (by default at i / fps seconds).
 
         Raises:
             InputError: the data are damaged, or the stream ends much too early.
         """
-        times = self._varying_times()
+        starts = self._varying_times()
         wanted = list(indices)
-        if times is not None:
-            wanted = [max(0, int(np.searchsorted(times, i / self.info.fps + 1e-6, side="right")) - 1) for i in wanted]
+        if starts is not None:
+            shown = times if times is not None else [i / self.info.fps for i in wanted]
+            wanted = [max(0, int(np.searchsorted(starts, t + 1e-6, side="right")) - 1) for t in shown]
         reformatter = VideoReformatter()
         given = 0
         latest: np.ndarray[Any, Any] | None = None
@@ -122,8 +124,13 @@ def probe_video(source: Source, name: str | None = None) -> VideoInfo:
         return video.info
 
 
-def load_frames(source: Source, indices: Sequence[int], size: int, name: str | None = None) -> torch.Tensor:
+def load_frames(
+    source: Source, indices: Sequence[int], size: int, name: str | None = None, times: Sequence[float] | None = None
+) -> torch.Tensor:
     """Decode the frames `indices` (never decreasing) and fit them into the model's square.
+
+    Args:
+        times: seconds that the indices stand for; they decide in a file with a varying rate.
 
     Returns:
         uint8 [len(indices), 3, size, size].
@@ -132,7 +139,7 @@ def load_frames(source: Source, indices: Sequence[int], size: int, name: str | N
         InputError: the file is missing or damaged.
     """
     with open_video(source, name) as video:
-        return _fit(video, indices, size)
+        return _fit(video, indices, size, times)
 
 
 def sample_video(
@@ -145,22 +152,24 @@ def sample_video(
     """
     with open_video(source, name) as video:
         indices = sample_indices(video.info, fps, min_frames, max_frames, f"video {video.name}")
-        return _fit(video, indices, size), [i / video.info.fps for i in indices]
+        fixed = sample_count(video.info, fps, min_frames, max_frames)[1]
+        times = sample_times(video.info, indices, fps, fixed)
+        return _fit(video, indices, size, times), times
 
 
 def frames_at(source: Source, times: Sequence[float], size: int, name: str | None = None) -> torch.Tensor:
     """The frames shown at `times` seconds (never decreasing): uint8 [len(times), 3, size, size]."""
     with open_video(source, name) as video:
-        return _fit(video, indices_at(video.info, times, f"video {video.name}"), size)
+        return _fit(video, indices_at(video.info, times, f"video {video.name}"), size, times)
 
 
-def _fit(video: Video, indices: Sequence[int], size: int) -> torch.Tensor:
+def _fit(video: Video, indices: Sequence[int], size: int, times: Sequence[float] | None) -> torch.Tensor:
     out = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
     previous: np.ndarray[Any, Any] | None = None
     small = video.info.width * video.info.height <= 256 * 256
     if small:  # one resize for all frames; large frames are fitted one by one, to hold one at a time
-        return fit_frames(torch.from_numpy(np.stack(list(video.frames(indices)))), size) if indices else out
-    for i, frame in enumerate(video.frames(indices)):
+        return fit_frames(torch.from_numpy(np.stack(list(video.frames(indices, times)))), size) if indices else out
+    for i, frame in enumerate(video.frames(indices, times)):
         out[i] = out[i - 1] if frame is previous else fit_frames(torch.from_numpy(frame)[None], size)[0]
         previous = frame
     return out

@@ -56,6 +56,11 @@ def sample_indices(info: VideoInfo, fps: float, min_frames: int, max_frames: int
     return np.minimum(taken, info.num_frames - 1).tolist()  # type: ignore[no-any-return]
 
 
+def sample_times(info: VideoInfo, indices: Sequence[int], fps: float, fixed: bool) -> list[float]:
+    """Seconds from the start that the result of `sample_indices` stands for."""
+    return [i / fps for i in range(len(indices))] if fixed else [i / info.fps for i in indices]
+
+
 def indices_at(info: VideoInfo, times: Sequence[float], name: str = "video") -> list[int]:
     """The frame shown at each of `times` (seconds from the start): number trunc(t * fps).
 

@@ -6,11 +6,12 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.media.sampling import event_counts, indices_at, sample_indices
+from data_pipeline.media.sampling import VideoInfo, event_counts, indices_at, sample_count, sample_indices, sample_times
 from data_pipeline.packing.batch import IGNORE_INDEX
 from data_pipeline.schema import Media, Sample
 from data_pipeline.shards.media_info import video_info
@@ -41,6 +42,17 @@ class PlanRules:
     label_eot_realtime: bool
 
 
+class Slot(NamedTuple):
+    """One frame that is wanted."""
+
+    media: int
+    """Index into the sample's media."""
+    frame: int
+    """Number within its file; 0 for an image."""
+    time: float
+    """Seconds from the file's start; decides in a file with a varying rate."""
+
+
 @dataclass
 class SamplePlan:
     """One sample, ready to be packed."""
@@ -48,8 +60,8 @@ class SamplePlan:
     rows: Rows
     classes: npt.NDArray[np.int8]
     """[T]"""
-    slots: list[tuple[int, int]]
-    """[F] (media, frame number within its file) of every frame in the order of the text."""
+    slots: list[Slot]
+    """[F] in the order of the text."""
     dense: npt.NDArray[np.int64] | None = None
     """[F, grid, grid]"""
 
@@ -91,42 +103,47 @@ def plan_sample(sample: Sample, tokenizer: Tokenizer, rules: PlanRules, rng: ran
     return SamplePlan(rows, token_classes(rows, tokenizer), [slot for m in markers for slot in m])
 
 
-def _frames_by_marker(sample: Sample, rules: PlanRules, where: str) -> list[list[tuple[int, int]]]:
+def _frames_by_marker(sample: Sample, rules: PlanRules, where: str) -> list[list[Slot]]:
     """For every marker in text order, the frames that it stands for.
 
     Images and videos are each consumed in the order of the media list.
     """
-    by_type: dict[str, list[list[tuple[int, int]]]] = {"image": [], "video": []}
+    by_type: dict[str, list[list[Slot]]] = {"image": [], "video": []}
     for index, media in enumerate(sample.media):
         if media.type == "image":
-            by_type["image"].append([(index, 0)])
+            by_type["image"].append([Slot(index, 0, 0.0)])
         else:
-            groups = _video_frames(media, rules, sample.kind, f"{where} media {media.file}")
-            by_type["video"] += [[(index, frame) for frame in group] for group in groups]
+            by_type["video"] += _video_slots(index, media, rules, sample.kind, f"{where} media {media.file}")
     images, videos = iter(by_type["image"]), iter(by_type["video"])
     return [next(images if kind == "image" else videos) for kind in marker_types(sample)]
 
 
-def _video_frames(media: Media, rules: PlanRules, kind: str, where: str) -> list[list[int]]:
-    """Frame numbers, one list for each marker of the video."""
+def _video_slots(index: int, media: Media, rules: PlanRules, kind: str, where: str) -> list[list[Slot]]:
+    """Frames of a video, one list for each of its markers."""
     info = video_info(media, where)
     if media.markers == "per_frame":
-        return [[i] for i in indices_at(info, media.frame_times or [], where)]
+        times = media.frame_times or []
+        return [[Slot(index, i, t)] for i, t in zip(indices_at(info, times, where), times, strict=True)]
     most = media.max_frames or rules.video_max_frames
     if kind != "realtime":
         most = min(most, rules.max_frames)  # a clip that is only watched may be sampled more thinly
     least = min(media.min_frames or rules.video_min_frames, most)
-    indices = sample_indices(info, media.fps or min(rules.fps, info.fps), least, most, where)
+    slots = _sampled(index, info, media.fps or min(rules.fps, info.fps), least, most, where)
     if media.markers == "one":
-        return [indices]
-    counts = event_counts([i / info.fps for i in indices], media.frame_times or [], where)
-    bounds = np.cumsum([0, *counts])
-    return [indices[a:b] for a, b in itertools.pairwise(bounds)]
+        return [slots]
+    counts = event_counts([s.time for s in slots], media.frame_times or [], where)
+    return [slots[a:b] for a, b in itertools.pairwise(np.cumsum([0, *counts]))]
+
+
+def _sampled(index: int, info: VideoInfo, fps: float, least: int, most: int, where: str) -> list[Slot]:
+    indices = sample_indices(info, fps, least, most, where)
+    times = sample_times(info, indices, fps, sample_count(info, fps, least, most)[1])
+    return [Slot(index, i, t) for i, t in zip(indices, times, strict=True)]
 
 
 def _truncate(
-    turns: list[Turn], markers: list[list[tuple[int, int]]], tokenizer: Tokenizer, rules: PlanRules
-) -> tuple[list[Turn], list[list[tuple[int, int]]]]:
+    turns: list[Turn], markers: list[list[Slot]], tokenizer: Tokenizer, rules: PlanRules
+) -> tuple[list[Turn], list[list[Slot]]]:
     """Cut to the sequence length, and keep the frames of the markers that are left."""
     extra = sum(len(m) for m in markers) - len(markers)
     limit = rules.sequence_length - extra
@@ -137,7 +154,7 @@ def _truncate(
             f"{extra + len(markers)} frames leave no room for text in {rules.sequence_length} rows (stage.sequence_length)"
         )
     kept = truncate_turns(turns, limit)
-    remaining: list[list[tuple[int, int]]] = []
+    remaining: list[list[Slot]] = []
     position = 0
     empty = Turn([], [])
     for index, turn in enumerate(turns):
@@ -159,14 +176,14 @@ def _plan_dense(sample: Sample, tokenizer: Tokenizer, rules: PlanRules, where: s
     info = video_info(media, f"{where} media {media.file}")
     labels = np.asarray(sample.dense, dtype=np.int64)
     if media.frame_times:
-        indices = indices_at(info, media.frame_times, where)
+        times = media.frame_times
+        slots = [Slot(0, i, t) for i, t in zip(indices_at(info, times, where), times, strict=True)]
     else:
-        fps = media.fps or info.fps
-        indices = sample_indices(info, fps, media.min_frames or 1, media.max_frames or info.num_frames, where)
-    if len(indices) != len(labels):
-        raise InputError(f"{where} has dense labels of {len(labels)} frames but {len(indices)} frames are sampled")
-    if len(indices) > rules.max_frames:
-        raise DoesNotFit(f"{len(indices)} frames are more than the {rules.max_frames} of a pack (stage.max_frames_per_pack)")
+        slots = _sampled(0, info, media.fps or info.fps, media.min_frames or 1, media.max_frames or info.num_frames, where)
+    if len(slots) != len(labels):
+        raise InputError(f"{where} has dense labels of {len(labels)} frames but {len(slots)} frames are sampled")
+    if len(slots) > rules.max_frames:
+        raise DoesNotFit(f"{len(slots)} frames are more than the {rules.max_frames} of a pack (stage.max_frames_per_pack)")
     row = np.asarray([tokenizer.pad_id], dtype=np.int64)
-    rows = Rows(row, np.asarray([IGNORE_INDEX], dtype=np.int64), np.zeros(len(indices), dtype=np.int64))
-    return SamplePlan(rows, np.zeros(1, dtype=np.int8), [(0, i) for i in indices], labels)
+    rows = Rows(row, np.asarray([IGNORE_INDEX], dtype=np.int64), np.zeros(len(slots), dtype=np.int64))
+    return SamplePlan(rows, np.zeros(1, dtype=np.int8), slots, labels)

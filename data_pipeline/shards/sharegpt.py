@@ -169,7 +169,7 @@ class _RowReader:
             raise RowError("no messages", f"column {self.layout.columns['messages']} is {turns!r:.60}")
         messages = []
         for turn in turns:
-            role = roles.get(turn.get(tags["role_tag"])) if isinstance(turn, Mapping) else None
+            role = roles.get(str(turn.get(tags["role_tag"]))) if isinstance(turn, Mapping) else None
             content = turn.get(tags["content_tag"]) if isinstance(turn, Mapping) else None
             if role is None or not isinstance(content, str):
                 raise RowError("message without a known role and text", f"message {turn!r:.80}")
