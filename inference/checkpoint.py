@@ -45,9 +45,7 @@ def resolve_checkpoint(name: str) -> Path:
         return Path(snapshot_download(identity))
     except Exception as error:  # the hubs raise many kinds of network and access errors
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"checkpoint {identity} could not be fetched from {package} ({reason}); give a folder"
-        ) from error
+        raise InputError(f"checkpoint {identity} could not be fetched from {package} ({reason}); give a folder") from error
 
 
 def require_realtime(folder: Path, details: dict[str, Any]) -> None:

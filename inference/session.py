@@ -175,20 +175,23 @@ class RealtimeSession:
         """
         if self.settings.tokens_per_second is not None:
             pace = self.clock.now() + 1 / self.settings.tokens_per_second
+            pace = pace if until is None else min(pace, until)
             while self.clock.now() < pace:
                 self.inbox.wake.clear()
                 self.clock.wait_until(pace, self.inbox.wake)
+        if self._is_over(until):
+            return "until", _Drained()
         drained = self._drain()
         silent_since = self.clock.now()
         while token == self.tokenizer.silence_id and not drained:
-            if self._is_over(until):
-                return "until", drained
             give_up = silent_since + self.settings.idle_timeout
             scheduled = self.inbox.next_time()
             if scheduled is None and until is None and self.clock.now() >= give_up:
                 return "idle", drained
             goal = scheduled if scheduled is not None else (until if until is not None else give_up)
             self.clock.wait_until(goal if until is None else min(goal, until), self.inbox.wake)
+            if self._is_over(until):
+                return "until", drained
             drained = self._drain()
         return "", drained
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,13 +37,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path, switches: SwitchConfig | None) -> tuple[VideoMllamaConfig, dict[str, Any]]:
-    """Dimensions of the checkpoint and its `moss_train` section (empty where another program wrote it)."""
+    """Dimensions of the checkpoint and its `moss_train` section (empty where another program wrote it).
+
+    Args:
+        switches: numerical choices; None takes those that the folder was written with, or the defaults.
+    """
     content = read_json(folder / "config.json")
+    details = dict(content.get("moss_train") or {})
     try:
+        if switches is None:
+            known = {f.name for f in dataclasses.fields(SwitchConfig)}
+            switches = SwitchConfig(**{name: value for name, value in (details.get("switches") or {}).items() if name in known})
         config = VideoMllamaConfig.from_hf(content, switches)
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"{folder / 'config.json'} has a field of an unexpected form ({error}); restore the file") from error
-    return config, dict(content.get("moss_train") or {})
+    return config, details
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -59,7 +59,7 @@ def load_model(
         folder: config.json and safetensors with the key names of the Mllama family.
         device: where the weights go.
         dtype: dtype of weights, activations and caches.
-        switches: numerical choices; the defaults decode correctly.
+        switches: numerical choices; None takes those of the folder, or the defaults, which decode correctly.
 
     Raises:
         InputError: a missing or broken file, an unknown or missing tensor, a tensor of another shape.

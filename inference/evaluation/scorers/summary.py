@@ -24,9 +24,7 @@ def score(traces: Sequence[Trace], scenarios: Sequence[Scenario]) -> dict[str, A
     streamed, asked = [], []
     for trace in traces:
         if trace.scenario_id not in by_id:
-            raise InputError(
-                f"a trace names scenario {trace.scenario_id!r}, unknown to the scenario file; use matching files"
-            )
+            raise InputError(f"a trace names scenario {trace.scenario_id!r}, unknown to the scenario file; use matching files")
         scenario = by_id[trace.scenario_id]
         if trace.mode == "offline":
             if len(trace.answers) != len(scenario.questions):

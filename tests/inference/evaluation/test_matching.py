@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ INTERVALS = st.lists(st.tuples(st.integers(-1, 9), st.integers(0, 3)).map(lambda
 
 
 def _best(points: list[int], intervals: list[tuple[int, int]]) -> int:
-    @lru_cache(maxsize=None)
+    @cache
     def solve(i: int, used: int) -> int:
         if i == len(points):
             return 0

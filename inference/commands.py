@@ -1,0 +1,106 @@
+"""What the inference commands share: arguments, loading, and how errors end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from model.errors import InputError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def add_option(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
+    """`--some_name`, spelled `--some-name` as well."""
+    parser.add_argument(f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else []), dest=name, **options)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, checkpoint: str | None = None) -> None:
+    """--checkpoint, --device, --dtype."""
+    parser.add_argument(
+        "--checkpoint",
+        default=checkpoint,
+        required=checkpoint is None,
+        help="folder in Hugging Face layout with its tokenizer.json, or a hub id owner/name (modelscope:owner/name)",
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
+    parser.add_argument("--dtype", default="auto", help="fp32, bf16, fp16 or auto: bf16 on a GPU, fp32 elsewhere (default)")
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, *, temperature: float, top_k: int) -> None:
+    """--temperature, --top_k, --top_p, --repetition_penalty, --seed; temperature 0 is greedy."""
+    add_option(parser, "temperature", type=float, default=temperature, help=f"0 is greedy (default {temperature:g})")
+    add_option(parser, "top_k", type=int, default=top_k, help=f"sample among the k likeliest tokens; 0: all (default {top_k})")
+    add_option(parser, "top_p", type=float, default=1.0, help="sample among the likeliest tokens of this probability (default 1)")
+    add_option(parser, "repetition_penalty", type=float, default=1.0, help="above 1 makes repetition less likely (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling (default 0)")
+
+
+def sampling_from(args: argparse.Namespace, silence_threshold: float = 0.0) -> Any:
+    """The `SamplingConfig` of parsed arguments."""
+    from inference.sampling import SamplingConfig
+
+    greedy = args.temperature == 0
+    return SamplingConfig(
+        do_sample=not greedy,
+        temperature=1.0 if greedy else args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        repetition_penalty=args.repetition_penalty,
+        silence_threshold=silence_threshold,
+        seed=args.seed,
+    )
+
+
+def load_engine(args: argparse.Namespace, *, realtime: bool = False) -> tuple[Any, Any]:
+    """(StepEngine, Tokenizer) of --checkpoint.
+
+    Args:
+        realtime: refuse a checkpoint that was not trained on real-time dialogues, before its weights are read.
+    """
+    from data_pipeline.text.tokenizer import Tokenizer
+    from inference.checkpoint import check_device, dtype_of, require_realtime, resolve_checkpoint
+    from inference.engine import StepEngine
+    from inference.model.folder import read_config
+    from inference.model.load import load_model
+
+    folder = resolve_checkpoint(args.checkpoint)
+    _, details = read_config(folder, None)
+    if realtime:
+        require_realtime(folder, details)
+    device = check_device(args.device)
+    dtype = args.dtype if args.dtype != "auto" else ("bf16" if device.startswith("cuda") else "fp32")
+    tokenizer = Tokenizer.from_file(folder)
+    model = load_model(folder, device, dtype_of(dtype))
+    if tokenizer.vocab_size != model.config.text.vocab_size:
+        raise InputError(
+            f"{tokenizer.source} has {tokenizer.vocab_size} entries, the checkpoint's head {model.config.text.vocab_size} rows; "
+            "use the checkpoint's own"
+        )
+    return StepEngine(model), tokenizer
+
+
+def system_text(given: str | None, details: dict[str, Any], foreign_default: str) -> str:
+    """The system message: as given, else the checkpoint's own, else none; `foreign_default` names it for foreign checkpoints."""
+    from data_pipeline.text.prompts import DEFAULT_PROMPTS
+
+    if given is not None:
+        return DEFAULT_PROMPTS.get(given, given)
+    return str(details.get("system") or "") if details.get("stage") else DEFAULT_PROMPTS[foreign_default]
+
+
+def run_command(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
+) -> int:
+    """Parse and run; bad input becomes one sentence on stderr and exit code 2."""
+    try:
+        return run(parser.parse_args(argv))
+    except InputError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr, flush=True)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"\n{parser.prog}: interrupted", file=sys.stderr, flush=True)
+        return EXIT_INTERRUPTED
