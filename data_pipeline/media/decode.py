@@ -163,6 +163,12 @@ def frames_at(source: Source, times: Sequence[float], size: int, name: str | Non
         return _fit(video, indices_at(video.info, times, f"video {video.name}"), size, times)
 
 
+def frames_at_times(source: Source, times: Sequence[float], name: str | None = None) -> list[np.ndarray[Any, Any]]:
+    """The frames shown at `times` seconds in their own size: RGB uint8 [height, width, 3] each."""
+    with open_video(source, name) as video:
+        return list(video.frames(indices_at(video.info, times, f"video {video.name}"), times))
+
+
 def _fit(video: Video, indices: Sequence[int], size: int, times: Sequence[float] | None) -> torch.Tensor:
     out = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
     previous: np.ndarray[Any, Any] | None = None

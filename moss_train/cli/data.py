@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "moss data tokenizer t.json shards/sft",
             _tokenizer_arguments,
         ),
-        # ("world", "Render the synthetic video world", "moss data world shards/world --split train", _world_arguments),
+        ("world", "Render the synthetic video world", "moss data world shards/world --split train", _world_arguments),
     ):
         action = actions.add_parser(name, help=text, description=f"{text}.", epilog=f"example: {example}")
         arguments(action)

@@ -72,5 +72,5 @@ def test_each_event_takes_the_frames_up_to_its_end() -> None:
 
 
 def test_an_event_without_a_frame_is_refused() -> None:
-    with pytest.raises(InputError, match="event 1 ends at 1.5 s"):
+    with pytest.raises(InputError, match=r"event 1 ends at 1\.5 s"):
         event_counts([0, 1, 2, 3], [1, 1.5, 3])
