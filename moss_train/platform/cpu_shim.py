@@ -176,6 +176,8 @@ def _on_cpu(factory: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _patch_tensors() -> None:
+    # `with torch.device("meta")` looks factories up by identity and remembers them: let it remember the originals.
+    importlib.import_module("torch.utils._device")._device_constructors()
     for name in _FACTORIES:
         _patch(torch, name, _on_cpu(getattr(torch, name)))
     tensor: Any = torch.Tensor
