@@ -61,4 +61,6 @@ if [ "$dry_run" = yes ]; then
     echo
     exit 0
 fi
+# A mistake in the configuration is said once, before any rank starts.
+"$PYTHON" -m moss_train.cli.main train "$@" --print-config >/dev/null
 exec "${command[@]}"
