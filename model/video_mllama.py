@@ -113,7 +113,8 @@ class VideoMllamaDecoder(GPTModel):
             return hidden
         if rows.targets is not None:
             return self._losses(hidden, rows.targets, plan)
-        logits = tensor_parallel.gather_from_tensor_model_parallel_region(self._logits(hidden), group=self.pg_collection.tp)
+        shares = self._logits(hidden)
+        logits: Tensor = tensor_parallel.gather_from_tensor_model_parallel_region(shares, group=self.pg_collection.tp)
         return logits[:, : self.model_config.text.vocab_size]
 
     def sharded_state_dict(

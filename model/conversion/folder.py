@@ -153,7 +153,7 @@ class FolderWeights(Mapping[str, Tensor]):
         self._where: dict[str, str] = {}
         for file in self._file_names():
             try:
-                handle = safe_open(str(folder / file), framework="pt")
+                handle: Any = safe_open(str(folder / file), framework="pt")
                 self._where |= dict.fromkeys(handle.keys(), file)
             except (SafetensorError, OSError) as error:
                 raise InputError(f"{folder / file} is not readable as safetensors ({error}); copy it again") from error

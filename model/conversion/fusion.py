@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.config import TextConfig
@@ -18,7 +19,7 @@ def fuse(rule: Rule, tensors: Sequence[Tensor], config: TextConfig, tensor_paral
         return tensors[0]
     if rule.fusion == "vocabulary":
         rows = padded_rows(tensors[0].shape[0], tensor_parallel)
-        return torch.nn.functional.pad(tensors[0], (0, 0, 0, rows - tensors[0].shape[0]))
+        return F.pad(tensors[0], (0, 0, 0, rows - tensors[0].shape[0]))
     if rule.fusion == "gate_up":
         return torch.cat(list(tensors))
     # By key/value group: its queries, its key, its value; so that a contiguous share of rows is a share of groups.
@@ -46,7 +47,8 @@ def shard(rule: Rule, tensor: Tensor, size: int, rank: int) -> Tensor:
     if rule.sharding == "replicated" or size == 1:
         return tensor
     if rule.sharding == "halves":
-        return tensor.unflatten(0, (2, -1)).chunk(size, dim=1)[rank].flatten(0, 1)
+        halves: Tensor = tensor.unflatten(0, (2, -1))
+        return halves.chunk(size, dim=1)[rank].flatten(0, 1)
     return tensor.chunk(size, dim=0 if rule.sharding == "rows" else 1)[rank]
 
 
@@ -55,5 +57,6 @@ def put_together(rule: Rule, shards: Sequence[Tensor]) -> Tensor:
     if rule.sharding == "replicated" or len(shards) == 1:
         return shards[0]
     if rule.sharding == "halves":
-        return torch.cat([s.unflatten(0, (2, -1)) for s in shards], dim=1).flatten(0, 1)
+        halves: list[Tensor] = [s.unflatten(0, (2, -1)) for s in shards]
+        return torch.cat(halves, dim=1).flatten(0, 1)
     return torch.cat(list(shards), dim=0 if rule.sharding == "rows" else 1)

@@ -34,7 +34,8 @@ class GatedCrossLayer(TransformerLayer):
         """[T, 1, 1] -> the rows of this rank under sequence parallelism."""
         if not self.config.sequence_parallel:
             return visible
-        return visible.chunk(self.tp_group.size())[self.tp_group.rank()]
+        share: Tensor = visible.chunk(self.tp_group.size())[self.tp_group.rank()]
+        return share
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, context: Tensor | None = None,

@@ -104,6 +104,7 @@ def make_transformer_config(
         bias_dropout_fusion=False,
         bias_activation_fusion=False,
         persist_layer_norm=False,
+        cuda_graph_scope=[],
         apply_rope_fusion=False,
         recompute_granularity="full" if full else None,
         recompute_method="uniform" if full else None,

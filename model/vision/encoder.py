@@ -48,7 +48,8 @@ class VisionTower(nn.Module):
         grid, patch, channels = self.config.grid_size, self.config.patch_size, self.config.num_channels
         cut = pixels.reshape(-1, channels, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
         cut = cut.reshape(-1, grid * grid, channels * patch * patch)
-        return F.linear(cut, self.patch_embedding.weight.flatten(1))
+        weight: Tensor = self.patch_embedding.weight
+        return F.linear(cut, weight.flatten(1))
 
     def forward(self, pixels: Tensor, aspect_ratio_ids: Tensor) -> Tensor:
         """Normalised pixels [F, 3, S, S], aspect_ratio_ids int64 [F] -> [F, 1 + patches, output_dim].
@@ -85,7 +86,9 @@ class VisionEncoder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the parameters, in which the tower computes."""
-        return self.multi_modal_projector.weight.dtype
+        weight: Tensor = self.multi_modal_projector.weight
+        dtype: torch.dtype = weight.dtype
+        return dtype
 
     def tower(self, frames: Tensor, aspect_ratio_ids: Tensor) -> Tensor:
         """Features of every patch, before pooling.
@@ -107,12 +110,15 @@ class VisionEncoder(nn.Module):
                 f"frames have shape {list(frames.shape)}; the model takes [F, {', '.join(map(str, expected))}]: "
                 "fit every frame to vision.image_size first"
             )
-        return self.vision_model(normalise_pixels(frames, self.dtype), aspect_ratio_ids)
+        features: Tensor = self.vision_model(normalise_pixels(frames, self.dtype), aspect_ratio_ids)
+        return features
 
     def project(self, vision_out: Tensor) -> Tensor:
         """Pools the patch grid and maps to the text width: [F, 1 + patches, output_dim] -> [F, P, H]."""
         vision = self.config.vision
-        return self.multi_modal_projector(pool_patches(vision_out, vision.grid_size, vision.pool_mode, vision.pool_stride))
+        pooled = pool_patches(vision_out, vision.grid_size, vision.pool_mode, vision.pool_stride)
+        states: Tensor = self.multi_modal_projector(pooled)
+        return states
 
     def forward(self, frames: Tensor, aspect_ratio_ids: Tensor) -> Tensor:
         """frames [F, 3, S, S], aspect_ratio_ids int64 [F] -> cross-attention source [F, P, H]."""

@@ -26,11 +26,12 @@ class VisionAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         frames, tokens, width = x.shape
         q, k, v = (
-            projection(x).view(frames, tokens, self.heads, -1).transpose(1, 2)
+            projection(x).view(frames, tokens, self.heads, width // self.heads).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.o_proj(mixed.transpose(1, 2).reshape(frames, tokens, width))
+        output: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(frames, tokens, width))
+        return output
 
 
 class VisionMLP(nn.Module):
@@ -42,7 +43,8 @@ class VisionMLP(nn.Module):
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        output: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return output
 
 
 class VisionLayer(nn.Module):
@@ -63,8 +65,9 @@ class VisionLayer(nn.Module):
         """x [F, tokens, D] -> [F, tokens, D]."""
         attended = self.self_attn(self.input_layernorm(x))
         x = x + (self.gate_attn.tanh() * attended if self.gated else attended)
-        transformed = self.mlp(self.post_attention_layernorm(x))
-        return x + (self.gate_ffn.tanh() * transformed if self.gated else transformed)
+        transformed: Tensor = self.mlp(self.post_attention_layernorm(x))
+        output: Tensor = x + (self.gate_ffn.tanh() * transformed if self.gated else transformed)
+        return output
 
 
 class VisionTransformer(nn.Module):

@@ -1,0 +1,155 @@
+"""The tower's quirks, each against a plain restatement or by its effect."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model.config import VideoMllamaConfig
+from model.conversion.folder import read_hf_folder
+from model.errors import InputError
+from model.vision.encoder import PIXEL_MEAN, PIXEL_STD, VisionEncoder
+from model.vision.pooling import pool_patches
+from tests.model.small import lively_weights, small_config
+
+
+def _encoder(config: VideoMllamaConfig, seed: int = 1) -> VisionEncoder:
+    encoder = VisionEncoder(config)
+    encoder.load_state_dict({n: t for n, t in lively_weights(config, seed).items() if not n.startswith("language_model.")})
+    return encoder.double()
+
+
+def _pixels(frames: int) -> Tensor:
+    return torch.randint(0, 256, (frames, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(frames))
+
+
+def _restated_tower(pixels: Tensor, ids: Tensor, w: dict[str, Tensor], config: VideoMllamaConfig) -> Tensor:
+    """One frame at a time, with explicit softmax; w holds `vision_model.` tensors without that prefix."""
+    v = config.vision
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return F.layer_norm(x, (v.hidden_size,), w[f"{name}.weight"], w[f"{name}.bias"], v.norm_eps)
+
+    def block(x: Tensor, name: str, gated: bool) -> Tensor:
+        y = norm(x, f"{name}.input_layernorm")
+        q, k, u = ((y @ w[f"{name}.self_attn.{n}_proj.weight"].T).view(len(y), v.num_attention_heads, -1) for n in "qkv")
+        scores = torch.einsum("nhd,mhd->hnm", q, k) * q.shape[-1] ** -0.5
+        a = torch.einsum("hnm,mhd->nhd", scores.softmax(-1), u).flatten(1) @ w[f"{name}.self_attn.o_proj.weight"].T
+        x = x + (torch.tanh(w[f"{name}.gate_attn"]) * a if gated else a)
+        y = norm(x, f"{name}.post_attention_layernorm")
+        y = F.gelu(y @ w[f"{name}.mlp.fc1.weight"].T + w[f"{name}.mlp.fc1.bias"]) @ w[f"{name}.mlp.fc2.weight"].T
+        y = y + w[f"{name}.mlp.fc2.bias"]
+        return x + (torch.tanh(w[f"{name}.gate_ffn"]) * y if gated else y)
+
+    outputs = []
+    for frame, aspect in zip(pixels, ids.tolist(), strict=True):
+        x = F.conv2d(frame[None], w["patch_embedding.weight"], stride=v.patch_size)[0].flatten(1).T
+        x = (
+            x
+            + torch.tanh(w["pre_tile_positional_embedding.gate"])
+            * w["pre_tile_positional_embedding.embedding.weight"][aspect].view(v.max_num_tiles, -1)[0]
+        )
+        x = torch.cat([w["class_embedding"][None], x])
+        gate = torch.tanh(w["gated_positional_embedding.gate"])
+        tiles = w["gated_positional_embedding.tile_embedding.weight"][aspect].view(v.max_num_tiles, v.num_positions, -1)
+        x = norm(x + (1 - gate) * w["gated_positional_embedding.embedding"] + gate * tiles[0], "layernorm_pre")
+        real = len(x)
+        if config.switches.vit_keep_pad_tokens:
+            x = torch.cat([x, x.new_zeros(-real % 8, x.shape[1])])
+        states = []
+        for i in range(v.num_hidden_layers):
+            states.append(x)
+            x = block(x, f"transformer.layers.{i}", gated=False)
+        states.append(x)
+        x = norm(x, "layernorm_post")
+        x = (
+            x
+            + torch.tanh(w["post_tile_positional_embedding.gate"])
+            * w["post_tile_positional_embedding.embedding.weight"][aspect].view(v.max_num_tiles, -1)[0]
+        )
+        for i in range(v.num_global_layers):
+            x = block(x, f"global_transformer.layers.{i}", gated=True)
+        kept = [states[i][:real] for i in v.intermediate_layers_indices]
+        interleaved = torch.stack([kept[k][:, c] for c in range(v.hidden_size) for k in range(len(kept))], dim=1)
+        outputs.append(torch.cat([x[:real], interleaved], dim=1))
+    return torch.stack(outputs)
+
+
+@pytest.mark.parametrize("keep_pad", [True, False])
+def test_the_tower_equals_its_restatement(keep_pad: bool) -> None:
+    config = small_config(vit_keep_pad_tokens=keep_pad)
+    encoder = _encoder(config)
+    pixels, ids = torch.randn(3, 3, 32, 32, dtype=torch.float64), torch.tensor([1, 0, 1])
+    weights = {n.removeprefix("vision_model."): t for n, t in encoder.state_dict().items()}
+    expected = _restated_tower(pixels, ids, weights, config)
+    got = encoder.tower(pixels, ids)
+    assert got.shape == (3, 17, 16 * 3)
+    assert (got - expected).abs().max() < 1e-10
+
+
+def test_padding_rows_of_the_tower_change_its_features() -> None:
+    pixels, ids = torch.randn(1, 3, 32, 32, dtype=torch.float64), torch.tensor([1])
+    kept, dropped = (_encoder(small_config(vit_keep_pad_tokens=keep)).tower(pixels, ids) for keep in (True, False))
+    assert (kept - dropped).abs().max() > 1e-4
+
+
+def test_frames_do_not_see_each_other() -> None:
+    encoder = _encoder(small_config())
+    frames, ids = _pixels(4), torch.ones(4, dtype=torch.long)
+    alone = torch.cat([encoder(frames[i : i + 1], ids[:1]) for i in range(4)])
+    torch.testing.assert_close(encoder(frames, ids), alone, atol=1e-12, rtol=1e-12)
+
+
+def test_bytes_are_normalised_inside() -> None:
+    encoder = _encoder(small_config())
+    frames, ids = _pixels(2), torch.ones(2, dtype=torch.long)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    by_hand = ((frames.float() / 255 - mean) / std).double()
+    torch.testing.assert_close(encoder(frames, ids), encoder(by_hand, ids), atol=1e-6, rtol=1e-6)
+    black = (torch.zeros(3, 1, 1) - mean) / std
+    torch.testing.assert_close(black.flatten(), torch.tensor([-1.79226, -1.75210, -1.48022]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("mode", "reduce"), [("average", torch.mean), ("max", torch.amax)])
+def test_pooling_takes_squares_of_the_grid_and_keeps_the_class_token(mode: str, reduce: object) -> None:
+    features = torch.randn(2, 1 + 36, 5)
+    pooled = pool_patches(features, grid=6, mode=mode, stride=3)
+    assert pooled.shape == (2, 5, 5)
+    assert torch.equal(pooled[:, 0], features[:, 0])
+    corner = features[:, 1:].view(2, 6, 6, 5)[:, 3:6, :3].flatten(1, 2)
+    expected = corner.mean(1) if mode == "average" else corner.amax(1)
+    torch.testing.assert_close(pooled[:, 1 + 2], expected)
+    assert torch.equal(pool_patches(features, 6, "none", 3), features)
+
+
+def test_without_intermediates_and_pooling() -> None:
+    config = small_config()
+    vision = dataclasses.replace(config.vision, intermediate_layers_indices=(), pool_mode="none")
+    config = dataclasses.replace(config, vision=vision)
+    assert VisionEncoder(config)(_pixels(2), torch.ones(2, dtype=torch.long)).shape == (2, 17, 32)
+
+
+def test_no_frames_give_no_features() -> None:
+    config = small_config()
+    assert VisionEncoder(config)(_pixels(0), torch.ones(0, dtype=torch.long)).shape == (0, 5, 32)
+
+
+def test_frames_of_another_size_are_refused() -> None:
+    with pytest.raises(InputError, match=r"\[2, 3, 16, 16\].*image_size"):
+        VisionEncoder(small_config())(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), torch.ones(2, dtype=torch.long))
+
+
+def test_recorded_features(reference_data: object) -> None:
+    folder = f"{reference_data}/golden_tiny"
+    config, weights, _ = read_hf_folder(folder)
+    io = load_file(f"{folder}/io.safetensors")
+    encoder = VisionEncoder(config)
+    encoder.load_state_dict({n: t for n, t in weights.items() if not n.startswith("language_model.")})
+    vision_out = encoder.tower(io["pixel_values"].flatten(0, 2), io["aspect_ratio_ids"].flatten())
+    assert (vision_out - io["vision_out"].flatten(0, 2)).abs().max() < 1e-5
+    assert (encoder.project(vision_out) - io["projected"].flatten(0, 1)).abs().max() < 1e-5
