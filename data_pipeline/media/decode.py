@@ -69,7 +69,7 @@ class Video:
                 return
             if number < wanted[given]:
                 continue
-            latest = _upright(reformatter.reformat(frame, format="rgb24").to_ndarray(), frame.rotation)
+            latest = _upright(reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray(), frame.rotation)
             while given < len(wanted) and wanted[given] <= number:
                 given += 1
                 yield latest
