@@ -83,9 +83,6 @@ def start_session(config: RunConfig) -> Session:
         split="train",
         ledger=folder.quarantine,
     )
-    if layout.rank == 0:
-        folder.prepare(config, tokenizer_path, layout.world_size)
-    dist.barrier()
     models = _build(config, model_config, layout, fresh=checkpoint is None)
     optimization = Optimization(
         models.chunks, models.unit, models.transformer_config, layout, config.optimizer, config.precision
@@ -94,6 +91,9 @@ def start_session(config: RunConfig) -> Session:
     if checkpoint is not None:
         resumed = load_training_state(checkpoint, models.chunks, models.unit, optimization, layout)
         loader.load_state_dict(resumed.loader)
+    if layout.rank == 0:  # only now: a run that is refused leaves no folder behind
+        folder.prepare(config, tokenizer_path, layout.world_size)
+    dist.barrier()
     return Session(
         config=config,
         model_config=model_config,

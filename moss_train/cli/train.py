@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -44,7 +45,7 @@ def _start_ranks(args: argparse.Namespace, config: RunConfig) -> int:
 
     check_sizes(config.parallel, args.nproc_per_node)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("LOGLEVEL", "CRITICAL")  # the launcher's report of a failure; the rank has said its sentence
+    logging.disable(logging.ERROR)  # the launcher's report of a failure; the rank has said its sentence
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as launch
