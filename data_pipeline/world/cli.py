@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
                 progress=lambda task, done, _: bar.update(rows[task], completed=done),
             )
     if args.real:
-        summary |= write_real(args.out / args.split, overwrite=args.overwrite)
+        summary |= write_real(args.out / args.split, args.split, overwrite=args.overwrite)
     for name, content in summary.items():
         what = f"{content['samples']} samples" if "samples" in content else f"{content['scenarios']} scenarios"
         print(f"{args.out / args.split / name}: {what}")

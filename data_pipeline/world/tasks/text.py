@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data_pipeline.assets import real
 from data_pipeline.schema import Message, Sample
 from data_pipeline.world import scene
 from data_pipeline.world.tasks.captions import caption
@@ -38,8 +39,8 @@ def text_sample(seed: int, size: int = scene.FRAME_SIZE) -> Sample:
 
 
 def corpus(seed: int, count: int) -> list[str]:
-    """Texts from which the demo's tokenizer is trained: every kind of message of the world."""
-    texts = []
+    """Texts from which the demo's tokenizer is trained: all messages of the world and of the bundled real media."""
+    texts = real.texts() * 20  # often enough for every word to become one token
     for i in range(count):
         texts += ["user", "assistant", "system", "\n\n"]  # the words of the chat template's headers
         texts += [m.content for m in text_sample(seed + i).messages if m.content]
