@@ -12,18 +12,22 @@ from torch import Tensor, nn
 from model.config import VideoMllamaConfig
 from model.conversion.table import hf_shapes
 
-_RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight", "fc2.weight")
+TEXT_DEVIATION = 0.02
+"""Standard deviation of the decoder's matrices, the family's usual `initializer_range`."""
+
+_RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight")
 
 
 class RandomWeights(Mapping[str, Tensor]):
     """Published names to freshly drawn fp32 tensors, made when asked for.
 
-    Matrices are normal with deviation fan_in ** -0.5, those that write into a residual stream divided by the root of
-    the number of residual branches; norms are 1, biases 0, gates of the tower's global layers pi / 4, other gates 0.
+    The decoder's matrices are normal with one deviation, those that write into the residual stream divided by the root
+    of the number of its branches. The tower's and the projector's matrices have the deviation (3 * fan_in) ** -0.5,
+    torch's own. Norms are 1, biases 0, gates of the tower's global layers pi / 4, all other gates 0.
     """
 
-    def __init__(self, config: VideoMllamaConfig, seed: int) -> None:
-        self.config, self.seed = config, seed
+    def __init__(self, config: VideoMllamaConfig, seed: int, text_deviation: float = TEXT_DEVIATION) -> None:
+        self.config, self.seed, self.text_deviation = config, seed, text_deviation
         self.shapes = hf_shapes(config)
 
     def __iter__(self) -> Iterator[str]:
@@ -33,17 +37,14 @@ class RandomWeights(Mapping[str, Tensor]):
         return len(self.shapes)
 
     def _deviation(self, name: str, shape: tuple[int, ...]) -> float:
-        vision, text = self.config.vision, self.config.text
-        if name.endswith(("embedding.weight", "embed_tokens.weight")) and "patch" not in name:
+        if name.startswith("language_model."):
+            branches = 2 * self.config.text.num_hidden_layers
+            return self.text_deviation / (math.sqrt(branches) if name.endswith(_RESIDUAL_OUTPUTS) else 1.0)
+        if name.endswith("embedding.weight") and "patch" not in name:
             return 0.02
         if name.endswith(("class_embedding", "positional_embedding.embedding")):
             return float(shape[-1] ** -0.5)
-        deviation = math.prod(shape[1:]) ** -0.5
-        if name.endswith(_RESIDUAL_OUTPUTS):
-            in_tower = vision.num_hidden_layers + vision.num_global_layers
-            layers = text.num_hidden_layers if name.startswith("language") else in_tower
-            deviation /= math.sqrt(2 * layers)
-        return float(deviation)
+        return float((3 * math.prod(shape[1:])) ** -0.5)
 
     def __getitem__(self, name: str) -> Tensor:
         shape = self.shapes[name]

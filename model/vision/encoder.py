@@ -66,9 +66,10 @@ class VisionTower(nn.Module):
         x, kept = self.transformer(x, keep=self.config.intermediate_layers_indices)
         x = self.post_tile_positional_embedding(self.layernorm_post(x), aspect_ratio_ids)
         x, _ = self.global_transformer(x)
+        final: Tensor = x[:, :real]
         if not kept:
-            return x[:, :real]
-        return torch.cat([x[:, :real], torch.stack([state[:, :real] for state in kept], dim=-1).flatten(2)], dim=-1)
+            return final
+        return torch.cat([final, torch.stack([state[:, :real] for state in kept], dim=-1).flatten(2)], dim=-1)
 
 
 class VisionEncoder(nn.Module):

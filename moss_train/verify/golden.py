@@ -158,8 +158,9 @@ def replay_training(
     chunks = build_decoder_chunks(golden.config, decoder_config)
     vision = VisionEncoder(golden.config).to(device)
     load_hf_weights(chunks, vision, golden.weights)
-    for module in (*chunks, vision):
-        module.eval()
+    vision.eval()
+    for chunk in chunks:
+        chunk.eval()
     with torch.no_grad():
         pixels = golden.io["pixel_values"].flatten(0, 2).to(device)
         aspect_ids = golden.io["aspect_ratio_ids"].flatten().to(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,7 +31,7 @@ LAYOUTS = {
     "pp2": {"pipeline": 2},
     "pp2_vpp2": {"pipeline": 2, "virtual_pipeline": 2},
 }
-SAMPLES = [[(9, [2, 5, 6]), (6, []), (7, [1]), (8, [0, 7])], [(14, []), (16, [3])], [(30, [])]]
+SAMPLES: list[list[tuple[int, list[int]]]] = [[(9, [2, 5, 6]), (6, []), (7, [1]), (8, [0, 7])], [(14, []), (16, [3])], [(30, [])]]
 """Three micro-batches of 30 rows; the last has no frames."""
 
 
@@ -118,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

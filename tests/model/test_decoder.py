@@ -136,6 +136,7 @@ def test_frame_states_receive_their_gradient_under_every_preset(build_decoder: B
         gradients.append(states.grad)
         has_gradient = {n for n, p in decoder.named_parameters() if p.grad is not None}
         assert has_gradient == {n for n, p in decoder.named_parameters() if p.requires_grad}
+    assert gradients[0] is not None and gradients[1] is not None
     assert torch.equal(gradients[0], gradients[1])
 
 
