@@ -107,9 +107,9 @@ class _Tally:
 def _write_tars(
     folder: Path, samples: Iterable[tuple[str, Sample, Mapping[str, bytes]]], samples_per_shard: int, tally: _Tally
 ) -> None:
-    # mtime 0: the bytes of a shard depend on nothing but its samples
+    # mtime 0: the bytes depend on the samples alone; an integer, as a float would cost a second header for each member
     with webdataset.ShardWriter(
-        str(folder / SHARD_PATTERN), maxcount=samples_per_shard, maxsize=1e15, verbose=0, encoder=False, mtime=0.0
+        str(folder / SHARD_PATTERN), maxcount=samples_per_shard, maxsize=1e15, verbose=0, encoder=False, mtime=0
     ) as writer:
         for key, sample, members in samples:
             if not key or "." in key or key in tally.keys:
