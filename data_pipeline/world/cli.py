@@ -8,6 +8,9 @@ from pathlib import Path
 
 from data_pipeline.world.seeds import SPLITS, TASKS
 
+CORPUS_SIZE = 1000
+"""Stories and dialogues from which the tokenizer is trained."""
+
 ABOUT = {
     "dense": "samples of 8 frames with patch labels",
     "text": "texts without pictures",
@@ -26,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for task in TASKS:
         parser.add_argument(f"--{task}", type=int, default=0, metavar="N", help=f"{ABOUT[task]} (default 0)")
     parser.add_argument("--real", action="store_true", help="also write the bundled real clips and stills as <split>/real_*")
+    parser.add_argument(
+        "--tokenizer", type=int, default=0, metavar="N", help="also train OUT/tokenizer.json with N head rows, such as 1000"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which of the ten worlds, 0..9 (default 0)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1); the files do not depend on it")
     parser.add_argument("--samples-per-shard", type=int, default=500, help="samples in one tar (default 500)")
@@ -42,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
     counts = {task: getattr(args, task) for task in TASKS}
     columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     summary = {}
-    if any(counts.values()) or not args.real:
+    if args.tokenizer:
+        _write_tokenizer(args.out / "tokenizer.json", args.tokenizer)
+    if any(counts.values()) or not (args.real or args.tokenizer):
         with Progress(*columns) as bar:
             rows = {task: bar.add_task(task, total=count) for task, count in counts.items() if count}
             summary = write_world(
@@ -62,3 +70,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.out / args.split / name}: {what}")
     print(f"written in {time.monotonic() - begin:.1f} s")
     return 0
+
+
+def _write_tokenizer(path: Path, vocab_size: int) -> None:
+    """Every word of the world, of the real captions and of the chat headers becomes one token."""
+    from data_pipeline.text.demo_tokenizer import train_demo_tokenizer
+    from data_pipeline.world.tasks.text import corpus
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    train_demo_tokenizer(corpus(0, CORPUS_SIZE), vocab_size).save(path)
+    print(f"{path}: {vocab_size} rows in the head")
