@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inference.commands import (
     add_model_arguments,
@@ -16,6 +18,9 @@ from inference.commands import (
     system_text,
 )
 from model.errors import InputError
+
+if TYPE_CHECKING:
+    from inference.session import RealtimeSession
 
 _PROMPT_AT = 1.0
 """Seconds at which a prompt without a time comes, so that a frame or two are already there."""
@@ -42,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "idle_timeout", type=float, default=5.0, help="end after so many silent seconds past the video (default 5)"
     )
     add_option(
-        parser, "tokens_per_second", type=float, help="speak at most so fast (default: no limit; 24 a frame with --virtual_clock)"
+        parser, "tokens_per_second", type=float, help="speak at most so fast (default: no limit; 16 a frame with --virtual_clock)"
     )
     add_option(
         parser, "silence_threshold", type=float, default=0.0, help="speak where silence is less likely than this (default 0: off)"
@@ -84,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     sampling = sampling_from(args, args.silence_threshold)
     pace = args.tokens_per_second
     if pace is None and args.virtual_clock:
-        pace = 24.0 * args.fps
+        pace = 16.0 * args.fps
     engine, tokenizer = load_engine(args, realtime=True)
     model = engine.model
     frames, duration = video_arrivals(args.video_path, args.fps, model.config.vision.image_size)
@@ -103,19 +108,16 @@ def run(args: argparse.Namespace) -> int:
         listen(sys.stdin, inbox, clock)
     over = max([duration, *(arrival.t for arrival in prompts)]) + args.idle_timeout
     session.run(until=over if args.virtual_clock else None)
-    if args.trace:
-        _write_trace(args, session, over)
+    _report(args, session)
     return 0
 
 
-def _write_trace(args: argparse.Namespace, session: object, over: float) -> None:
-    from pathlib import Path
-
+def _report(args: argparse.Namespace, session: RealtimeSession) -> None:
+    """Write the trace where one is wanted, and the delays of a run in real time to stderr."""
     from inference.evaluation.schema import Trace
+    from inference.evaluation.scorers.latency import latency_scores
     from inference.evaluation.storage import save_traces
-    from inference.session import RealtimeSession
 
-    assert isinstance(session, RealtimeSession)
     details = {
         "checkpoint": args.checkpoint,
         "clock": "virtual" if args.virtual_clock else "wall",
@@ -124,7 +126,14 @@ def _write_trace(args: argparse.Namespace, session: object, over: float) -> None
         "end": session.end_reason,
     }
     trace = Trace(scenario_id=Path(args.video_path).stem, mode="push", events=session.events, engine=details)
-    save_traces(args.trace, [trace])
+    if args.trace:
+        save_traces(args.trace, [trace])
+    if not args.virtual_clock:
+        scores = latency_scores(trace)
+        for name in ("frame_latency", "staleness", "first_token"):
+            if scores[name] is not None:
+                values = "  ".join(f"{key} {value * 1000:.0f} ms" for key, value in scores[name].items())
+                print(f"{name}: {values}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -25,9 +25,9 @@ from inference.session import RealtimeSession, SessionSettings
 class RunSettings:
     """How scenarios are run. Everything here is written into each trace."""
 
-    tokens_per_frame: int = 24
+    tokens_per_frame: int = 16
     """Tokens that the model can say between two frames: the pace on the virtual clock."""
-    max_answer_tokens: int = 48
+    max_answer_tokens: int = 32
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
 
 

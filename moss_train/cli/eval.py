@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (default 1)")
     parser.add_argument("--limit", type=int, help="only the first so many scenarios")
     parser.add_argument(
-        "--tokens-per-frame", type=int, default=24, help="tokens that the model can say between two frames (default 24)"
+        "--tokens-per-frame", type=int, default=16, help="tokens that the model can say between two frames (default 16)"
     )
-    parser.add_argument("--max-answer-tokens", type=int, default=48, help="an answer is cut there (default 48)")
+    parser.add_argument("--max-answer-tokens", type=int, default=32, help="an answer is cut there (default 32)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default cpu)")
     parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16"), help="of weights and caches (default fp32)")
 

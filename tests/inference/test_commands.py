@@ -88,8 +88,9 @@ def test_streaming_in_real_time_hears_typed_prompts(
     monkeypatch.setattr("sys.stdin", io.StringIO("what colour ?\n\n"))
     arguments = ["--checkpoint", files["realtime"], "--video_path", files["clip"], "--fps", "2", "--interactive"]
     assert realtime_streaming_infer.main([*arguments, "--idle_timeout", "0.2", "--max_new_tokens", "40"]) == 0
-    output = capsys.readouterr().out
-    assert "user: what colour ?" in output and "(end: " in output
+    captured = capsys.readouterr()
+    assert "user: what colour ?" in captured.out and "(end: " in captured.out
+    assert "frame_latency: p50" in captured.err
     assert not [t for t in threading.enumerate() if t.name == "typed prompts" and not t.daemon]
 
 

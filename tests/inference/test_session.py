@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -166,7 +167,7 @@ def test_nothing_later_changes_what_was_said(
 def test_tokens_keep_the_pace(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
     session = _run(engine, tokenizer, _frames(10), until=10.0)
     times = [t for t, _, token in _said(session) if token is not None]
-    assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= 1 / 8 - 1e-9
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 1 / 8 - 1e-9
 
 
 def test_a_model_that_lags_takes_several_frames_at_once(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
@@ -174,7 +175,7 @@ def test_a_model_that_lags_takes_several_frames_at_once(engine: RecordingEngine,
     session = _run(engine, tokenizer, _frames(12, fps=4.0), until=4.0, settings=settings)
     done = [(e.t, e.frame) for e in session.events if e.kind == "frame_done"]
     assert [frame for _, frame in done] == list(range(12))
-    assert any(a[0] == b[0] for a, b in zip(done, done[1:], strict=False))
+    assert any(a[0] == b[0] for a, b in itertools.pairwise(done))
 
 
 def test_backlog_capacity_shape_and_order_are_accounted_for(engine: RecordingEngine, tokenizer: Tokenizer) -> None:

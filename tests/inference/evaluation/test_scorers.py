@@ -6,6 +6,7 @@ import pytest
 
 from inference.evaluation.baselines import always_silent, class_prior
 from inference.evaluation.schema import Question, Scenario, Span, Trace, TraceEvent
+from inference.evaluation.scorers.latency import latency_scores
 from inference.evaluation.scorers.questions import is_right, normalise, question_scores
 from inference.evaluation.scorers.speaking import count_speaking, speaking_scores
 from inference.evaluation.scorers.summary import score
@@ -138,6 +139,28 @@ def test_whole_summary_and_its_errors() -> None:
         score(traces, [ASKING])
     with pytest.raises(InputError, match="1 answers to 2 questions"):
         score([Trace(scenario_id="q", mode="offline", answers=["red"])], [ASKING])
+
+
+def test_hand_computed_delays() -> None:
+    events = [
+        TraceEvent(t=0.0, kind="frame_in", frame=0),
+        TraceEvent(t=0.2, kind="frame_done", frame=0),
+        TraceEvent(t=0.2, kind="token", frame=0, token=1, text="a"),
+        TraceEvent(t=1.5, kind="token", frame=0, token=1, text="b"),  # frame 1 came at 1.0 and is not seen yet
+        TraceEvent(t=1.0, kind="frame_in", frame=1),
+        TraceEvent(t=1.2, kind="prompt", text="what ?"),
+        TraceEvent(t=1.6, kind="frame_done", frame=1),
+        TraceEvent(t=1.6, kind="silence", frame=1, token=2),
+        TraceEvent(t=2.0, kind="frame_in", frame=2),
+        TraceEvent(t=2.0, kind="frame_dropped", frame=2, reason="stream_end"),
+    ]
+    scores = latency_scores(Trace(scenario_id="a", mode="push", events=events))
+    assert scores["frame_latency"] == pytest.approx({"p50": 0.4, "p95": 0.58, "max": 0.6})
+    assert scores["staleness"] == pytest.approx({"p50": 0.0, "p95": 0.9, "max": 1.0})
+    assert scores["first_token"] == pytest.approx({"p50": 0.3, "p95": 0.3, "max": 0.3})
+    assert scores["frames"] == {"submitted": 3, "processed": 2, "dropped": 1, "rejected": 0}
+    empty = latency_scores(Trace(scenario_id="a", mode="push"))
+    assert empty["frame_latency"] is None and empty["frames"]["submitted"] == 0
 
 
 def test_baselines() -> None:
