@@ -22,7 +22,7 @@ RealSample = tuple[str, Sample, dict[str, bytes]]
 
 
 @cache
-def annotations() -> tuple[dict[str, Any], ...]:
+def entries() -> tuple[dict[str, Any], ...]:
     """One entry per file: split, caption, questions and, for a clip, what is said at which second."""
     text = resources.files("data_pipeline.assets").joinpath("annotations.json").read_text(encoding="utf-8")
     return tuple(json.loads(text))
@@ -35,13 +35,13 @@ def media_bytes(file: str) -> bytes:
 
 def num_seconds(entry: dict[str, Any]) -> int:
     """Frames of a clip at one a second."""
-    return ceil(entry["seconds"] * FPS - 1e-6)
+    return ceil(float(entry["seconds"]) * FPS - 1e-6)
 
 
 def texts() -> list[str]:
     """Everything said about the real media, for a tokenizer."""
     found: list[str] = []
-    for entry in annotations():
+    for entry in entries():
         found += [entry["caption"], *(part for pair in entry["questions"] for part in pair), *entry.get("lines", {}).values()]
     return found
 
@@ -49,7 +49,7 @@ def texts() -> list[str]:
 def real_samples(split: str) -> dict[str, list[RealSample]]:
     """Samples by dataset: `real_image`, `real_video` (captions and questions) and `real_rt` (timed lines)."""
     found: dict[str, list[RealSample]] = {"real_image": [], "real_video": [], "real_rt": []}
-    for entry in annotations():
+    for entry in entries():
         if entry["split"] != split:
             continue
         clip = entry["file"].endswith(".mp4")
@@ -98,7 +98,7 @@ def _dialogue(entry: dict[str, Any]) -> RealSample:
 
 def real_scenarios() -> Iterator[dict[str, Any]]:
     """Every clip as a stream, the ones seen in training too: `meta.split` says which is which."""
-    for entry in annotations():
+    for entry in entries():
         if "lines" not in entry:
             continue
         spans = [{"a": float(s), "b": float(s), "text": text, "kind": "event"} for s, text in entry["lines"].items()]

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from data_pipeline.world.palette import BACKGROUND_CLASS, COLOUR_RGB, IGNORED_PATCH, patch_class
 from data_pipeline.world.scene import Clip, Thing
 
+Array = np.ndarray[Any, Any]
+
 DARK = 0.25
 """Brightness of the dark half of a texture relative to the bright half."""
 
 
-def _texture(thing: Thing, dx: np.ndarray, dy: np.ndarray, size: int) -> np.ndarray:
+def _texture(thing: Thing, dx: Array, dy: Array, size: int) -> Array:
     """Brightness 0..1 [T, S, S] at the offsets dx [T, 1, S] and dy [T, S, 1] from the object's centre."""
     half = max(2, round(size / 21))
     if thing.kind == 0:
-        return 1.0 - 0.35 * (dx**2 + dy**2) / np.float32(thing.radius) ** 2
+        shade: Array = 1.0 - 0.35 * (dx**2 + dy**2) / np.float32(thing.radius) ** 2
+        return shade
     row, column = (dy + 8 * half) // half % 2, (dx + 8 * half) // half % 2
     pattern = (row + 0 * column, (row + column) % 2, column + 0 * row)[thing.kind - 1]
     return np.where(pattern == 0, np.float32(1.0), np.float32(DARK))
 
 
-def masks(clip: Clip) -> list[np.ndarray]:
+def masks(clip: Clip) -> list[Array]:
     """bool [T, S, S] for each object: the pixels in which it is to be seen; later objects hide earlier ones."""
     grid = np.arange(clip.size)
-    found: list[np.ndarray] = []
+    found: list[Array] = []
     for thing in clip.things:
         dx = grid[None, None, :] - thing.x[:, None, None]
         dy = grid[None, :, None] - thing.y[:, None, None]
@@ -39,7 +44,7 @@ def masks(clip: Clip) -> list[np.ndarray]:
     return found
 
 
-def render(clip: Clip) -> np.ndarray:
+def render(clip: Clip) -> Array:
     """uint8 [T, S, S, 3] RGB. The background is dark, uneven and noisy; the noise changes from frame to frame."""
     rng = np.random.default_rng((clip.seed, 1))
     size, steps = clip.size, clip.num_frames
@@ -60,10 +65,11 @@ def render(clip: Clip) -> np.ndarray:
     noise = rng.integers(-2, 3, (size + 7 * steps, size, 1), dtype=np.int8).astype(np.float32)
     for step in range(steps):
         frames[step] += noise[7 * step : 7 * step + size]
-    return np.clip(frames, 0, 255).astype(np.uint8)
+    pixels: Array = np.clip(frames, 0, 255).astype(np.uint8)
+    return pixels
 
 
-def patch_labels(clip: Clip, patch: int = 8) -> np.ndarray:
+def patch_labels(clip: Clip, patch: int = 8) -> Array:
     """int64 [T, S/patch, S/patch]: class of every patch.
 
     An object owns a patch that it covers by half or more; a patch covered by less than a tenth is background, and

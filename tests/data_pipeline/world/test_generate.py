@@ -74,7 +74,7 @@ def test_real_media_are_complete_and_small() -> None:
                 assert sample.license and sample.source
                 total += sum(map(len, files.values()))
     credits = (Path(real.__file__).parent / "CREDITS.md").read_text()
-    assert all(entry["file"] in credits for entry in real.annotations())
+    assert all(entry["file"] in credits for entry in real.entries())
     assert sum(p.stat().st_size for p in (Path(real.__file__).parent / "media").iterdir()) < 1_000_000
 
 
