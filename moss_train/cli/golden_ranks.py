@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -50,20 +48,11 @@ def replay(folder: Path, tensor: int, pipeline: int) -> list[tuple[str, float]]:
 
 
 def main(arguments: list[str]) -> int:
-    """`FOLDER TENSOR PIPELINE RESULT`: rank 0 writes {"differences": [...]} or {"error": "..."} to RESULT."""
-    from model.errors import InputError
+    """`RESULT FOLDER TENSOR PIPELINE`: one rank of the replay."""
+    from moss_train.parallel.spawn import answer
 
-    folder, tensor, pipeline, result = Path(arguments[0]), int(arguments[1]), int(arguments[2]), Path(arguments[3])
-    content: dict[str, object]
-    try:
-        content = {"differences": replay(folder, tensor, pipeline)}
-    except InputError as error:
-        content = {"error": str(error)}
-    if os.environ.get("RANK", "0") == "0":
-        partial = result.with_suffix(".tmp")
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(partial, result)
-    return 0
+    result, folder, tensor, pipeline = Path(arguments[0]), Path(arguments[1]), int(arguments[2]), int(arguments[3])
+    return answer(result, lambda: replay(folder, tensor, pipeline))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 
@@ -40,7 +35,10 @@ def run(args: argparse.Namespace) -> int:
 
         found = replay(args.dir, 1, 1)
     else:
-        found = _spawn(args.dir, args.tp, args.pp)
+        from moss_train.parallel.spawn import run_on_ranks
+
+        answer = run_on_ranks("moss_train.cli.golden_ranks", args.tp * args.pp, [args.dir.resolve(), args.tp, args.pp])
+        found = [(name, float(value)) for name, value in answer]
     width = max(len(name) for name, _ in found)
     for name, value in found:
         print(f"{name:<{width}}  {value:.3e}  {'ok' if value <= TOLERANCE else 'DIFFERS'}")
@@ -57,21 +55,3 @@ def _check_layout(config: object, tensor: int, pipeline: int) -> None:
 
     assert isinstance(config, VideoMllamaConfig)
     make_transformer_config(config, tensor=tensor, pipeline=pipeline)
-
-
-def _spawn(folder: Path, tensor: int, pipeline: int) -> list[tuple[str, float]]:
-    from model.errors import InputError
-
-    with tempfile.TemporaryDirectory(prefix="moss_verify_") as scratch:
-        result = Path(scratch) / "differences.json"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(tensor * pipeline)]
-        command += ["-m", "moss_train.cli.golden_ranks", str(folder.resolve()), str(tensor), str(pipeline), str(result)]
-        environment = {"OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"} | dict(os.environ)
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if not result.is_file():
-            sys.stderr.write(ended.stderr[-4000:])
-            raise RuntimeError(f"the ranks of the replay ended with {ended.returncode} and left no result")
-        content = json.loads(result.read_text(encoding="utf-8"))
-    if "error" in content:
-        raise InputError(content["error"])
-    return [(name, float(value)) for name, value in content["differences"]]

@@ -1,0 +1,57 @@
+"""Running one of our modules on several local ranks from a command, and getting its answer back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from model.errors import InputError
+
+
+def run_on_ranks(module: str, ranks: int, arguments: Sequence[object]) -> Any:
+    """Starts `python -m module RESULT ARGUMENTS...` on local ranks with torchrun and returns what rank 0 answered.
+
+    Args:
+        module: a module whose `main` ends with `answer`.
+        ranks: number of processes.
+        arguments: given to every rank after the path of the answer.
+
+    Raises:
+        InputError: the ranks found the input bad.
+        RuntimeError: they ended without an answer; their last output goes to stderr.
+    """
+    with tempfile.TemporaryDirectory(prefix="moss_ranks_") as scratch:
+        result = Path(scratch) / "answer.json"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        command += ["-m", module, str(result), *map(str, arguments)]
+        environment = {"OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"} | dict(os.environ)
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if not result.is_file():
+            sys.stderr.write(ended.stderr[-4000:])
+            raise RuntimeError(f"the {ranks} ranks of {module} ended with {ended.returncode} and left no answer")
+        content = json.loads(result.read_text(encoding="utf-8"))
+    if "error" in content:
+        raise InputError(content["error"])
+    return content["answer"]
+
+
+def answer(result: Path, work: Callable[[], Any]) -> int:
+    """Does the work on this rank; rank 0 writes what it returns, or the sentence of an InputError, to `result`.
+
+    Bad input is found by every rank alike, so none is left waiting for another.
+    """
+    try:
+        content = {"answer": work()}
+    except InputError as error:
+        content = {"error": str(error)}
+    if os.environ.get("RANK", "0") == "0":
+        partial = result.with_suffix(".tmp")
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(partial, result)
+    return 0
