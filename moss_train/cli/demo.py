@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -27,16 +28,16 @@ class DemoStep:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for everything that the demo makes (default runs/demo)")
-    parser.add_argument("--plan", default="commands", help="file in conf/demo with the list of commands (default commands)")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of all that it makes (default runs/demo)")
+    parser.add_argument("--plan", default="commands", help="list of commands in conf/demo/plans (default commands)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where the training runs (default cpu)")
     parser.add_argument("--ranks", type=int, default=2, help="processes of a training stage (default 2)")
-    parser.add_argument("--fresh", action="store_true", help="forget finished steps of an earlier demo in this folder and start over")
+    parser.add_argument("--fresh", action="store_true", help="remove an earlier demo in this folder and start over")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
 
 
 def load_plan(name: str, values: dict[str, str]) -> list[DemoStep]:
-    """Read `conf/demo/<name>.yaml` and fill in `{out}`, `{device}` and `{ranks}`.
+    """Read `conf/demo/plans/<name>.yaml` and fill in `{out}`, `{device}` and `{ranks}`.
 
     Raises:
         InputError: there is no such plan, or a step lacks a title or command.
@@ -45,7 +46,7 @@ def load_plan(name: str, values: dict[str, str]) -> list[DemoStep]:
 
     from moss_train.config.compose import conf_dir
 
-    path = Path(conf_dir()) / "demo" / f"{name}.yaml"
+    path = conf_dir() / "demo" / "plans" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise InputError(f"--plan {name} is not in {path.parent}; known plans: {known}")
@@ -66,10 +67,12 @@ def _executable(command: list[str]) -> list[str]:
     return [sys.executable if command[0] == "python" else command[0], *command[1:]]
 
 
-def _run_step(step: DemoStep, number: int, total: int) -> float:
+def _run_step(step: DemoStep, number: int, total: int, device: str) -> float:
     """Run one command, its output passing through; returns its wall time in seconds."""
     print(f"\n[{number}/{total}] {step.title}\n  $ {shlex.join(step.command)}", flush=True)
     environment = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""  # megatron-core would use a GPU that it sees
     begin = time.monotonic()
     code = subprocess.run(_executable(step.command), env=environment, check=False).returncode
     if code != 0:
@@ -87,10 +90,12 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print("\n".join(shlex.join(step.command) for step in steps))
         return 0
+    done_path = args.out / "finished.json"
+    if args.fresh and done_path.is_file():
+        shutil.rmtree(args.out)  # a demo's folder, as its finished.json says; old checkpoints would be resumed
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "commands.txt").write_text("\n".join(shlex.join(step.command) for step in steps) + "\n", encoding="utf-8")
-    done_path = args.out / "finished.json"
-    finished: dict[str, float] = {} if args.fresh or not done_path.is_file() else json.loads(done_path.read_text(encoding="utf-8"))
+    finished: dict[str, float] = json.loads(done_path.read_text(encoding="utf-8")) if done_path.is_file() else {}
     changed = False
     for number, step in enumerate(steps, 1):
         key = shlex.join(step.command)
@@ -98,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"[{number}/{len(steps)}] {step.title}: finished before, kept", flush=True)
             continue
         changed = True
-        finished[key] = _run_step(step, number, len(steps))
+        finished[key] = _run_step(step, number, len(steps), args.device)
         done_path.write_text(json.dumps(finished, indent=1) + "\n", encoding="utf-8")
     total = sum(finished.get(shlex.join(step.command), 0.0) for step in steps)
     print("\nWall time by step:")

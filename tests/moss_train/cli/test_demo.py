@@ -1,0 +1,89 @@
+"""The demo runs public commands from a plan, keeps what is finished, and says what failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.errors import InputError
+from moss_train.cli import main as cli
+from moss_train.cli.demo import load_plan
+from moss_train.config import compose as composing
+
+VALUES = {"out": "somewhere", "device": "cpu", "ranks": "2"}
+
+
+def test_the_plan_names_public_commands_and_existing_overlays() -> None:
+    steps = load_plan("commands", VALUES)
+    assert {step.command[0] for step in steps} == {"moss"}
+    assert {step.command[1] for step in steps} <= set(cli.COMMANDS)
+    trained = [
+        word.removeprefix("demo=") for step in steps if step.command[1] == "train" for word in step.command if "demo=" in word
+    ]
+    assert trained == ["warm_vision", "warm_text", "pt1", "pt2", "sft_offline", "sft_realtime"]
+    for name in trained:
+        assert composing.compose([f"demo={name}"]).stage.name == name
+    assert steps[-1].command[1] == "report"
+
+
+def test_each_stage_starts_from_the_one_before() -> None:
+    before = None
+    for step in load_plan("commands", VALUES):
+        if step.command[1] != "train":
+            continue
+        values = dict(word.split("=", 1) for word in step.command if "=" in word)
+        assert values.get("train.init_from") == before
+        before = values["run_dir"]
+
+
+@pytest.fixture
+def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "conf" / "demo" / "plans"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(composing, "conf_dir", lambda: tmp_path / "conf")
+    return folder
+
+
+def _plan(folder: Path, *commands: str) -> None:
+    rows = "".join(f"  - {{title: step {i}, command: {command!r}}}\n" for i, command in enumerate(commands, 1))
+    (folder / "few.yaml").write_text("steps:\n" + rows, encoding="utf-8")
+
+
+def test_finished_steps_are_kept_and_a_failure_is_named(plans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ["demo", "--plan", "few", "--out", str(out)]
+    _plan(plans, "cp {out}/commands.txt {out}/one", "cp {out}/nothing {out}/two")
+    assert cli.main(arguments) == 2
+    assert "step 2 of the demo (step 2) ended with code 1" in capsys.readouterr().err
+    (out / "one").unlink()
+    (out / "nothing").write_text("now there", encoding="utf-8")
+    assert cli.main(arguments) == 0
+    assert not (out / "one").exists()
+    assert (out / "two").read_text(encoding="utf-8") == "now there"
+    printed = capsys.readouterr().out
+    assert "step 1: finished before, kept" in printed
+    assert f"Report: {(out / 'report.html').resolve()}" in printed
+
+
+def test_fresh_starts_over(plans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _plan(plans, "cp {out}/commands.txt {out}/one")
+    assert cli.main(["demo", "--plan", "few", "--out", str(out)]) == 0
+    (out / "stale").write_text("", encoding="utf-8")
+    assert cli.main(["demo", "--plan", "few", "--out", str(out), "--fresh"]) == 0
+    assert not (out / "stale").exists()
+    assert (out / "one").is_file()
+
+
+def test_dry_run_prints_and_makes_nothing(plans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _plan(plans, "moss train demo=pt1 device={device} --nproc-per-node {ranks}")
+    assert cli.main(["demo", "--plan", "few", "--out", str(tmp_path / "out"), "--dry-run", "--ranks", "3"]) == 0
+    assert capsys.readouterr().out == "moss train demo=pt1 device=cpu --nproc-per-node 3\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_plan_names_the_known_ones(plans: Path) -> None:
+    _plan(plans, "true")
+    with pytest.raises(InputError, match="known plans: few"):
+        load_plan("many", VALUES)
