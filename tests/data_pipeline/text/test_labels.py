@@ -16,7 +16,7 @@ from data_pipeline.text.template import encode_turns
 from tests.data_pipeline.helpers import tokenizer
 
 T = tokenizer()
-I, S, V, EOT = T.image_id, T.silence_id, T.video_id, T.eot_id
+IMG, S, V, EOT = T.image_id, T.silence_id, T.video_id, T.eot_id
 W = [T.id_of(c) for c in "abcde"]  # five plain tokens
 
 
@@ -27,7 +27,7 @@ def test_the_worked_example_of_a_five_second_dialogue() -> None:
     ids, labels = header + answer, [IGNORE_INDEX] * len(header) + list(answer)
     unlabel_end_of_turn(labels, T)
     rows = expand_markers(ids, labels, [1] * 5, T)
-    assert rows.input_ids.tolist() == header + [I if t == V else t for t in answer]
+    assert rows.input_ids.tolist() == header + [IMG if t == V else t for t in answer]
     hidden = IGNORE_INDEX
     assert rows.labels[10:].tolist() == [S, hidden, S, hidden, W[0], W[1], hidden, W[2], W[3], W[4], hidden, S, hidden, S, hidden]
     assert rows.frame_rows.tolist() == [11, 13, 16, 20, 22]
@@ -119,6 +119,6 @@ def test_visible_frames_follow_the_counting_rule(counts: list[int], gap: int) ->
     for _ in counts:
         ids += [W[0]] * gap + [V]
     rows = expand_markers(ids, list(ids), counts, T)
-    seen = np.cumsum(rows.input_ids == I)  # image tokens at or before a row
+    seen = np.cumsum(rows.input_ids == IMG)  # image tokens at or before a row
     assert rows.visible_frames.tolist() == seen.tolist()
     assert len(rows.frame_rows) == sum(counts)
