@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import InputError
-from moss_train.checkpoint.save import save_checkpoint
+from moss_train.checkpoint.save import save_checkpoint, save_model_only
 from moss_train.config.schema import RunConfig
 from moss_train.evaluation import HeldOut
 from moss_train.monitors.base import Monitor
@@ -149,16 +149,22 @@ class Trainer:
         session = self._session
         if self._saved is not None and self._saved[0] == self._step:
             return
-        path = save_checkpoint(
-            session.folder.path,
-            session.describe(self._step),
-            session.models.chunks,
-            session.models.unit,
-            session.optimization,
-            session.layout,
-            loader_state=session.loader.state_dict(),
-            keep_last=session.config.train.keep_last,
-        )
+        if self._step == 0:  # a run of no steps: there is no optimizer state yet
+            stage = dataclasses.asdict(session.config.stage)
+            path = save_model_only(
+                session.folder.path, session.models.chunks, session.models.vision, session.model_config, stage=stage
+            )
+        else:
+            path = save_checkpoint(
+                session.folder.path,
+                session.describe(self._step),
+                session.models.chunks,
+                session.models.unit,
+                session.optimization,
+                session.layout,
+                loader_state=session.loader.state_dict(),
+                keep_last=session.config.train.keep_last,
+            )
         self._saved = (self._step, path)
 
     def _make_monitors(self) -> list[Monitor]:

@@ -46,6 +46,7 @@ def _start_ranks(args: argparse.Namespace, config: RunConfig) -> int:
     check_sizes(config.parallel, args.nproc_per_node)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     logging.disable(logging.ERROR)  # the launcher's report of a failure; the rank has said its sentence
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as launch
@@ -62,6 +63,8 @@ def _start_ranks(args: argparse.Namespace, config: RunConfig) -> int:
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    except SignalException as error:  # the ranks got the signal too, saved and ended
+        return 128 + int(error.sigval)
     return 0
 
 

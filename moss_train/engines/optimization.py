@@ -24,6 +24,10 @@ def trains_anywhere(modules: Sequence[torch.nn.Module], device: torch.device) ->
     return bool(flag.item())
 
 
+def _no_state(optimizer: Any, config: Any = None) -> None:
+    """Initial state of an optimizer without state."""
+
+
 class Optimization:
     """Everything that holds a gradient or an optimizer state.
 
@@ -45,6 +49,8 @@ class Optimization:
         settings: OptimizerSettings,
         precision: PrecisionConfig,
     ) -> None:
+        if settings.name == "sgd" and settings.distributed:
+            raise InputError("optimizer.distributed is true with optimizer.name sgd, which has no state to shard; use false")
         self._weight_decay = settings.weight_decay
         bf16 = precision.dtype == "bf16"
         reduce_fp32 = precision.grad_reduce_fp32
@@ -91,6 +97,9 @@ class Optimization:
                 config, [self.vision], use_gloo_process_groups=False, pg_collection=groups
             ).chained_optimizers
         self.optimizer = ChainedOptimizer(self.decoder_optimizers + self.vision_optimizers)
+        if settings.name == "sgd":  # without momentum it has no state, but loading asks for a function that makes it
+            for optimizer in self.optimizer.chained_optimizers:
+                optimizer.init_state_fn = _no_state
 
     def broadcast(self) -> None:
         """Make all replicas equal to the first one; after a random initialisation."""

@@ -21,7 +21,10 @@ from typing import Any
 import torch
 
 _MARK = "_moss_cpu_shim"
-_FACTORIES = ["empty", "zeros", "ones", "full", "tensor", "arange", "rand", "randn", "randint", "eye", "linspace", "empty_like", "zeros_like", "ones_like", "full_like", "as_tensor"]
+_FACTORIES = (
+    *("empty", "zeros", "ones", "full", "empty_like", "zeros_like", "ones_like", "full_like"),
+    *("tensor", "as_tensor", "arange", "linspace", "eye", "rand", "randn", "randint"),
+)
 
 
 class Stream:

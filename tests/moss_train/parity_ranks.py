@@ -3,6 +3,7 @@
 Usage: parity_ranks REFERENCE_FILE LAYOUT... with a layout as `tp2`, `tp2.sp`, `pp2`, `pp2.vpp2`, `dp2`, `tp2.pp2`, `one`.
 """
 
+# ruff: noqa: E402 - the platform comes before everything of megatron-core
 from __future__ import annotations
 
 import dataclasses
@@ -66,9 +67,11 @@ def global_batch(step: int) -> list[PackedMicroBatch]:
 
 def gradients(models: Models) -> dict[str, torch.Tensor] | None:
     """Whole gradients by published name, on rank 0."""
-    return gather_hf_weights(
-        models.chunks, models.vision, lambda p: p.main_grad if hasattr(p, "main_grad") else torch.zeros_like(p, dtype=torch.float32)
-    )
+
+    def of(parameter: torch.nn.Parameter) -> torch.Tensor:
+        return parameter.main_grad if hasattr(parameter, "main_grad") else torch.zeros_like(parameter, dtype=torch.float32)
+
+    return gather_hf_weights(models.chunks, models.vision, of)
 
 
 def run(layout: ParallelLayout, preset: str, optimizer: OptimizerConfig, keep: int) -> dict[str, Any]:
@@ -76,7 +79,8 @@ def run(layout: ParallelLayout, preset: str, optimizer: OptimizerConfig, keep: i
     models = build_models(tiny_config(), layout)
     load_hf_weights(models.chunks, models.vision, initial_weights(models))
     freeze(models, StageConfig(name="test", trainable=preset))
-    optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, optimizer, PrecisionConfig(dtype="fp32"))
+    precision = PrecisionConfig(dtype="fp32")
+    optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, optimizer, precision)
     step = DecoupledStep(models, optimization, layout, StepSettings(0.1, SILENCE, keep, 2, DATASETS))
     result: dict[str, Any] = {"loss": [], "norm": [], "encoded": [], "again": []}
     for i in range(STEPS):
@@ -147,7 +151,10 @@ def main(reference: str, names: list[str]) -> None:
                 result = run(layout, preset, optimizer, keep)
                 if dist.get_rank() == 0:
                     key = f"{preset}/{kind}"
-                    results[key if name == "one" else f"{name}/{key}"] = result if name == "one" else compare(result, expected[key])
+                    if name == "one":
+                        results[key] = result
+                    else:
+                        results[f"{name}/{key}"] = compare(result, expected[key])
         stop_layout()
     if dist.get_rank() == 0:
         if names == ["one"]:

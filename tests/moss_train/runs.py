@@ -98,7 +98,7 @@ def run_config(root: Path, run_dir: Path, stage: str = "pt2", steps: int = 4, **
             "root": str(root),
             "datasets": [{"name": kind, "path": kind, "modality": kind} for kind in kinds],
             "validation": [held_out],
-            "mixture": {kind: 1.0 for kind in kinds},
+            "mixture": dict.fromkeys(kinds, 1.0),
             "global_data_workers": 2,
             "shuffle_buffer": 8,
             "packing_buffer": 6,

@@ -44,7 +44,10 @@ def test_frames_stay_home_as_far_as_balance_allows(frames: list[int], size: int)
 def test_plan_reaches_every_attending_rank_and_returns_one_copy_a_stage(frames: list[int], tensor: int, pipeline: int) -> None:
     replicas = len(frames)
     places = [
-        RankPlace(data=d, tensor=t, pipeline=p, context=0) for p in range(pipeline) for d in range(replicas) for t in range(tensor)
+        RankPlace(data=d, tensor=t, pipeline=p, context=0)
+        for p in range(pipeline)
+        for d in range(replicas)
+        for t in range(tensor)
     ]
     attends = [place.pipeline != 0 or pipeline == 1 for place in places]
     plan = plan_frames(frames, places, attends)

@@ -1,0 +1,93 @@
+"""Monitors one by one."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from model.errors import InputError
+from moss_train.monitors.guard import NanGuard
+from moss_train.monitors.metrics_file import MetricsFile
+from moss_train.monitors.progress import ProgressBar
+from moss_train.monitors.wandb_log import WandbLog
+
+
+def record(step: int, **values: Any) -> dict[str, Any]:
+    return {"step": step, "loss": 1.5, "learning_rate": 1e-3, "grad_norm": 1.0, "seconds": 0.1} | values
+
+
+def steps_in(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_metrics_file_writes_each_nth_and_the_last(tmp_path: Path) -> None:
+    monitor = MetricsFile(tmp_path / "m.jsonl", every=2)
+    monitor.started(0, 5)
+    monitor.evaluated({"step": 0, "eval_loss": 2.0})
+    for step in range(1, 6):
+        monitor.stepped(record(step))
+    monitor.finished()
+    assert steps_in(tmp_path / "m.jsonl") == [0, 2, 4, 5]
+
+
+def test_metrics_file_drops_what_is_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (0, 1, 2, 3)) + '{"step": 4, "lo')
+    monitor = MetricsFile(path, every=1)
+    monitor.started(2, 5)
+    monitor.stepped(record(3))
+    monitor.finished()
+    assert steps_in(path) == [0, 1, 2, 3]
+    assert json.loads(path.read_text().splitlines()[-1])["loss"] == 1.5
+
+
+@pytest.mark.parametrize("values", [{"loss": float("nan")}, {"grad_norm": float("inf")}])
+def test_guard(values: dict[str, float]) -> None:
+    guard = NanGuard()
+    guard.stepped(record(3))
+    with pytest.raises(InputError, match="in step 4"):
+        guard.stepped(record(4, **values))
+
+
+def test_progress_prints_lines_without_a_terminal() -> None:
+    out = io.StringIO()
+    monitor = ProgressBar("pt1", Console(file=out, force_terminal=False, width=200))
+    monitor.started(0, 3)
+    monitor.evaluated({"step": 0, "eval_loss": 2.25})
+    for step in (1, 2, 3):
+        monitor.stepped(record(step))
+    monitor.finished()
+    text = out.getvalue()
+    assert "held-out loss 2.2500" in text and "pt1  3/3  loss 1.5000" in text and "pt1  2/3" not in text
+
+
+def test_progress_bar_on_a_terminal() -> None:
+    out = io.StringIO()
+    monitor = ProgressBar("pt1", Console(file=out, force_terminal=True, width=160))
+    monitor.started(1, 3)
+    monitor.stepped(record(2))
+    monitor.stepped(record(3))
+    monitor.finished()
+    assert "3/3" in out.getvalue() and "loss 1.5000" in out.getvalue()
+
+
+def test_wandb_offline_writes_a_run_folder(tmp_path: Path) -> None:
+    monitor = WandbLog(tmp_path, "tests", "run", "offline", {"a": 1})
+    monitor.started(0, 2)
+    monitor.stepped(record(1))
+    monitor.finished()
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+
+
+def test_wandb_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    monitor = WandbLog(tmp_path / "file", "tests", "run", "offline", {})
+    monitor.started(0, 2)
+    monitor.stepped(record(1))
+    monitor.finished()
+    assert "W&B is switched off" in capsys.readouterr().err
