@@ -17,9 +17,15 @@ EXAMPLE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the page to write; the numbers go beside it as .json")
-    parser.add_argument("--run", action="append", default=[], metavar="STAGE=RUN_DIR", help="a training run, in order (repeatable)")
     parser.add_argument(
-        "--eval", action="append", default=[], metavar="NAME=DIR", help="a folder written by `moss eval`; the first is the main one"
+        "--run", action="append", default=[], metavar="STAGE=RUN_DIR", help="a training run, in order (repeatable)"
+    )
+    parser.add_argument(
+        "--eval",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="a folder written by `moss eval`; the first is the main one",
     )
     parser.add_argument("--scenarios", type=Path, help="the scenarios behind the evaluations, for the frame strips")
     parser.add_argument("--strips", type=int, default=6, help="how many clips to show frame by frame (default 6)")
@@ -53,13 +59,15 @@ def _answers(scenarios: list[dict[str, Any]], folders: dict[str, Path], limit: i
     for folder in folders.values():
         rows = read_json_lines(folder / "traces.jsonl")
         replies.append({row["scenario_id"]: row["answers"] for row in rows if row["mode"] == "offline"})
-    table = []
+    table: list[dict[str, Any]] = []
     for scenario in scenarios:
         for index, question in enumerate(scenario.get("questions", [])):
             row = [reply.get(scenario["id"], []) for reply in replies]
             if len(table) < limit and any(len(texts) > index for texts in row):
                 texts = [texts[index] if len(texts) > index else "" for texts in row]
-                table.append({"clip": scenario["id"], "question": question["text"], "truth": question["answer"], "replies": texts})
+                table.append(
+                    {"clip": scenario["id"], "question": question["text"], "truth": question["answer"], "replies": texts}
+                )
     return table
 
 
@@ -90,7 +98,9 @@ def run(args: argparse.Namespace) -> int:
     content = ReportContent(
         title=args.title,
         intro=args.intro,
-        score_note=json.dumps({name: row.get("note", "") for name, row in scores.items()}) if any("note" in s for s in scores.values()) else "",
+        score_note=json.dumps({name: row.get("note", "") for name, row in scores.items()})
+        if any("note" in s for s in scores.values())
+        else "",
         curves=[read_curve(name, folder) for name, folder in runs.items()],
         scores=scores,
         strips=strips,

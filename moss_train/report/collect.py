@@ -42,7 +42,9 @@ def read_json_lines(path: Path) -> list[JsonObject]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise InputError(f"{path} line {number} is not JSON ({error.msg}); the file is damaged, run the stage again") from None
+            raise InputError(
+                f"{path} line {number} is not JSON ({error.msg}); the file is damaged, run the stage again"
+            ) from None
     return rows
 
 
