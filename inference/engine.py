@@ -1,14 +1,33 @@
-"""The step engine: tokens and new frames in, logits out. No thread, no clock, no text."""
+"""The step engine: tokens and new frames in, logits out, for one session or many at once. No thread, no clock, no text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from inference.cache.session_cache import SessionCache
+from inference.model.plan import RowGroup
 from inference.model.video_mllama import VideoMllama
 from model.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass
+class StepRequest:
+    """What one session wants to feed next."""
+
+    cache: SessionCache
+    tokens: Sequence[int]
+    frames: torch.Tensor | None = None
+    """uint8 [f, 3, S, S], one for each image token among `tokens`, in their order."""
+
+
+Stepping = Generator[StepRequest, torch.Tensor, T]
+"""A session as a generator: it yields what to feed, is sent fp32 logits [vocab_size] of the last row, returns its result."""
 
 
 class StepEngine:
@@ -52,6 +71,56 @@ class StepEngine:
         Raises:
             InputError: no token, an id outside the vocabulary, or another number of frames than image tokens.
         """
+        return self.model.run([self._group(cache, tokens, frame_states)], every_row=every_row)
+
+    def serve(self, requests: Sequence[StepRequest]) -> torch.Tensor:
+        """One step of several sessions: all new frames in one call of the tower, all rows in one pass of the decoder.
+
+        Returns:
+            fp32 logits [requests, vocab_size], of each request's last row.
+
+        Raises:
+            InputError: as `step`; or one session occurs twice.
+        """
+        if len({id(request.cache) for request in requests}) != len(requests):
+            raise InputError("a session occurs twice in one step; feed it all its tokens in one request")
+        pictures = [request.frames for request in requests if request.frames is not None and len(request.frames)]
+        states = self.encode(torch.cat(pictures)) if pictures else None
+        groups, begin = [], 0
+        for request in requests:
+            count = 0 if request.frames is None else len(request.frames)
+            own = states[begin : begin + count] if states is not None and count else None
+            groups.append(self._group(request.cache, request.tokens, own))
+            begin += count
+        return self.model.run(groups)
+
+    def drive(self, sessions: Sequence[Stepping[T]]) -> list[T]:
+        """Run sessions in lockstep to their ends: in every round each one that still runs is fed once.
+
+        Returns:
+            The result of each session, in their order.
+        """
+        results: dict[int, T] = {}
+        waiting: dict[int, StepRequest] = {}
+
+        def advance(number: int, logits: torch.Tensor | None) -> None:
+            session = sessions[number]
+            try:
+                waiting[number] = next(session) if logits is None else session.send(logits)
+            except StopIteration as stop:
+                results[number] = stop.value
+
+        for number in range(len(sessions)):
+            advance(number, None)
+        while waiting:
+            numbers = list(waiting)
+            logits = self.serve([waiting.pop(number) for number in numbers])
+            for number, row in zip(numbers, logits, strict=True):
+                advance(number, row)
+        return [results[number] for number in range(len(sessions))]
+
+    def _group(self, cache: SessionCache, tokens: Sequence[int], frame_states: torch.Tensor | None) -> RowGroup:
+        """Check a step and count what its rows see."""
         if not tokens:
             raise InputError("a step has no tokens; feed at least one")
         positions, visible = [], []
@@ -68,4 +137,4 @@ class StepEngine:
         given = 0 if frame_states is None else frame_states.shape[0]
         if given != len(positions):
             raise InputError(f"a step has {len(positions)} image tokens and {given} frames; give one frame per image token")
-        return self.model.run_rows(cache, tokens, visible, frame_states, positions, every_row=every_row)
+        return RowGroup(cache, tokens, visible, frame_states, positions)

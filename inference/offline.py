@@ -10,7 +10,7 @@ from data_pipeline.schema import Message
 from data_pipeline.text.template import encode_prompt
 from data_pipeline.text.tokenizer import VIDEO, Tokenizer
 from inference.cache.session_cache import SessionCache
-from inference.engine import StepEngine
+from inference.engine import StepEngine, Stepping, StepRequest
 from inference.sampling import Sampler, SamplingConfig
 from inference.text_stream import TextStream
 
@@ -60,37 +60,44 @@ class Answerer:
         self._stop = {tokenizer.eot_id, tokenizer.eom_id, tokenizer.eos_text_id}
         self._banned = {tokenizer.ellipsis_id, tokenizer.video_id, tokenizer.image_id}
 
-    def reply(
-        self, rows: Sequence[int], frame_states: torch.Tensor | None, on_text: Callable[[str], None] | None = None
-    ) -> list[int]:
+    def reply(self, rows: Sequence[int], frames: torch.Tensor | None, on_text: Callable[[str], None] | None = None) -> list[int]:
         """The ids of one reply, its closing token left out.
 
         Args:
             rows: the prompt, one image token per frame.
-            frame_states: [F, P, H] from the engine, or None for a prompt without frames.
+            frames: uint8 [F, 3, S, S], or None for a prompt without frames.
             on_text: called with every piece of text as it becomes complete.
         """
-        frames = 1 if frame_states is None else frame_states.shape[0]
-        cache = self.engine.new_cache(positions=len(rows) + 64, frames=frames)
-        return self._decode(cache, self.engine.step(cache, list(rows), frame_states), rows, on_text)
+        return self.engine.drive([self.stepping([rows], frames, on_text)])[0][0]
 
-    def replies(self, prompts: Sequence[Sequence[int]], frame_states: torch.Tensor) -> list[list[int]]:
-        """Replies to several prompts about the same frames; what the prompts begin with in common is computed once."""
-        shared = _common_prefix(prompts)
-        image_id, frames = self.tokenizer.image_id, frame_states.shape[0]
-        if len(prompts) < 2 or list(prompts[0][:shared]).count(image_id) != frames:
-            return [self.reply(rows, frame_states) for rows in prompts]
-        cache = self.engine.new_cache(positions=max(map(len, prompts)) + 64, frames=max(1, frames))
-        self.engine.step(cache, list(prompts[0][:shared]), frame_states)
+    def replies(self, prompts: Sequence[Sequence[int]], frames: torch.Tensor | None) -> list[list[int]]:
+        """Replies to several prompts about the same frames."""
+        return self.engine.drive([self.stepping(prompts, frames)])[0]
+
+    def stepping(
+        self, prompts: Sequence[Sequence[int]], frames: torch.Tensor | None, on_text: Callable[[str], None] | None = None
+    ) -> Stepping[list[list[int]]]:
+        """`replies` as a generator, for answering about several clips in lockstep with `StepEngine.drive`.
+
+        What the prompts begin with in common is computed once, where it holds all the frames.
+        """
+        count = 0 if frames is None else len(frames)
+        shared = _common_prefix(prompts) if len(prompts) > 1 else 0
+        if list(prompts[0][:shared]).count(self.tokenizer.image_id) != count:
+            shared = 0
+        cache = self.engine.new_cache(positions=max(map(len, prompts)) + 64, frames=max(1, count))
+        if shared:
+            yield StepRequest(cache, prompts[0][:shared], frames)
         found = []
         for rows in prompts:
-            cache.rewind(shared, frames)
-            found.append(self._decode(cache, self.engine.step(cache, list(rows[shared:])), rows, None))
+            cache.rewind(shared, count if shared else 0)
+            logits = yield StepRequest(cache, rows[shared:], None if shared else frames)
+            found.append((yield from self._decode(cache, logits, rows, on_text)))
         return found
 
     def _decode(
         self, cache: SessionCache, logits: torch.Tensor, prompt: Sequence[int], on_text: Callable[[str], None] | None
-    ) -> list[int]:
+    ) -> Stepping[list[int]]:
         sampler = Sampler(self.sampling, banned=self._banned, silence_id=self.tokenizer.silence_id)
         sampler.remember(prompt)
         text = TextStream(self.tokenizer)
@@ -103,7 +110,7 @@ class Answerer:
             if on_text is not None and (piece := text.push(token)):
                 on_text(piece)
             if len(reply) < self.max_new_tokens:
-                logits = self.engine.step(cache, [token])
+                logits = yield StepRequest(cache, [token])
         if on_text is not None and (rest := text.flush()):
             on_text(rest)
         return reply

@@ -75,7 +75,7 @@ def answer(args: argparse.Namespace, *, separator: str, default_system: str, def
         print(piece, end="", flush=True)
 
     answerer = Answerer(engine, tokenizer, sampling=sampling, max_new_tokens=args.max_new_tokens)
-    reply = answerer.reply(rows, engine.encode(frames), show)
+    reply = answerer.reply(rows, frames, show)
     print()
     if args.show_prompt:
         print(tokenizer.decode([*rows, *reply]))

@@ -18,7 +18,7 @@ from data_pipeline.text.template import encode_interruption, encode_prompt
 from data_pipeline.text.tokenizer import Tokenizer
 from inference.arrivals import Arrival, Inbox
 from inference.clock import Clock, VirtualClock
-from inference.engine import StepEngine
+from inference.engine import StepEngine, Stepping, StepRequest
 from inference.evaluation.schema import TraceEvent
 from inference.frame_ledger import FrameLedger
 from inference.sampling import Sampler, SamplingConfig
@@ -114,13 +114,19 @@ class RealtimeSession:
         Returns:
             The reason of the end, also in `end_reason`.
         """
+        return self.engine.drive([self.stepping(until)])[0]
+
+    def stepping(self, until: float | None = None) -> Stepping[str]:
+        """`run` as a generator, for running several sessions in lockstep with `StepEngine.drive`."""
         opening: list[Message] = [Message(role="system", content=self.settings.system)] if self.settings.system else []
         rows = encode_prompt([*opening, Message(role="user", content="")], self.tokenizer)
         self._emit("turn_start")
         drained = _Drained()
         emitted = 0
         while True:
-            logits = self._feed(rows, drained)
+            frames = torch.stack([frame for _, frame in drained.frames]) if drained.frames else None
+            logits = yield StepRequest(self._cache, rows, frames)
+            self._settle(drained)
             if self._is_over(until):
                 return self._end("until", until)
             token = self._next_token(logits)
@@ -135,17 +141,12 @@ class RealtimeSession:
                 self._discard(drained)
                 return self._end("position_limit", until)
 
-    def _feed(self, rows: list[int], drained: _Drained) -> torch.Tensor:
-        """Run the rows, with the frames whose image tokens they end in."""
-        if not drained.frames:
-            return self.engine.step(self._cache, rows)
-        states = self.engine.encode(torch.stack([frame for _, frame in drained.frames]))
-        logits = self.engine.step(self._cache, rows, states)
+    def _settle(self, drained: _Drained) -> None:
+        """The model has taken these frames."""
         for number, _ in drained.frames:
             self.ledger.process()
             self._newest_frame = number
             self._emit("frame_done", frame=number)
-        return logits
 
     def _next_token(self, logits: torch.Tensor) -> int:
         token = self._sampler.choose(logits)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from inference.model.load import load_model
+from inference.model.plan import RowGroup
 from inference.model.video_mllama import VideoMllama
 from model.config import SwitchConfig
 from model.errors import InputError
@@ -60,9 +61,9 @@ def _generation(model: VideoMllama, io: Mapping[str, torch.Tensor]) -> torch.Ten
     positions = _need(io, "vision_position_ids")[0].tolist()
     # Padding frames of the batch stay: rows that see no frame attend to them as well.
     cache = model.new_cache()
-    rows = [model.run_rows(cache, prompt, visible, model.encode(frames, aspect_ids), positions)]
+    rows = [model.run([RowGroup(cache, prompt, visible, model.encode(frames, aspect_ids), positions)])]
     for token in tokens[:-1]:
-        rows.append(model.run_rows(cache, [token], [visible[-1]]))
+        rows.append(model.run([RowGroup(cache, [token], [visible[-1]])]))
     return torch.cat(rows)
 
 
@@ -85,7 +86,7 @@ def _stream(model: VideoMllama, io: Mapping[str, torch.Tensor], ending: str) -> 
                 positions.append(cache.length + row)
             visible.append(seen)
         states = model.encode(frames[index]) if len(index) else None
-        logits = model.run_rows(cache, tokens, visible, states, positions, every_row=True)
+        logits = model.run([RowGroup(cache, tokens, visible, states, positions)], every_row=True)
         name = f"stream_{step}_logits_{ending}"
         results.append((name, _difference(logits, _need(io, name))))
     return results

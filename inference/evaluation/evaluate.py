@@ -28,6 +28,8 @@ class EvaluationRequest:
     out: Path
     settings: RunSettings = field(default_factory=RunSettings)
     workers: int = 1
+    together: int = 16
+    """Scenarios that one pass of the model serves."""
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     limit: int | None = None
@@ -62,7 +64,7 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
             untrained=name == "untrained",
         )
         report = None if on_done is None else functools.partial(_report, on_done, name, len(scenarios))
-        traces = run_scenarios(make, scenarios, workers=request.workers, on_done=report)
+        traces = run_scenarios(make, scenarios, workers=request.workers, together=request.together, on_done=report)
         results[name] = _write(request.out if name == "checkpoint" else request.out / name, traces, scenarios)
     for name in BASELINES:
         traces = always_silent(scenarios) if name == "always_silent" else class_prior(scenarios)

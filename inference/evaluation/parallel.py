@@ -38,6 +38,7 @@ def run_scenarios(
     scenarios: Sequence[Scenario],
     *,
     workers: int = 1,
+    together: int = 16,
     on_done: Callable[[int], None] | None = None,
 ) -> list[Trace]:
     """Run all scenarios.
@@ -45,31 +46,36 @@ def run_scenarios(
     Args:
         make: builds a runner; called once in each process, so it must be picklable for more than one worker.
         workers: processes; 1 runs here.
+        together: scenarios in one lockstep. They are grouped by their order alone, so results do not depend on `workers`.
         on_done: called with the number of finished scenarios.
 
     Raises:
         InputError: from a runner in any process.
     """
-    if workers < 1:
-        raise InputError(f"workers is {workers}; it must be at least 1")
+    for name, value in (("workers", workers), ("together", together)):
+        if value < 1:
+            raise InputError(f"{name} is {value}; it must be at least 1")
+    groups = [scenarios[begin : begin + together] for begin in range(0, len(scenarios), together)]
     traces: list[Trace] = []
-    for done, found in enumerate(_results(make, scenarios, min(workers, len(scenarios) or 1)), 1):
-        traces += found
+    done = 0
+    for found in _results(make, groups, min(workers, len(groups) or 1)):
+        traces += [trace for of_scenario in found for trace in of_scenario]
+        done += len(found)
         if on_done is not None:
             on_done(done)
     return traces
 
 
-def _results(make: RunnerFactory, scenarios: Sequence[Scenario], workers: int) -> Iterator[list[Trace]]:
+def _results(make: RunnerFactory, groups: Sequence[Sequence[Scenario]], workers: int) -> Iterator[list[list[Trace]]]:
     if workers == 1:
         runner = make()
-        yield from (runner.run(scenario) for scenario in scenarios)
+        yield from (runner.run(group) for group in groups)
         return
     # Fresh interpreters: a fork would copy the state of torch's threads.
     context = multiprocessing.get_context("spawn")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with context.Pool(workers, initializer=_start_worker, initargs=(make,)) as pool:
-        for result in pool.imap(_run_one, scenarios, chunksize=4):
+        for result in pool.imap(_run_group, groups):
             if isinstance(result, str):
                 raise InputError(result)
             yield result
@@ -88,11 +94,11 @@ def _start_worker(make: RunnerFactory) -> None:
 _failures: list[str] = []
 
 
-def _run_one(scenario: Scenario) -> list[Trace] | str:
+def _run_group(group: Sequence[Scenario]) -> list[list[Trace]] | str:
     if _failures:
         return _failures[0]
     assert _runner is not None
     try:
-        return _runner.run(scenario)
+        return _runner.run(group)
     except InputError as error:
         return str(error)

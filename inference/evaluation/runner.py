@@ -14,7 +14,7 @@ from data_pipeline.media.decode import frames_at
 from data_pipeline.text.tokenizer import Tokenizer
 from inference.arrivals import Arrival, Inbox, merge
 from inference.clock import VirtualClock
-from inference.engine import StepEngine
+from inference.engine import StepEngine, Stepping
 from inference.evaluation.schema import Scenario, Trace
 from inference.offline import Answerer, question_rows
 from inference.sampling import SamplingConfig
@@ -54,23 +54,30 @@ class ScenarioRunner:
         self.settings = settings or RunSettings()
         self.label = label
 
-    def run(self, scenario: Scenario) -> list[Trace]:
-        """The traces of one scenario: `push` where it is streamed, `offline` where it asks questions.
+    def run(self, scenarios: Sequence[Scenario]) -> list[list[Trace]]:
+        """The traces of each scenario: `push` where it is streamed, `offline` where it asks questions.
+
+        All scenarios run in lockstep, so that each pass of the model serves all of them: give as many as memory allows.
 
         Raises:
-            InputError: the video is missing or damaged, or shorter than the scenario says.
+            InputError: a video is missing or damaged, or shorter than its scenario says.
         """
+        steppings = [stepping for scenario in scenarios for stepping in self._steppings(scenario)]
+        traces: dict[str, list[Trace]] = {scenario.id: [] for scenario in scenarios}
+        for trace in self.engine.drive(steppings):
+            traces[trace.scenario_id].append(trace)
+        return [traces[scenario.id] for scenario in scenarios]
+
+    def _steppings(self, scenario: Scenario) -> Iterator[Stepping[Trace]]:
         times = [i / scenario.fps for i in range(scenario.num_frames)]
         path = self.folder / scenario.video
         frames = frames_at(path, times, self.engine.model.config.vision.image_size, f"{path} of scenario {scenario.id}")
-        traces = []
         if needs_push(scenario):
-            traces.append(self._push(scenario, frames, times))
+            yield self._push(scenario, frames, times)
         if scenario.questions:
-            traces.append(self._offline(scenario, frames, times))
-        return traces
+            yield self._offline(scenario, frames, times)
 
-    def _push(self, scenario: Scenario, frames: torch.Tensor, times: Sequence[float]) -> Trace:
+    def _push(self, scenario: Scenario, frames: torch.Tensor, times: Sequence[float]) -> Stepping[Trace]:
         prompts = (Arrival(t=p.t, prompt=p.text) for p in sorted(scenario.prompts, key=lambda p: p.t))
         arrivals = (Arrival(t=t, frame=frame) for t, frame in zip(times, frames, strict=True))
         pace = self.settings.tokens_per_frame * scenario.fps
@@ -82,19 +89,19 @@ class ScenarioRunner:
             SessionSettings(system=scenario.system, sampling=self.settings.sampling, tokens_per_second=pace),
         )
         # The last frame has its full slot, as every other.
-        session.run(until=scenario.num_frames / scenario.fps)
+        yield from session.stepping(until=scenario.num_frames / scenario.fps)
         details = self._details() | {"clock": "virtual", "frames": session.ledger.as_dict(), "end": session.end_reason}
         return Trace(scenario_id=scenario.id, mode="push", events=session.events, engine=details)
 
-    def _offline(self, scenario: Scenario, frames: torch.Tensor, times: Sequence[float]) -> Trace:
+    def _offline(self, scenario: Scenario, frames: torch.Tensor, times: Sequence[float]) -> Stepping[Trace]:
         answerer = Answerer(
             self.engine, self.tokenizer, sampling=self.settings.sampling, max_new_tokens=self.settings.max_answer_tokens
         )
-        states = self.engine.encode(frames)
         answers = [""] * len(scenario.questions)
         for count, members in _by_frames(scenario, times):
             prompts = [question_rows(scenario.questions[i].text, count, self.tokenizer, system=scenario.system) for i in members]
-            for i, reply in zip(members, answerer.replies(prompts, states[:count]), strict=True):
+            replies = yield from answerer.stepping(prompts, frames[:count])
+            for i, reply in zip(members, replies, strict=True):
                 answers[i] = self.tokenizer.decode(reply, skip_special=True).strip()
         return Trace(scenario_id=scenario.id, mode="offline", answers=answers, engine=self._details())
 

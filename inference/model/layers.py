@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from inference.cache.cross_kv import CrossKV
-from inference.cache.self_kv import SelfKV
 from inference.model.attention import prefix_attention
+from inference.model.plan import StepPlan
 from model.config import TextConfig
 from model.text.rope import apply_rope
 
@@ -25,29 +23,6 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 def _swiglu(x: torch.Tensor, gate_up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
     gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
     return F.linear(F.silu(gate) * up, down)
-
-
-@dataclass
-class RowPlan:
-    """What all layers of one step share."""
-
-    begin: int
-    """Rows in the cache before this step."""
-    cos: torch.Tensor
-    sin: torch.Tensor
-    """[n, head_dim] of this step's text positions."""
-    self_limits: torch.Tensor | None
-    """int64 [n] keys seen in the self layers; None for a single row."""
-    rotate_queries: bool
-    """Whether cross-attention queries are rotated in this step."""
-    num_frames: int
-    """Frames in the cache, this step's included."""
-    first_visible_row: int
-    """Rows before it see no frame (visibility never shrinks, so they come first)."""
-    attend_all: bool
-    """Whether rows without a visible frame attend to every frame, as the reference lets them."""
-    cross_limits: torch.Tensor | None
-    """int64 [rows that attend] keys seen in the cross layers; None: all of them."""
 
 
 class SelfLayer:
@@ -65,12 +40,17 @@ class SelfLayer:
         self.gate_up = torch.cat([tensors[f"{prefix}mlp.gate_proj.weight"], tensors[f"{prefix}mlp.up_proj.weight"]])
         self.down = tensors[f"{prefix}mlp.down_proj.weight"]
 
-    def forward(self, h: torch.Tensor, plan: RowPlan, cache: SelfKV) -> torch.Tensor:
-        """[n, H] -> [n, H]; writes this step's keys and values."""
+    def forward(self, h: torch.Tensor, plan: StepPlan) -> torch.Tensor:
+        """[N, H] -> [N, H]; writes this step's keys and values into each session's cache."""
         qkv = F.linear(rms_norm(h, self.norm_in, self.eps), self.qkv).view(h.shape[0], -1, self.head_dim)
         rotated = apply_rope(qkv[:, : self.heads + self.kv_heads], plan.cos, plan.sin)
-        keys, values = cache.write(self.index, plan.begin, rotated[:, self.heads :], qkv[:, self.heads + self.kv_heads :])
-        h = h + F.linear(prefix_attention(rotated[:, : self.heads], keys, values, plan.self_limits), self.out)
+        queries, keys, values = rotated[:, : self.heads], rotated[:, self.heads :], qkv[:, self.heads + self.kv_heads :]
+        found = []
+        for part in plan.parts:
+            rows = slice(part.offset, part.offset + part.rows)
+            seen = part.cache.self_kv.write(self.index, part.cache.length, keys[rows], values[rows])
+            found.append(prefix_attention(queries[rows], *seen, part.self_limits))
+        h = h + F.linear(found[0] if len(found) == 1 else torch.cat(found), self.out)
         return h + _swiglu(rms_norm(h, self.norm_mlp, self.eps), self.gate_up, self.down)
 
 
@@ -93,36 +73,39 @@ class CrossLayer:
         self.attention_gate = torch.tanh(tensors[f"{prefix}cross_attn_attn_gate"])
         self.mlp_gate = torch.tanh(tensors[f"{prefix}cross_attn_mlp_gate"])
 
-    def add_frames(self, states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, begin: int, cache: CrossKV) -> None:
-        """Project new frames once.
+    def add_frames(self, states: torch.Tensor, plan: StepPlan) -> None:
+        """Project this step's new frames once and put them behind each session's earlier ones.
 
         Args:
-            states: [f, P, H] projected frame features.
-            cos: [f, head_dim] of the frames' positions; sin: the same.
-            begin: frames in the cache before.
+            states: [f, P, H] features of all new frames, session by session.
         """
         frames, tokens, _ = states.shape
         kv = F.linear(states, self.key_value).view(frames, tokens, 2 * self.kv_heads, self.head_dim)
-        keys = apply_rope(kv[:, :, : self.kv_heads].reshape(frames, tokens * self.kv_heads, self.head_dim), cos, sin)
+        keys = kv[:, :, : self.kv_heads].reshape(frames, tokens * self.kv_heads, self.head_dim)
+        keys = apply_rope(keys, plan.frame_cos, plan.frame_sin)
         keys = rms_norm(keys, self.key_norm, self.eps).view(frames, tokens, self.kv_heads, self.head_dim)
-        cache.write(self.index, begin, keys, kv[:, :, self.kv_heads :])
+        begin = 0
+        for part in plan.parts:
+            end = begin + part.new_frames
+            if part.new_frames:
+                cache = part.cache
+                cache.cross_kv.write(self.index, cache.frames, keys[begin:end], kv[begin:end, :, self.kv_heads :])
+            begin = end
 
-    def forward(self, h: torch.Tensor, plan: RowPlan, cache: CrossKV) -> torch.Tensor:
-        """[n, H] -> [n, H]. Rows that see no frame come back unchanged unless `attend_all`."""
-        blind = plan.first_visible_row
-        skipped = 0 if plan.attend_all else blind
-        if skipped == h.shape[0]:
+    def forward(self, h: torch.Tensor, plan: StepPlan) -> torch.Tensor:
+        """[N, H] -> [N, H]. Rows that see no frame come back unchanged, or only attend where the reference lets them."""
+        if not plan.cross_parts:
             return h
-        rows = h[skipped:]
+        rows = h if plan.attending is None else h[plan.attending]
         q = F.linear(rms_norm(rows, self.norm_in, self.eps), self.query).view(rows.shape[0], self.heads, self.head_dim)
-        q = rms_norm(q, self.query_norm, self.eps)
-        if plan.rotate_queries:
-            q = apply_rope(q, plan.cos[skipped:], plan.sin[skipped:])
-        keys, values = cache.view(self.index, plan.num_frames)
-        rows = rows + self.attention_gate * F.linear(prefix_attention(q, keys, values, plan.cross_limits), self.out)
-        seeing = rows[blind - skipped :]
-        if seeing.shape[0]:
-            seeing = seeing + self.mlp_gate * _swiglu(rms_norm(seeing, self.norm_mlp, self.eps), self.gate_up, self.down)
-        if blind == 0:
-            return seeing
-        return torch.cat([h[:skipped], rows[: blind - skipped], seeing])
+        q = apply_rope(rms_norm(q, self.query_norm, self.eps), plan.query_cos, plan.query_sin)
+        found = []
+        for part in plan.cross_parts:
+            keys, values = part.cache.cross_kv.view(self.index, part.num_frames)
+            found.append(prefix_attention(q[part.offset : part.offset + part.rows], keys, values, part.limits))
+        attended = found[0] if len(found) == 1 else torch.cat(found)
+        rows = rows + self.attention_gate * F.linear(attended, self.out)
+        seeing = rows if plan.seeing is None else rows[plan.seeing]
+        seeing = seeing + self.mlp_gate * _swiglu(rms_norm(seeing, self.norm_mlp, self.eps), self.gate_up, self.down)
+        rows = seeing if plan.seeing is None else rows.index_copy(0, plan.seeing, seeing)
+        return rows if plan.attending is None else h.index_copy(0, plan.attending, rows)

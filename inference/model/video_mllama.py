@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from inference.cache.session_cache import SessionCache
-from inference.model.layers import CrossLayer, RowPlan, SelfLayer, rms_norm
+from inference.model.layers import CrossLayer, SelfLayer, rms_norm
+from inference.model.plan import RowGroup, plan_step
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.text.rope import rope_tables
@@ -87,70 +88,46 @@ class VideoMllama:
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
     @torch.inference_mode()
-    def run_rows(
-        self,
-        cache: SessionCache,
-        tokens: Sequence[int],
-        visible: Sequence[int],
-        frame_states: torch.Tensor | None = None,
-        frame_positions: Sequence[int] = (),
-        *,
-        every_row: bool = False,
-    ) -> torch.Tensor:
-        """Append rows (and frames) to a session.
+    def run(self, groups: Sequence[RowGroup], *, every_row: bool = False) -> torch.Tensor:
+        """Append rows (and frames) to one or more sessions in one pass.
 
         Args:
-            cache: the session; changed in place.
-            tokens: ids of the n new rows, at positions cache.length, cache.length + 1, ...
-            visible: number of frames that each row sees, never shrinking.
-            frame_states: [f, P, H] of the frames that arrive with these rows.
-            frame_positions: position of each new frame (that of its image token).
-            every_row: logits of all rows, not of the last alone.
+            groups: new rows, one group per session; the sessions' caches are changed in place.
+            every_row: logits of all rows, not of each group's last alone.
 
         Returns:
-            fp32 logits [n or 1, vocab_size].
+            fp32 logits [rows of all groups, vocab_size], or [groups, vocab_size].
         """
-        new_frames = 0 if frame_states is None else frame_states.shape[0]
-        cache.reserve(len(tokens), new_frames)
-        plan = self._plan(cache, len(tokens), visible, new_frames)
-        if frame_states is not None and new_frames:
-            index = torch.tensor(list(frame_positions), dtype=torch.int64, device=self.device)
-            cos, sin = self._rope[0][index], self._rope[1][index]
+        longest = 0
+        for group in groups:
+            group.cache.reserve(len(group.tokens), group.new_frames)
+            longest = max(longest, group.cache.length + len(group.tokens), *(p + 1 for p in group.frame_positions), 0)
+        if longest > self._rope[0].shape[0]:
+            self._rope = self._rope_tables(max(longest, 2 * self._rope[0].shape[0]))
+        switches = self.config.switches
+        plan = plan_step(
+            groups,
+            self._rope,
+            tokens_per_frame=self.config.vision.tokens_per_frame,
+            attend_all=switches.no_visible_rows == "attend_all",
+            always_rotate=switches.decode_query_rope == "always",
+        )
+        new = [group.frame_states for group in groups if group.frame_states is not None and group.new_frames]
+        if new:
+            states = new[0] if len(new) == 1 else torch.cat(new)
             for cross in self._cross_layers:
-                cross.add_frames(frame_states, cos, sin, cache.frames, cache.cross_kv)
+                cross.add_frames(states, plan)
+        tokens = [token for group in groups for token in group.tokens]
         h = F.embedding(torch.tensor(tokens, dtype=torch.int64, device=self.device), self.embedding)
         for layer in self.layers:
-            if isinstance(layer, SelfLayer):
-                h = layer.forward(h, plan, cache.self_kv)
-            elif plan.num_frames:
-                h = layer.forward(h, plan, cache.cross_kv)
-        cache.length += len(tokens)
-        cache.frames += new_frames
-        h = h if every_row else h[-1:]
+            h = layer.forward(h, plan)
+        for group in groups:
+            group.cache.length += len(group.tokens)
+            group.cache.frames += group.new_frames
+        if not every_row:
+            last = [part.offset + part.rows - 1 for part in plan.parts]
+            h = h[-1:] if len(last) == 1 else h[last]
         return F.linear(rms_norm(h, self.final_norm, self.config.text.rms_norm_eps), self.head).float()
-
-    def _plan(self, cache: SessionCache, rows: int, visible: Sequence[int], new_frames: int) -> RowPlan:
-        begin, total = cache.length, cache.frames + new_frames
-        switches = self.config.switches
-        if begin + rows > self._rope[0].shape[0]:
-            self._rope = self._rope_tables(max(begin + rows, 2 * self._rope[0].shape[0]))
-        blind = sum(1 for count in visible if count == 0)
-        attend_all = switches.no_visible_rows == "attend_all"
-        limits = [count if count else total for count in visible] if attend_all else list(visible[blind:])
-        cross_limits = None
-        if any(count != total for count in limits):
-            cross_limits = torch.tensor(limits, dtype=torch.int64, device=self.device) * self.config.vision.tokens_per_frame
-        return RowPlan(
-            begin=begin,
-            cos=self._rope[0][begin : begin + rows],
-            sin=self._rope[1][begin : begin + rows],
-            self_limits=None if rows == 1 else torch.arange(begin + 1, begin + rows + 1, device=self.device),
-            rotate_queries=switches.decode_query_rope == "always" or new_frames > 0,
-            num_frames=total,
-            first_visible_row=blind,
-            attend_all=attend_all,
-            cross_limits=cross_limits,
-        )
 
     def _rope_tables(self, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(cos, sin) [positions, head_dim]."""

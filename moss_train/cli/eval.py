@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--untrained-baseline", action="store_true", help="also run the architecture with untrained weights, into OUT/untrained"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (default 1)")
+    parser.add_argument("--together", type=int, default=16, help="scenarios that one pass of the model serves (default 16)")
     parser.add_argument("--limit", type=int, help="only the first so many scenarios")
     parser.add_argument(
         "--tokens-per-frame", type=int, default=16, help="tokens that the model can say between two frames (default 16)"
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from inference.evaluation.runner import RunSettings
     from model.errors import InputError
 
-    for name in ("tokens_per_frame", "max_answer_tokens", "workers"):
+    for name in ("tokens_per_frame", "max_answer_tokens", "workers", "together"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be at least 1")
     if args.limit is not None and args.limit < 1:
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         settings=RunSettings(tokens_per_frame=args.tokens_per_frame, max_answer_tokens=args.max_answer_tokens),
         workers=args.workers,
+        together=args.together,
         device=check_device(args.device),
         dtype=dtype_of(args.dtype),
         limit=args.limit,

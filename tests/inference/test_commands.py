@@ -176,14 +176,14 @@ def test_eval_writes_traces_scores_and_baselines(
     scenarios = tmp_path / "scenarios.jsonl"
     scenarios.write_text("\n".join(map(json.dumps, rows)) + "\n")
     arguments = ["eval", str(scenarios), "--checkpoint", files["realtime"], "--max-answer-tokens", "6", "--tokens-per-frame", "6"]
-    assert moss([*arguments, "--out", str(tmp_path / "one"), "--untrained-baseline"]) == 0
+    assert moss([*arguments, "--out", str(tmp_path / "one"), "--together", "2", "--untrained-baseline"]) == 0
     assert "qa.direction" in capsys.readouterr().out
     for folder in ("", "untrained", "always_silent", "class_prior"):
         scores = json.loads((tmp_path / "one" / folder / "scores.json").read_text())
         assert set(scores["qa"]) == {"colour", "direction", "all"} and 0 <= scores["speak"]["f1"] <= 1
         traces = load_traces(tmp_path / "one" / folder / "traces.jsonl")
         assert [(t.scenario_id, t.mode) for t in traces] == [(f"s{i}", m) for i in range(3) for m in ("push", "offline")]
-    assert moss([*arguments, "--out", str(tmp_path / "two"), "--workers", "2"]) == 0
+    assert moss([*arguments, "--out", str(tmp_path / "two"), "--workers", "2", "--together", "2"]) == 0
     one, two = ((tmp_path / name / "traces.jsonl").read_text() for name in ("one", "two"))
     assert one == two
     rows[1]["video"] = "v/missing.mp4"
@@ -199,7 +199,7 @@ def test_a_worker_process_hands_its_error_back(files: dict[str, str], monkeypatc
     scenario = Scenario(id="a", video="missing.mp4", fps=1.0, num_frames=2)
     make = functools.partial(parallel.make_runner, Path(files["realtime"]), tmp_path, RunSettings(), "cpu", torch.float32)
     parallel._start_worker(make)
-    assert "missing.mp4" in str(parallel._run_one(scenario))
+    assert "missing.mp4" in str(parallel._run_group([scenario]))
     broken = functools.partial(parallel.make_runner, tmp_path, tmp_path, RunSettings(), "cpu", torch.float32)
     parallel._start_worker(broken)
-    assert "config.json" in str(parallel._run_one(scenario))
+    assert "config.json" in str(parallel._run_group([scenario]))

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.engine import StepEngine
+from inference.engine import StepEngine, Stepping, StepRequest
 from inference.model.load import load_model
 from model.config import SwitchConfig, VideoMllamaConfig
 from model.errors import InputError
@@ -147,3 +147,44 @@ def test_wrong_steps_are_refused(folder: Path, tokens: list[int], frames: int, m
     with pytest.raises(InputError, match=message):
         engine.step(cache, tokens, engine.encode(FRAMES[:frames]) if frames else None)
     assert (cache.length, cache.frames) == (0, 0)
+
+
+@given(
+    sessions=st.lists(portions(), min_size=1, max_size=4),
+    rotation=st.sampled_from(["always", "only_with_new_frames"]),
+    blind=st.sampled_from(["skip", "attend_all"]),
+)
+def test_sessions_in_lockstep_do_not_touch_each_other(
+    folder: Path, sessions: list[list[list[int]]], rotation: str, blind: str
+) -> None:
+    engine = StepEngine(load_model(folder, switches=SwitchConfig(decode_query_rope=rotation, no_visible_rows=blind)))
+
+    def session(steps: list[list[int]], first: int) -> Stepping[torch.Tensor]:
+        cache = engine.new_cache(positions=2, frames=1)
+        rows = []
+        for tokens in steps:
+            new = tokens.count(IMAGE)
+            # Every session sees other frames.
+            frames = torch.stack([FRAMES[(first + cache.frames + i) % len(FRAMES)] for i in range(new)]) if new else None
+            rows.append((yield StepRequest(cache, tokens, frames)))
+        return torch.stack(rows)
+
+    together = engine.drive([session(steps, i) for i, steps in enumerate(sessions)])
+    for i, steps in enumerate(sessions):
+        (alone,) = engine.drive([session(steps, i)])
+        torch.testing.assert_close(together[i], alone, atol=1e-5, rtol=0)
+
+
+def test_one_session_cannot_be_fed_twice_in_one_step(folder: Path) -> None:
+    engine = StepEngine(load_model(folder))
+    cache = engine.new_cache()
+    with pytest.raises(InputError, match="occurs twice"):
+        engine.serve([StepRequest(cache, [1]), StepRequest(cache, [2])])
+
+
+def test_a_session_may_end_without_a_step(folder: Path) -> None:
+    def nothing() -> Stepping[str]:
+        return "done"
+        yield  # makes this a generator
+
+    assert StepEngine(load_model(folder)).drive([nothing(), nothing()]) == ["done", "done"]

@@ -16,9 +16,8 @@ from data_pipeline.schema import Message
 from data_pipeline.text.template import encode_interruption, encode_prompt
 from data_pipeline.text.tokenizer import Tokenizer
 from inference.arrivals import Arrival, Inbox, merge
-from inference.cache.session_cache import SessionCache
 from inference.clock import VirtualClock, WallClock
-from inference.engine import StepEngine
+from inference.engine import StepEngine, StepRequest
 from inference.evaluation.schema import TraceEvent
 from inference.model.load import load_model
 from inference.session import RealtimeSession, SessionSettings
@@ -37,16 +36,9 @@ class RecordingEngine(StepEngine):
     def fed(self) -> list[int]:
         return [token for step in self.steps for token in step]
 
-    def step(
-        self,
-        cache: SessionCache,
-        tokens: Sequence[int],
-        frame_states: torch.Tensor | None = None,
-        *,
-        every_row: bool = False,
-    ) -> torch.Tensor:
-        self.steps.append(list(tokens))
-        return super().step(cache, tokens, frame_states, every_row=every_row)
+    def serve(self, requests: Sequence[StepRequest]) -> torch.Tensor:
+        self.steps += [list(request.tokens) for request in requests]
+        return super().serve(requests)
 
 
 @pytest.fixture(scope="module")
