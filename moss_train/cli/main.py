@@ -31,7 +31,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(
         "moss_train.cli.train",
         "Train one stage",
-        "moss train stage=pt2 model=small data=demo parallel=tp2 run_dir=runs/pt2 --nproc-per-node 2",
+        "moss train stage=pt2 parallel=tp2 data.root=shards train.init_from=runs/pt1 run_dir=runs/pt2 --nproc-per-node 2",
     ),
     "data": Command(
         "moss_train.cli.data",
