@@ -123,6 +123,10 @@ class VideoMllamaDecoder(GPTModel):
         """megatron-core's, with every layer under its own key since the layers are of two kinds."""
         metadata = {**(metadata or {}), "non_homogeneous_layers": True}
         state: dict[str, Any] = super().sharded_state_dict(prefix, sharded_offsets, metadata)
+        head = state.get(f"{prefix}output_layer.weight")
+        if head is not None:
+            # Another tensor-parallel size may pad the vocabulary to another number of rows.
+            head.allow_shape_mismatch = True
         return state
 
 

@@ -41,8 +41,8 @@ def replay(folder: Path, tensor: int, pipeline: int) -> list[tuple[str, float]]:
             with tempfile.TemporaryDirectory(prefix="moss_golden_") as scratch:
                 converted = write_hf_folder(Path(scratch) / "hf", weights, golden.config)
                 found += replay_recorded(converted, golden.io, SwitchConfig(no_visible_rows="attend_all"))
-        stop_layout()
     finally:
+        stop_layout()
         stop_world()
     return found
 

@@ -39,6 +39,6 @@ def bare_model(config: VideoMllamaConfig, dtype: torch.dtype, sizes: ParallelCon
         decoder_config = make_transformer_config(config, tensor=sizes.tensor, pipeline=sizes.pipeline, dtype=dtype)
         chunks = build_decoder_chunks(config, decoder_config)
         yield BareModel(chunks, VisionEncoder(config).to(device=device, dtype=dtype))
-        stop_layout()
     finally:
+        stop_layout()
         stop_world()

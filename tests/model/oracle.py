@@ -67,8 +67,14 @@ def row_samples(rows: PackedRows) -> Tensor:
     return torch.bucketize(torch.arange(rows.num_rows), rows.cu_seqlens[1:-1].long(), right=True)
 
 
-def oracle_logits(rows: PackedRows, frame_states: Tensor, weights: Mapping[str, Tensor], config: VideoMllamaConfig) -> Tensor:
-    """Logits [T, V] in fp64."""
+def oracle_logits(
+    rows: PackedRows,
+    frame_states: Tensor,
+    weights: Mapping[str, Tensor],
+    config: VideoMllamaConfig,
+    rotated: Tensor | None = None,
+) -> Tensor:
+    """Logits [T, V] in fp64; where `rotated` bool [T] is false, the row's cross-attention query is left unrotated."""
     text = config.text
     w = {name: t.double() for name, t in weights.items()}
     heads, groups, d = text.num_attention_heads, text.num_key_value_heads, text.head_dim
@@ -94,7 +100,9 @@ def oracle_logits(rows: PackedRows, frame_states: Tensor, weights: Mapping[str, 
             continue
         if rows.num_frames == 0:
             continue
-        q = _rotate(_norm(q, w[f"{attention}q_norm.weight"], text.rms_norm_eps), rows.position_ids, config)
+        q = _norm(q, w[f"{attention}q_norm.weight"], text.rms_norm_eps)
+        turned = _rotate(q, rows.position_ids, config)
+        q = turned if rotated is None else torch.where(rotated[:, None, None], turned, q)
         k = _norm(
             _rotate(k, rows.frame_positions.repeat_interleave(tokens), config), w[f"{attention}k_norm.weight"], text.rms_norm_eps
         )

@@ -70,5 +70,5 @@ def lively_weights(config: VideoMllamaConfig, seed: int) -> dict[str, Tensor]:
     from model.initialise import RandomWeights
 
     generator = torch.Generator().manual_seed(seed)
-    weights = dict(RandomWeights(config, seed))
+    weights = dict(RandomWeights(config, seed, text_deviation=0.15))
     return {n: t + (0.3 * torch.randn(t.shape, generator=generator) if t.dim() == 1 else 0) for n, t in weights.items()}

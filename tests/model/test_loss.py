@@ -23,7 +23,7 @@ def test_silence_weighs_in_the_sum_and_counts_fully() -> None:
 
 def test_without_targets_everything_is_zero() -> None:
     sums = sum_losses(torch.zeros(3, requires_grad=True), torch.full((3,), -100))
-    assert float(sums.total) == 0 and int(sums.count) == 0 and sums.class_counts.tolist() == [0, 0, 0, 0]
+    assert sums.total.item() == 0 and int(sums.count) == 0 and sums.class_counts.tolist() == [0, 0, 0, 0]
     sums.total.backward()
 
 

@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from model.conversion.folder import read_hf_folder
 from model.errors import InputError
 from model.vision.encoder import PIXEL_MEAN, PIXEL_STD, VisionEncoder
 from model.vision.pooling import pool_patches
+from tests.model.oracle_tower import restated_tower
 from tests.model.small import lively_weights, small_config
 
 
@@ -28,65 +28,13 @@ def _pixels(frames: int) -> Tensor:
     return torch.randint(0, 256, (frames, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(frames))
 
 
-def _restated_tower(pixels: Tensor, ids: Tensor, w: dict[str, Tensor], config: VideoMllamaConfig) -> Tensor:
-    """One frame at a time, with explicit softmax; w holds `vision_model.` tensors without that prefix."""
-    v = config.vision
-
-    def norm(x: Tensor, name: str) -> Tensor:
-        return F.layer_norm(x, (v.hidden_size,), w[f"{name}.weight"], w[f"{name}.bias"], v.norm_eps)
-
-    def block(x: Tensor, name: str, gated: bool) -> Tensor:
-        y = norm(x, f"{name}.input_layernorm")
-        q, k, u = ((y @ w[f"{name}.self_attn.{n}_proj.weight"].T).view(len(y), v.num_attention_heads, -1) for n in "qkv")
-        scores = torch.einsum("nhd,mhd->hnm", q, k) * q.shape[-1] ** -0.5
-        a = torch.einsum("hnm,mhd->nhd", scores.softmax(-1), u).flatten(1) @ w[f"{name}.self_attn.o_proj.weight"].T
-        x = x + (torch.tanh(w[f"{name}.gate_attn"]) * a if gated else a)
-        y = norm(x, f"{name}.post_attention_layernorm")
-        y = F.gelu(y @ w[f"{name}.mlp.fc1.weight"].T + w[f"{name}.mlp.fc1.bias"]) @ w[f"{name}.mlp.fc2.weight"].T
-        y = y + w[f"{name}.mlp.fc2.bias"]
-        return x + (torch.tanh(w[f"{name}.gate_ffn"]) * y if gated else y)
-
-    outputs = []
-    for frame, aspect in zip(pixels, ids.tolist(), strict=True):
-        x = F.conv2d(frame[None], w["patch_embedding.weight"], stride=v.patch_size)[0].flatten(1).T
-        x = (
-            x
-            + torch.tanh(w["pre_tile_positional_embedding.gate"])
-            * w["pre_tile_positional_embedding.embedding.weight"][aspect].view(v.max_num_tiles, -1)[0]
-        )
-        x = torch.cat([w["class_embedding"][None], x])
-        gate = torch.tanh(w["gated_positional_embedding.gate"])
-        tiles = w["gated_positional_embedding.tile_embedding.weight"][aspect].view(v.max_num_tiles, v.num_positions, -1)
-        x = norm(x + (1 - gate) * w["gated_positional_embedding.embedding"] + gate * tiles[0], "layernorm_pre")
-        real = len(x)
-        if config.switches.vit_keep_pad_tokens:
-            x = torch.cat([x, x.new_zeros(-real % 8, x.shape[1])])
-        states = []
-        for i in range(v.num_hidden_layers):
-            states.append(x)
-            x = block(x, f"transformer.layers.{i}", gated=False)
-        states.append(x)
-        x = norm(x, "layernorm_post")
-        x = (
-            x
-            + torch.tanh(w["post_tile_positional_embedding.gate"])
-            * w["post_tile_positional_embedding.embedding.weight"][aspect].view(v.max_num_tiles, -1)[0]
-        )
-        for i in range(v.num_global_layers):
-            x = block(x, f"global_transformer.layers.{i}", gated=True)
-        kept = [states[i][:real] for i in v.intermediate_layers_indices]
-        interleaved = torch.stack([kept[k][:, c] for c in range(v.hidden_size) for k in range(len(kept))], dim=1)
-        outputs.append(torch.cat([x[:real], interleaved], dim=1))
-    return torch.stack(outputs)
-
-
 @pytest.mark.parametrize("keep_pad", [True, False])
 def test_the_tower_equals_its_restatement(keep_pad: bool) -> None:
     config = small_config(vit_keep_pad_tokens=keep_pad)
     encoder = _encoder(config)
     pixels, ids = torch.randn(3, 3, 32, 32, dtype=torch.float64), torch.tensor([1, 0, 1])
     weights = {n.removeprefix("vision_model."): t for n, t in encoder.state_dict().items()}
-    expected = _restated_tower(pixels, ids, weights, config)
+    expected = restated_tower(pixels, ids, weights, config)
     got = encoder.tower(pixels, ids)
     assert got.shape == (3, 17, 16 * 3)
     assert (got - expected).abs().max() < 1e-10
