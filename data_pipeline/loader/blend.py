@@ -60,6 +60,21 @@ def blend(datasets: Sequence[DatasetSettings], mixture: Mapping[str, float], roo
     return [Source(i, datasets[i].name, _folder(datasets[i], root, field), raw[i] / total) for i in raw if raw[i] > 0]
 
 
+def held_out(datasets: Sequence[DatasetSettings], mixture: Mapping[str, float], root: str, field: str) -> list[Source]:
+    """The datasets of modalities that the stage trains on; with an empty mixture all of them.
+
+    Raises:
+        InputError: there is none, or a folder is missing or not prepared.
+    """
+    chosen = [(i, d) for i, d in enumerate(datasets) if d.weight > 0 and (not mixture or mixture.get(d.modality, 0.0) > 0)]
+    if not chosen:
+        trained = ", ".join(name for name, share in mixture.items() if share > 0) or "any modality"
+        raise InputError(
+            f"{field} has no dataset of a modality in data.mixture ({trained}); list one or set train.eval_batches to 0"
+        )
+    return [Source(i, d.name, _folder(d, root, field), 1 / len(chosen)) for i, d in chosen]
+
+
 def open_sources(sources: Sequence[Source], worker_config: WorkerConfig, shuffle: bool) -> list[LoadedDataset]:
     """Energon's view of the folders: undecoded members, epochs in shuffled shard order or in stored order."""
     opened = []

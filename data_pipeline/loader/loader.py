@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from megatron.energon import WorkerConfig, get_loader, get_savable_loader
+from megatron.energon import WorkerConfig, get_savable_loader
 from megatron.energon.errors import FatalSampleError
 from megatron.energon.metadataset.loader_interface import DatasetBlendMode
-from torch.utils.data._utils import signal_handling
+from torch.utils.data._utils.signal_handling import _remove_worker_pids  # type: ignore[attr-defined]
 
 from data_pipeline.loader.blend import blend, open_sources
 from data_pipeline.loader.config import DataSettings, StageSettings
 from data_pipeline.loader.ledger import Ledger
-from data_pipeline.loader.task_encoder import MossTaskEncoder
+from data_pipeline.loader.parts import build_encoder, quietly
+from data_pipeline.loader.validation import ValidationLoader
+from data_pipeline.loader.workers import outlive_termination
 from data_pipeline.packing.batch import PackedMicroBatch
-from data_pipeline.packing.plan import PlanRules
 from data_pipeline.text.tokenizer import Tokenizer
 from model.config import VideoMllamaConfig
 from model.errors import InputError
@@ -73,7 +73,7 @@ def build_loader(
     if split == "train":
         return _TrainLoader(data, stage, model_config, tokenizer, book, rank, world_size, data_parallel_group)
     if split == "validation":
-        return _ValidationLoader(data, stage, model_config, tokenizer, book, rank, world_size)
+        return ValidationLoader(data, stage, model_config, tokenizer, book, rank, world_size)
     raise InputError(f"split is {split!r}; use train or validation")
 
 
@@ -123,7 +123,7 @@ class _TrainLoader:
         )
         opened = open_sources(sources, config, shuffle=data.shuffle_buffer > 0)
         total = sum(len(o.dataset) for o in opened)
-        encoder = _encoder(data, stage, model_config, tokenizer, ledger, total, data.samples_per_pack)
+        encoder = build_encoder(data, stage, model_config, tokenizer, ledger, total, data.samples_per_pack)
         dataset = encoder.build_train_datasets(
             datasets=opened,
             worker_config=config,
@@ -134,9 +134,8 @@ class _TrainLoader:
         )
         # in the training process a forced garbage collection would cost more than the loading
         collect_every = 0 if data.in_process else 10
-        self._loader = _quietly(
-            get_savable_loader, dataset, watchdog_timeout_seconds=None, gc_collect_every_n_steps=collect_every
-        )
+        self._loader = quietly(get_savable_loader, dataset, watchdog_timeout_seconds=None, gc_collect_every_n_steps=collect_every)
+        outlive_termination(self._loader)
         self._identity = {
             "version": STATE_VERSION,
             "data.global_data_workers": data.global_data_workers,
@@ -156,8 +155,8 @@ class _TrainLoader:
     def __next__(self) -> PackedMicroBatch:
         try:
             if self._iterator is None:
-                self._iterator = _quietly(iter, self._loader)
-                return _quietly(next, self._iterator)  # type: ignore[no-any-return]
+                self._iterator = quietly(iter, self._loader)
+                return quietly(next, self._iterator)  # type: ignore[no-any-return]
             return next(self._iterator)
         except FatalSampleError:
             self.ledger.raise_fatal()
@@ -190,112 +189,6 @@ class _TrainLoader:
         self._loader = None
 
 
-class _ValidationLoader:
-    """Every rank forms all packs in stored order and decodes each `world_size`-th: the packs depend on no layout."""
-
-    def __init__(
-        self,
-        data: DataSettings,
-        stage: StageSettings,
-        model_config: VideoMllamaConfig,
-        tokenizer: Tokenizer,
-        ledger: Ledger,
-        rank: int,
-        world_size: int,
-    ) -> None:
-        self.ledger = ledger
-        self._world_size = world_size
-        sources = blend(data.validation, {}, data.root, "data.validation")
-        config = WorkerConfig(rank=0, world_size=1, num_workers=0, seed_offset=data.seed)
-        opened = open_sources(sources, config, shuffle=False)
-        total = sum(len(o.dataset) for o in opened)
-        self._encoder = _encoder(
-            data,
-            stage,
-            model_config,
-            tokenizer,
-            ledger,
-            total,
-            data.samples_per_pack,
-            decode_every=(rank, world_size),
-            jitter=0.0,
-        )
-        dataset = self._encoder.build_val_datasets(
-            datasets=opened, worker_config=config, batch_size=1, packing_buffer_size=data.packing_buffer
-        )
-        self._loader = _quietly(get_loader, dataset, watchdog_timeout_seconds=None)
-        self._iterator: Iterator[PackedMicroBatch] | None = None
-        self._given = 0
-
-    def __iter__(self) -> Iterator[PackedMicroBatch]:
-        """Start over."""
-        self._encoder.packs_formed = 0
-        self._given = 0
-        self._iterator = _quietly(iter, self._loader)
-        return self
-
-    def __next__(self) -> PackedMicroBatch:
-        if self._iterator is None:
-            iter(self)
-        assert self._iterator is not None
-        try:
-            batch: PackedMicroBatch = next(self._iterator) if self._given else _quietly(next, self._iterator)
-        except StopIteration:
-            if self._given * self._world_size < self._encoder.packs_formed:
-                batch = self._encoder.empty_micro_batch()  # so that all ranks get equally many
-            else:
-                raise
-        except FatalSampleError:
-            self.ledger.raise_fatal()
-            raise
-        self._given += 1
-        return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: a validation pass starts over."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to restore."""
-
-    def close(self) -> None:
-        self._iterator = None
-
-
-def _encoder(
-    data: DataSettings,
-    stage: StageSettings,
-    model_config: VideoMllamaConfig,
-    tokenizer: Tokenizer,
-    ledger: Ledger,
-    total: int,
-    samples_per_pack: int | None,
-    decode_every: tuple[int, int] = (0, 1),
-    jitter: float | None = None,
-) -> MossTaskEncoder:
-    rules = PlanRules(
-        template=stage.template,
-        sequence_length=stage.sequence_length,
-        max_frames=stage.max_frames_per_pack,
-        fps=stage.frames.fps,
-        video_min_frames=stage.frames.min_frames,
-        video_max_frames=stage.frames.max_frames,
-        jitter=stage.realtime_jitter_prob if jitter is None else jitter,
-        label_eot_realtime=stage.label_eot_realtime,
-    )
-    return MossTaskEncoder(
-        tokenizer,
-        rules,
-        ledger,
-        image_size=model_config.vision.image_size,
-        grid_size=model_config.vision.grid_size,
-        samples_per_pack=samples_per_pack,
-        seed=data.seed,
-        total_samples=total,
-        decode_every=decode_every,
-    )
-
-
 def _stop_workers(iterator: Any) -> None:
     """Kill and collect the processes of a torch loader; left alone, each would take seconds to notice the end.
 
@@ -304,15 +197,8 @@ def _stop_workers(iterator: Any) -> None:
     workers = getattr(iterator, "_workers", [])
     if not workers:
         return
-    signal_handling._remove_worker_pids(id(iterator))  # their death is no fault
+    _remove_worker_pids(id(iterator))  # their death is no fault
     iterator._worker_pids_set = False
     for worker in workers:
         worker.kill()
     iterator._shutdown_workers()
-
-
-def _quietly(call: Any, *args: Any, **kwargs: Any) -> Any:
-    """Without torch's note that pages cannot be pinned on a machine without an accelerator."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*pin_memory.*")
-        return call(*args, **kwargs)

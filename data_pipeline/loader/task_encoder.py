@@ -15,6 +15,7 @@ from megatron.energon import Cooker, CrudeSample, SkipSample, TaskEncoder, Worke
 from megatron.energon import Sample as EnergonSample
 from megatron.energon.edataclass import edataclass
 from megatron.energon.flavors import SavableDataset
+from megatron.energon.metadataset.loader_interface import LoadedDataset
 from megatron.energon.task_encoder.cooking import basic_sample_keys
 from megatron.energon.wrappers import PackingDataset
 
@@ -76,12 +77,10 @@ class MossTaskEncoder(TaskEncoder[EnergonSample, EnergonSample, PackedMicroBatch
         samples_per_pack: int | None,
         seed: int,
         total_samples: int,
-        decode_every: tuple[int, int] = (0, 1),
     ) -> None:
         """
         Args:
             total_samples: samples in all datasets; as many left out in a row mean that none fits.
-            decode_every: (rank, size): of the packs formed, give only those whose number is `rank` modulo `size`.
         """
         super().__init__()
         self.tokenizer = tokenizer
@@ -92,8 +91,6 @@ class MossTaskEncoder(TaskEncoder[EnergonSample, EnergonSample, PackedMicroBatch
         self.samples_per_pack = samples_per_pack
         self.seed = seed
         self.total_samples = total_samples
-        self.decode_every = decode_every
-        self.packs_formed = 0
         self._left_out_in_a_row = 0
         self.cookers = [Cooker(self._cook)]
 
@@ -146,14 +143,19 @@ class MossTaskEncoder(TaskEncoder[EnergonSample, EnergonSample, PackedMicroBatch
     @_stateless
     def pack_selected_samples(self, samples: list[PlannedSample]) -> PackedMicroBatch:
         """Decode the frames of a pack and lay it out; samples that cannot be decoded are left out."""
-        number = self.packs_formed
-        self.packs_formed += 1
-        if number % self.decode_every[1] != self.decode_every[0]:
+        batch = self.pack_held_out(samples)
+        if not any(batch.sample_keys):
             raise SkipSample
+        return batch
+
+    def pack_held_out(self, samples: list[PlannedSample]) -> PackedMicroBatch:
+        """The same, but a pack of which nothing can be decoded becomes padding, so that packs keep their number."""
         packed = [p for p in (self._decode(s) for s in samples) if p is not None]
-        if not packed:
-            raise SkipSample
         return build_micro_batch(packed, self.rules.sequence_length, self.tokenizer.pad_id, self.image_size)
+
+    def build_planned(self, dataset: LoadedDataset, worker_config: WorkerConfig) -> SavableDataset[Any]:
+        """One pass over a dataset as planned samples in stored order."""
+        return self.build_encode_sample(self._load_dataset(dataset, 0, worker_config), worker_config=worker_config)
 
     def build_batch(
         self,
@@ -175,10 +177,6 @@ class MossTaskEncoder(TaskEncoder[EnergonSample, EnergonSample, PackedMicroBatch
             pre_packer_failure_tolerance=0,
             worker_config=worker_config,
         )
-
-    def empty_micro_batch(self) -> PackedMicroBatch:
-        """Only padding: nothing to learn, no frames."""
-        return build_micro_batch([], self.rules.sequence_length, self.tokenizer.pad_id, self.image_size)
 
     def _decode(self, sample: PlannedSample) -> PackedSample | None:
         name, key = sample.__subflavors__["name"], sample.__key__

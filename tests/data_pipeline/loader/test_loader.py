@@ -167,6 +167,15 @@ def test_validation_is_finite_in_order_and_the_same_for_any_number_of_ranks(shar
         assert all(not k for b in merged[len(whole) :] for k in b.sample_keys)  # padding, so that ranks keep step
 
 
+def test_validation_shows_every_trained_modality_first_and_no_other(shards: Path) -> None:
+    batches = keys(take(loader(data_config(shards, mixture={"video": 0.5, "text": 0.5}), split="validation"), 2))
+    assert [b[0].split("/")[0] for b in batches] == ["video", "text"]
+    whole = loader(data_config(shards, mixture={"image": 1.0}), split="validation")
+    assert {k.split("/")[0] for b in keys(list(whole)) for k in b} == {"image"}
+    with pytest.raises(InputError, match=r"data\.validation has no dataset of a modality in data\.mixture \(dense\)"):
+        loader(data_config(shards, mixture={"dense": 1.0}), split="validation")
+
+
 def test_one_dense_pack_after_another(tmp_path: Path) -> None:
     labels = [[[i] * 8 for _ in range(8)] for i in range(4)]
 
@@ -233,7 +242,7 @@ def test_samples_that_do_not_fit_are_skipped_and_do_not_count_as_bad(tmp_path: P
 def test_data_of_which_nothing_fits_end_with_the_reason(tmp_path: Path) -> None:
     write_samples(tmp_path / "realtime", [realtime_sample(i) for i in range(3)])
     stage = stage_config(max_frames_per_pack=2, frames=FrameConfig(fps=1.0, min_frames=1, max_frames=2))
-    with pytest.raises(InputError, match="no sample of the data can be used.*4 frames are more than the 2"):
+    with pytest.raises(InputError, match=r"no sample of the data can be used.*4 frames are more than the 2"):
         next(loader(data_config(tmp_path, ("realtime",)), stage=stage))
 
 
@@ -267,7 +276,7 @@ def test_padding_never_teaches(shards: Path) -> None:
 
 def test_workers_are_shared_out_evenly() -> None:
     assert [workers_per_rank(12, n) for n in (1, 2, 3, 4, 6, 12)] == [12, 6, 4, 3, 2, 1]
-    with pytest.raises(InputError, match="global_data_workers is 4, which 3 .* may be 1, 2, 4"):
+    with pytest.raises(InputError, match=r"global_data_workers is 4, which 3 .* may be 1, 2, 4"):
         workers_per_rank(4, 3)
 
 

@@ -1,0 +1,52 @@
+"""What the training and the validation loader have in common."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from data_pipeline.loader.config import DataSettings, StageSettings
+from data_pipeline.loader.ledger import Ledger
+from data_pipeline.loader.task_encoder import MossTaskEncoder
+from data_pipeline.packing.plan import PlanRules
+from data_pipeline.text.tokenizer import Tokenizer
+from model.config import VideoMllamaConfig
+
+
+def build_encoder(
+    data: DataSettings,
+    stage: StageSettings,
+    model_config: VideoMllamaConfig,
+    tokenizer: Tokenizer,
+    ledger: Ledger,
+    total: int,
+    samples_per_pack: int | None,
+    jitter: float | None = None,
+) -> MossTaskEncoder:
+    rules = PlanRules(
+        template=stage.template,
+        sequence_length=stage.sequence_length,
+        max_frames=stage.max_frames_per_pack,
+        fps=stage.frames.fps,
+        video_min_frames=stage.frames.min_frames,
+        video_max_frames=stage.frames.max_frames,
+        jitter=stage.realtime_jitter_prob if jitter is None else jitter,
+        label_eot_realtime=stage.label_eot_realtime,
+    )
+    return MossTaskEncoder(
+        tokenizer,
+        rules,
+        ledger,
+        image_size=model_config.vision.image_size,
+        grid_size=model_config.vision.grid_size,
+        samples_per_pack=samples_per_pack,
+        seed=data.seed,
+        total_samples=total,
+    )
+
+
+def quietly(call: Any, *args: Any, **kwargs: Any) -> Any:
+    """Without torch's note that pages cannot be pinned on a machine without an accelerator."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")
+        return call(*args, **kwargs)
