@@ -37,6 +37,7 @@ def bare_model(config: VideoMllamaConfig, dtype: torch.dtype, sizes: ParallelCon
     try:
         start_layout(sizes, device, seed=1)
         decoder_config = make_transformer_config(config, tensor=sizes.tensor, pipeline=sizes.pipeline, dtype=dtype)
+        decoder_config.perform_initialization = False  # every parameter is about to be loaded
         chunks = build_decoder_chunks(config, decoder_config)
         yield BareModel(chunks, VisionEncoder(config).to(device=device, dtype=dtype))
     finally:

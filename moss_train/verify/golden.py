@@ -32,7 +32,7 @@ Difference = tuple[str, float]
 _INPUTS = (
     "input_ids", "labels", "position_ids", "pixel_values", "aspect_ratio_ids", "cross_attention_mask", "vision_position_ids",
 )  # fmt: skip
-_SILENCE_LOSS = re.compile(r"loss_silence(?P<id>\d+)_w(?P<whole>\d+)p(?P<fraction>\d+)$")
+_SILENCE_LOSS = re.compile(r"loss_silence(?P<id>\d+)_w(?P<whole>\d+)(?:p(?P<fraction>\d+))?$")
 
 
 @dataclass
@@ -132,7 +132,7 @@ def _decoder_differences(golden: Golden, decoder: VideoMllamaDecoder, frame_stat
         if name == "loss":
             sums = sum_losses(losses, rows.targets)
         elif weighted:
-            weight = float(f"{weighted['whole']}.{weighted['fraction']}")
+            weight = float(f"{weighted['whole']}.{weighted['fraction'] or 0}")
             sums = sum_losses(losses, rows.targets, silence_id=int(weighted["id"]), silence_weight=weight)
         else:
             continue

@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.conversion import load_hf_weights
 from model.errors import InputError
 from model.freeze import apply_preset
 from model.rows import IGNORE_INDEX, PackedRows
 from model.text.transformer_config import layers_per_stage, make_transformer_config
+from model.video_mllama import build_decoder_chunks
 from tests.model.conftest import BuildDecoder
 from tests.model.oracle import oracle_logits
 from tests.model.small import lively_weights, packed_rows, random_states, small_config, with_text
@@ -140,6 +142,26 @@ def test_frame_states_receive_their_gradient_under_every_preset(build_decoder: B
     assert torch.equal(gradients[0], gradients[1])
 
 
+def test_bf16_follows_fp32(solo: None) -> None:
+    config = small_config()
+    weights = {n: t for n, t in lively_weights(config, 11).items() if n.startswith("language_model.")}
+    rows = packed_rows(config, MIXED, 11)
+    states = random_states(config, rows.num_frames, 11)
+    found = []
+    for dtype in ("fp32", "bf16"):
+        (decoder,) = build_decoder_chunks(config, make_transformer_config(config, dtype=dtype))
+        load_hf_weights([decoder], None, weights)
+        leaf = states.detach().to(decoder.output_layer.weight.dtype).requires_grad_()
+        losses = decoder(rows, leaf)
+        assert losses.dtype == torch.float32
+        losses.sum().backward()
+        assert leaf.grad is not None and leaf.grad.dtype == leaf.dtype
+        found.append((losses.detach(), leaf.grad.float()))
+    (loss, gradient), (loss16, gradient16) = found
+    assert (loss - loss16).norm() < 0.02 * loss.norm()
+    assert (gradient - gradient16).norm() < 0.05 * gradient.norm()
+
+
 def test_a_micro_batch_without_targets_has_zero_loss(build_decoder: BuildDecoder) -> None:
     config = small_config()
     rows = packed_rows(config, MIXED, 9)
@@ -189,9 +211,6 @@ def test_an_intermediate_size_that_tensor_parallel_does_not_divide_is_named() ->
 @settings(max_examples=8)
 @given(seed=st.integers(0, 2**16))
 def test_full_recompute_changes_nothing(solo: None, seed: int) -> None:
-    from model.conversion import load_hf_weights
-    from model.video_mllama import build_decoder_chunks
-
     config = small_config()
     rows = packed_rows(config, MIXED, seed)
     found = []
