@@ -1,6 +1,7 @@
 """Run by torchrun: gradients and weights of a layout for every freeze preset, saved or compared with one rank's.
 
-Usage: parity_ranks REFERENCE_FILE LAYOUT... with a layout as `tp2`, `tp2.sp`, `pp2`, `pp2.vpp2`, `dp2`, `tp2.pp2`, `one`.
+Usage: parity_ranks REFERENCE_FILE LAYOUT... with a layout as `tp2`, `tp2.sp`, `pp2`, `pp2.vpp2`, `dp2`, `tp2.pp2`, `one`;
+data parallel takes the rest of the world. `tp2:all` runs the preset `all` only.
 """
 
 # ruff: noqa: E402 - the platform comes before everything of megatron-core
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import torch.distributed as dist
 from data_pipeline.packing.batch import PackedMicroBatch
 from model.conversion import gather_hf_weights, load_hf_weights
 from moss_train.config.schema import OptimizerConfig, ParallelConfig, PrecisionConfig, StageConfig
+from moss_train.dense_step import DenseStep
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
@@ -30,6 +33,9 @@ from moss_train.step import DecoupledStep, StepSettings
 from tests.moss_train.packs import DATASETS, SILENCE, make_pack, tiny_config
 
 PRESETS = ("projector_only", "vision+projector+xattn", "all", "vision_tower", "text_only")
+DENSE = "dense_labels"
+"""Stands among the presets for the patch classifier's objective."""
+DENSE_CLASSES = 5
 STEPS = 3
 LEARNING_RATE = 1e-2
 SAMPLES = [[(9, 3), (4, 0)], [(16, 0)], [(5, 7), (3, 1)], [(14, 1)]]
@@ -62,7 +68,18 @@ def initial_weights(models: Models) -> dict[str, torch.Tensor]:
 
 def global_batch(step: int) -> list[PackedMicroBatch]:
     """The same micro-batches whoever asks."""
-    return [make_pack(tiny_config(), 10 * step + i, samples, 24) for i, samples in enumerate(SAMPLES)]
+    return [make_pack(tiny_config(), 10 * step + i, samples, 24, DENSE_CLASSES) for i, samples in enumerate(SAMPLES)]
+
+
+def watch_tower(models: Models) -> list[int]:
+    """A list that grows by a fingerprint of each frame that this rank's tower really encodes."""
+    seen: list[int] = []
+
+    def note(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        seen.extend(zlib.crc32(frame.contiguous().numpy().tobytes()) for frame in arguments[0].detach())
+
+    models.vision.vision_model.register_forward_pre_hook(note)
+    return seen
 
 
 def gradients(models: Models) -> dict[str, torch.Tensor] | None:
@@ -74,15 +91,27 @@ def gradients(models: Models) -> dict[str, torch.Tensor] | None:
     return gather_hf_weights(models.chunks, models.vision, of)
 
 
+Step = DecoupledStep | DenseStep
+
+
+def make_step(models: Models, optimization: Optimization, layout: ParallelLayout, dense: bool, keep: int) -> Step:
+    """The step of an objective."""
+    if dense:
+        return DenseStep(models, optimization, layout, chunk=2)
+    return DecoupledStep(models, optimization, layout, StepSettings(0.1, SILENCE, keep, 2, DATASETS))
+
+
 def run(layout: ParallelLayout, preset: str, optimizer: OptimizerConfig, keep: int) -> dict[str, Any]:
     """A few updates; on rank 0 the losses, norms, first gradients (unsharded buffers only) and final weights."""
-    models = build_models(tiny_config(), layout)
+    dense = preset == DENSE
+    models = build_models(tiny_config(), layout, dense_classes=DENSE_CLASSES if dense else None)
     load_hf_weights(models.chunks, models.vision, initial_weights(models))
-    freeze(models, StageConfig(name="test", trainable=preset))
+    freeze(models, StageConfig(name="test", trainable="vision_tower" if dense else preset))
+    seen = watch_tower(models)
     precision = PrecisionConfig(dtype="fp32")
     optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, optimizer, precision)
-    step = DecoupledStep(models, optimization, layout, StepSettings(0.1, SILENCE, keep, 2, DATASETS))
-    result: dict[str, Any] = {"loss": [], "norm": [], "encoded": [], "again": []}
+    step = make_step(models, optimization, layout, dense, keep)
+    result: dict[str, Any] = {"loss": [], "norm": [], "encoded": [], "again": [], "seen": []}
     for i in range(STEPS):
         batches = global_batch(i)
         own = len(batches) // layout.data_size
@@ -94,6 +123,10 @@ def run(layout: ParallelLayout, preset: str, optimizer: OptimizerConfig, keep: i
         result["loss"].append(statistics.loss)
         result["encoded"].append(statistics.encoded_by_rank)
         result["again"].append(statistics.encoded_again)
+        everywhere: list[list[int]] = [[]] * layout.world_size
+        dist.all_gather_object(everywhere, list(seen))
+        result["seen"].append(everywhere)
+        seen.clear()
         result["statistics"] = dataclasses.asdict(statistics)
     result["weights"] = gather_hf_weights(models.chunks, models.vision)
     return result
@@ -124,10 +157,15 @@ def compare(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
         "weights": distance(got["weights"], want["weights"]),
         "encoded": got["encoded"],
         "again": got["again"],
+        "towers": [[len(frames) for frames in ranks] for ranks in got["seen"]],
+        "distinct": [len({frame for frames in ranks for frame in frames}) for ranks in got["seen"]],
         "statistics": max(
-            abs(got["statistics"][group][name] - value)
-            for group in ("class_loss", "dataset_loss")
-            for name, value in want["statistics"][group].items()
+            (
+                abs(got["statistics"][group][name] - value)
+                for group in ("class_loss", "dataset_loss")
+                for name, value in want["statistics"][group].items()
+            ),
+            default=abs((got["statistics"]["accuracy"] or 0) - (want["statistics"]["accuracy"] or 0)),
         ),
     }
     if "gradients" in want:
@@ -144,8 +182,8 @@ def main(reference: str, names: list[str]) -> None:
     expected = torch.load(reference, weights_only=False) if Path(reference).exists() else {}
     results: dict[str, Any] = {}
     for name in names:
-        layout = start_layout(parse_layout(name), device, seed=1)
-        for preset in PRESETS:
+        layout = start_layout(parse_layout(name.partition(":")[0]), device, seed=1)
+        for preset in (only,) if (only := name.partition(":")[2]) else (*PRESETS, DENSE):
             for kind, optimizer in OPTIMIZERS.items():
                 keep = 1 if preset == "all" and kind == "sgd" else -1
                 result = run(layout, preset, optimizer, keep)

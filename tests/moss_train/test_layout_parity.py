@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.moss_train.parity_ranks import OPTIMIZERS, PRESETS, SAMPLES, STEPS
+from tests.moss_train.parity_ranks import DENSE, OPTIMIZERS, PRESETS, SAMPLES, STEPS
 from tests.ranks import RunRanks
 
 pytestmark = pytest.mark.ranks
@@ -30,8 +30,9 @@ def _reports(output: str) -> dict[str, Any]:
     return reports
 
 
-def _check(reports: dict[str, Any], layouts: tuple[str, ...]) -> None:
-    assert len(reports) == len(layouts) * len(PRESETS) * len(OPTIMIZERS)
+def _check(reports: dict[str, Any], layouts: tuple[str, ...], ranks: int) -> None:
+    presets = sum(1 if ":" in layout else len((*PRESETS, DENSE)) for layout in layouts)
+    assert len(reports) == presets * len(OPTIMIZERS)
     for name, report in reports.items():
         assert report["loss"] <= 1e-6, (name, report)
         assert report["norm"] <= 1e-4, (name, report)
@@ -40,18 +41,22 @@ def _check(reports: dict[str, Any], layouts: tuple[str, ...]) -> None:
         if name.endswith("sgd"):
             assert report["gradients"][0] <= 1e-5, (name, report)
             assert report["trained"] > 0, name
-        for encoded in report["encoded"]:
-            assert len(encoded) == (4 if "tp2.pp2" in name else 2)
-            assert sum(encoded) == FRAMES and min(encoded) > 0 and max(encoded) - min(encoded) <= 1, (name, encoded)
         # The run that keeps the state of one frame encodes the others a second time.
-        expected = max(report["encoded"][0]) - 1 if name.endswith("/all/sgd") else 0
-        assert report["again"] == [expected] * STEPS, (name, report["again"])
+        again = FRAMES // ranks - 1 if name.endswith("/all/sgd") else 0
+        assert report["again"] == [again] * STEPS, (name, report["again"])
+        for planned, ran, distinct in zip(report["encoded"], report["towers"], report["distinct"], strict=True):
+            assert len(planned) == ranks
+            assert [count - again for count in ran] == planned, (name, ran, planned)
+            assert sum(planned) == FRAMES and max(planned) - min(planned) <= 1 and min(planned) > 0, (name, planned)
+            assert distinct == FRAMES, (name, distinct)  # no frame is left out, none is encoded by two ranks
 
 
 def test_two_ranks(run_ranks: RunRanks, reference: Path) -> None:
-    layouts = ("tp2", "tp2.sp", "pp2", "pp2.vpp2", "dp2")
-    _check(_reports(run_ranks(SCRIPT, 2, reference, *layouts, timeout=240)), layouts)
+    layouts = ("tp2", "pp2", "dp2", "tp2.sp:all", "pp2.vpp2:all")
+    _check(_reports(run_ranks(SCRIPT, 2, reference, *layouts, timeout=300)), layouts, 2)
 
 
 def test_four_ranks(run_ranks: RunRanks, reference: Path) -> None:
-    _check(_reports(run_ranks(SCRIPT, 4, reference, "tp2.pp2", timeout=240)), ("tp2.pp2",))
+    """Tensor and pipeline parallel together, and each with data parallel."""
+    layouts = ("tp2.pp2", "tp2:all", "pp2:all")
+    _check(_reports(run_ranks(SCRIPT, 4, reference, *layouts, timeout=300)), layouts, 4)
