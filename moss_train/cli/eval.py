@@ -52,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         untrained_baseline=args.untrained_baseline,
     )
+    if request.device == "cpu":
+        import torch
+
+        torch.set_num_threads(1)  # small steps do not gain from threads; use --workers
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks: dict[str, Any] = {}
