@@ -11,11 +11,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from model.errors import InputError
 
 
 def run_on_ranks(module: str, ranks: int, arguments: Sequence[object]) -> Any:
     """Starts `python -m module RESULT ARGUMENTS...` on local ranks with torchrun and returns what rank 0 answered.
+
+    The ranks use the CPU where there are fewer GPUs than ranks.
 
     Args:
         module: a module whose `main` ends with `answer`.
@@ -31,6 +35,8 @@ def run_on_ranks(module: str, ranks: int, arguments: Sequence[object]) -> Any:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         command += ["-m", module, str(result), *map(str, arguments)]
         environment = {"OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"} | dict(os.environ)
+        if 0 < torch.cuda.device_count() < ranks:
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # too few GPUs for one each: all ranks use the CPU
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if not result.is_file():
             sys.stderr.write(ended.stderr[-4000:])
