@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 from collections.abc import Iterator
@@ -156,7 +157,9 @@ class _TrainLoader:
         try:
             if self._iterator is None:
                 self._iterator = quietly(iter, self._loader)
-                return quietly(next, self._iterator)  # type: ignore[no-any-return]
+                first: PackedMicroBatch = quietly(next, self._iterator)
+                atexit.register(self.close)  # now, so that it comes before torch's own, which waits for each worker
+                return first
             return next(self._iterator)
         except FatalSampleError:
             self.ledger.raise_fatal()
@@ -184,6 +187,7 @@ class _TrainLoader:
 
     def close(self) -> None:
         """End the worker processes at once; they hold nothing that must be saved."""
+        atexit.unregister(self.close)
         _stop_workers(getattr(self._loader, "_iterator", None))
         self._iterator = None
         self._loader = None

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from megatron.energon import WorkerConfig, get_loader
+from megatron.energon import WorkerConfig
+from megatron.energon.cache import NoCachePool
 from megatron.energon.errors import FatalSampleError
+from megatron.energon.savable_loader import SimpleSavableDatasetWrapper
 
 from data_pipeline.loader.blend import held_out, open_sources
 from data_pipeline.loader.config import DataSettings, StageSettings
 from data_pipeline.loader.ledger import Ledger
-from data_pipeline.loader.parts import build_encoder, quietly
+from data_pipeline.loader.parts import build_encoder
 from data_pipeline.loader.task_encoder import PlannedSample
 from data_pipeline.packing.batch import PackedMicroBatch
 from data_pipeline.text.tokenizer import Tokenizer
@@ -42,8 +44,9 @@ class ValidationLoader:
         opened = open_sources(sources, self._config, shuffle=False)
         total = sum(len(o.dataset) for o in opened)
         self._encoder = build_encoder(data, stage, model_config, tokenizer, ledger, total, data.samples_per_pack, jitter=0.0)
+        # read without a torch loader: its forced garbage collections would cost more than the reading
         self._readers = [
-            quietly(get_loader, self._encoder.build_planned(o, self._config), watchdog_timeout_seconds=None) for o in opened
+            SimpleSavableDatasetWrapper(self._encoder.build_planned(o, self._config), self._config, NoCachePool()) for o in opened
         ]
         self._batches: Iterator[PackedMicroBatch] | None = None
 
@@ -92,12 +95,7 @@ class ValidationLoader:
 
     def _packs(self, reader: Any) -> Iterator[list[PlannedSample]]:
         waiting: list[PlannedSample] = []
-        samples = quietly(iter, reader)
-        first = quietly(next, samples, None)
-        if first is None:
-            return
-        waiting.append(first)
-        for sample in samples:
+        for _, _, sample in reader:
             if len(waiting) == self._buffer:
                 yield from self._encoder.select_samples_to_pack(waiting)
                 waiting = []
