@@ -157,9 +157,10 @@ class _TrainLoader:
         try:
             if self._iterator is None:
                 self._iterator = quietly(iter, self._loader)
-                first: PackedMicroBatch = quietly(next, self._iterator)
-                atexit.register(self.close)  # now, so that it comes before torch's own, which waits for each worker
-                return first
+                try:
+                    return quietly(next, self._iterator)  # type: ignore[no-any-return]
+                finally:  # now, so that it comes before torch's own clean-up, which waits for each worker
+                    atexit.register(self.close)
             return next(self._iterator)
         except FatalSampleError:
             self.ledger.raise_fatal()
