@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -40,32 +39,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _start_ranks(args: argparse.Namespace, config: RunConfig) -> int:
-    """Start the ranks with torch's launcher in this process; ends with the exit code of the first rank that failed."""
+    """Start the ranks after what can be checked without them; ends with the exit code of the first that failed."""
+    from moss_train.parallel.local_ranks import start_local_ranks
     from moss_train.parallel.sizes import check_sizes
 
     check_sizes(config.parallel, args.nproc_per_node)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.disable(logging.ERROR)  # the launcher's report of a failure; the rank has said its sentence
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import parse_args
-    from torch.distributed.run import run as launch
-
-    words = [
-        word
-        for option, value in (("--config", args.config), ("--conf-dir", args.conf_dir))
-        if value is not None
-        for word in (option, value)
-    ]
-    launcher = ["--standalone", "--nproc-per-node", str(args.nproc_per_node), "-m", "moss_train.cli.main"]
-    try:
-        launch(parse_args([*launcher, "train", *words, *args.overrides]))
-    except ChildFailedError as error:
-        _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
-    except SignalException as error:  # the ranks got the signal too, saved and ended
-        return 128 + int(error.sigval)
-    return 0
+    options = (("--config", args.config), ("--conf-dir", args.conf_dir))
+    words = [word for option, value in options if value is not None for word in (option, value)]
+    return start_local_ranks(args.nproc_per_node, "moss_train.cli.main", ["train", *words, *args.overrides])
 
 
 def _train(config: RunConfig) -> int:

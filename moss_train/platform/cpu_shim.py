@@ -95,8 +95,22 @@ def install() -> bool:
     _replace_modules()
     _patch_cuda()
     _patch_tensors()
-    _patch_random()
+    with _absent("wandb"):  # megatron-core imports it for an inference engine's log: a second of every start
+        _patch_random()
     return True
+
+
+@contextlib.contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """Let an optional import fail for a while, unless the module is loaded already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def _patch(owner: Any, name: str, value: Any) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,40 @@ def test_continued_runs(run_ranks: RunRanks, data: Path, tmp_path: Path) -> None
                 assert _close(one, two), (name, one, two)
 
 
+def _start(config_file: Path) -> subprocess.Popen[str]:
+    """`moss train` on two ranks of this machine."""
+    command = [sys.executable, "-m", "moss_train.cli.main", "train", "--config", str(config_file), "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, start_new_session=True, **pipes)
+
+
+def _finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=90)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+def test_sigterm_to_the_command_saves_on_all_ranks(data: Path, tmp_path: Path) -> None:
+    config = run_config(data, tmp_path / "run", "warm_text", 100_000, train__eval_batches=0)
+    process = _start(save_run_config(config, tmp_path / "run.yaml"))
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.is_file() and metrics.read_text().count("\n") >= 2:
+            break
+        time.sleep(0.2)
+    process.terminate()
+    out, err = _finish(process)
+    assert process.returncode == 0, err
+    assert "was told to end and saved" in out
+    assert err.count("Traceback") == 0, err
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert (tmp_path / "run" / "latest").read_text() == f"step_{steps[-1]:08d}"
+
+
 def _damage(root: Path) -> None:
     """Zero the bytes of one video inside its shard."""
     for shard in (root / "video").glob("*.tar"):
@@ -66,12 +102,10 @@ def test_one_failing_rank_ends_all(tmp_path: Path) -> None:
     write_data(tmp_path)
     _damage(tmp_path)
     config = run_config(tmp_path, tmp_path / "run", "pt2", 500, data__max_bad_samples=0, train__eval_batches=0)
-    path = save_run_config(config, tmp_path / "run.yaml")
-    command = [sys.executable, "-m", "moss_train.cli.main", "train", "--config", str(path), "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == 2, ended.stderr
-    assert "video/v3" in ended.stderr and str(tmp_path / "run" / "quarantine.jsonl") in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.stderr.count("error:") == 1, ended.stderr
+    process = _start(save_run_config(config, tmp_path / "run.yaml"))
+    _, err = _finish(process)
+    assert process.returncode == 2, err
+    assert "video/v3" in err and str(tmp_path / "run" / "quarantine.jsonl") in err
+    assert "Traceback" not in err
+    assert err.count("error:") == 1, err
     assert not (tmp_path / "run" / "latest").exists()

@@ -1,0 +1,99 @@
+"""Starts the ranks of a run on this machine and looks after them. Imports no torch, so that starting costs nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from model.errors import InputError
+
+SECONDS_TO_END = 30.0
+"""Grace for ranks that were asked to end, to save and leave, before they are killed."""
+_POLL_SECONDS = 0.1
+
+
+def start_local_ranks(ranks: int, module: str, arguments: Sequence[str]) -> int:
+    """Run `python -m module arguments` as `ranks` processes with torchrun's variables, and wait for all.
+
+    When one rank fails the others are ended too. SIGTERM, SIGUSR1 and Ctrl-C go on to the ranks.
+
+    Returns:
+        0, or the exit code of the rank that failed first; 128 + n where signal n ended it.
+
+    Raises:
+        InputError: fewer than one rank.
+    """
+    if ranks < 1:
+        raise InputError(f"--nproc-per-node is {ranks}; it must be at least 1")
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    defaults = {"OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=defaults | dict(os.environ) | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(ranks)
+    ]
+    forwarded: list[int] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        forwarded.append(number)
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        return _wait(processes, forwarded)
+    except KeyboardInterrupt:  # the terminal has told the ranks as well
+        _end(processes)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]], forwarded: Sequence[int]) -> int:
+    asked = 0.0
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = [code for code in codes if code]
+        if failed:
+            _end(processes)
+            return failed[0] if failed[0] > 0 else 128 - failed[0]
+        if all(code == 0 for code in codes):
+            return 0
+        if signal.SIGTERM in forwarded:
+            asked = asked or time.monotonic()
+            if time.monotonic() - asked > SECONDS_TO_END:
+                _end(processes, grace=0.0)
+                return 128 + signal.SIGTERM
+        time.sleep(_POLL_SECONDS)
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]], grace: float = 5.0) -> None:
+    """Ask the remaining ranks to end, then kill them: a rank that waits for a lost one cannot react."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + grace
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,52 @@
+"""Starting and ending ranks, with small modules instead of training."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from model.errors import InputError
+from moss_train.parallel.local_ranks import start_local_ranks
+
+
+def _module(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    (folder / "rank_module.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    return "rank_module"
+
+
+def test_each_rank_gets_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _module(
+        tmp_path,
+        "import os, sys, pathlib\n"
+        "names = ['RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'OMP_NUM_THREADS']\n"
+        "pathlib.Path(sys.argv[1], os.environ['RANK']).write_text(' '.join(os.environ[n] for n in names))\n",
+        monkeypatch,
+    )
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert start_local_ranks(3, module, [str(tmp_path)]) == 0
+    for rank in range(3):
+        assert (tmp_path / str(rank)).read_text() == f"{rank} {rank} 3 3 127.0.0.1 3"
+
+
+def test_one_failure_ends_the_others_with_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _module(
+        tmp_path, "import os, sys, time\nsys.exit(7) if os.environ['RANK'] == '1' else time.sleep(60)\n", monkeypatch
+    )
+    begin = time.monotonic()
+    assert start_local_ranks(2, module, []) == 7
+    assert time.monotonic() - begin < 20
+
+
+def test_killed_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _module(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", monkeypatch)
+    assert start_local_ranks(1, module, []) == 137
+
+
+def test_no_rank() -> None:
+    with pytest.raises(InputError, match="--nproc-per-node is 0"):
+        start_local_ranks(0, "nothing", [])
