@@ -14,6 +14,8 @@ from megatron.energon.metadataset.loader_interface import LoadedDataset
 
 from data_pipeline.loader.config import DatasetSettings
 from data_pipeline.shards.energon_index import SPLIT
+from data_pipeline.shards.info import check_sizes
+from data_pipeline.shards.writer import SUMMARY
 from model.errors import InputError
 
 
@@ -105,4 +107,6 @@ def _folder(dataset: DatasetSettings, root: str, field: str) -> Path:
         raise InputError(f"{field}[{dataset.name}].path: the folder {path} does not exist; write it with `moss data prepare`")
     if not (path / ".nv-meta" / "dataset.yaml").is_file():
         raise InputError(f"{field}[{dataset.name}].path: {path} has no index; write it with `moss data prepare`")
+    if (path / SUMMARY).is_file():  # shards made by other tools have none
+        check_sizes(path)
     return path

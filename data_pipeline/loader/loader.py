@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from megatron.energon import WorkerConfig, get_savable_loader
-from megatron.energon.errors import FatalSampleError
 from megatron.energon.metadataset.loader_interface import DatasetBlendMode
 from torch.utils.data._utils.signal_handling import _remove_worker_pids  # type: ignore[attr-defined]
 
 from data_pipeline.loader.blend import blend, open_sources
 from data_pipeline.loader.config import DataSettings, StageSettings
 from data_pipeline.loader.ledger import Ledger
-from data_pipeline.loader.parts import build_encoder, quietly
+from data_pipeline.loader.parts import build_encoder, explained, quietly
 from data_pipeline.loader.validation import ValidationLoader
 from data_pipeline.loader.workers import outlive_termination
 from data_pipeline.packing.batch import PackedMicroBatch
@@ -108,17 +107,13 @@ class _TrainLoader:
         group: Any,
     ) -> None:
         workers = workers_per_rank(data.global_data_workers, world_size)
-        if data.in_process and workers != 1:
-            raise InputError(
-                f"data.in_process needs one worker a rank, but data.global_data_workers = {data.global_data_workers} gives "
-                f"each of {world_size} data-parallel ranks {workers}; set it to {world_size} or switch data.in_process off"
-            )
+        in_process = data.in_process and workers == 1
         self.ledger = ledger
         sources = blend(data.datasets, data.mixture, data.root, "data.datasets")
         config = WorkerConfig(
             rank=rank,
             world_size=world_size,
-            num_workers=0 if data.in_process else workers,
+            num_workers=0 if in_process else workers,
             data_parallel_group=group,
             seed_offset=data.seed,
         )
@@ -134,7 +129,7 @@ class _TrainLoader:
             blend_mode=DatasetBlendMode.DATASET_WEIGHT,
         )
         # in the training process a forced garbage collection would cost more than the loading
-        collect_every = 0 if data.in_process else 10
+        collect_every = 0 if in_process else 10
         self._loader = quietly(get_savable_loader, dataset, watchdog_timeout_seconds=None, gc_collect_every_n_steps=collect_every)
         outlive_termination(self._loader)
         self._identity = {
@@ -142,7 +137,7 @@ class _TrainLoader:
             "data.global_data_workers": data.global_data_workers,
             "data-parallel size": world_size,
             "data-parallel rank": rank,
-            "data.in_process": data.in_process,
+            "data.in_process": in_process,
             "data.seed": data.seed,
             "data.shuffle_buffer": data.shuffle_buffer,
             "data.packing_buffer": data.packing_buffer,
@@ -154,17 +149,14 @@ class _TrainLoader:
         return self
 
     def __next__(self) -> PackedMicroBatch:
-        try:
-            if self._iterator is None:
-                self._iterator = quietly(iter, self._loader)
-                try:
-                    return quietly(next, self._iterator)  # type: ignore[no-any-return]
-                finally:  # now, so that it comes before torch's own clean-up, which waits for each worker
-                    atexit.register(self.close)
-            return next(self._iterator)
-        except FatalSampleError:
-            self.ledger.raise_fatal()
-            raise
+        with explained(self.ledger):
+            if self._iterator is not None:
+                return next(self._iterator)
+            self._iterator = quietly(iter, self._loader)
+            try:
+                return quietly(next, self._iterator)  # type: ignore[no-any-return]
+            finally:  # now, so that it comes before torch's own clean-up, which waits for each worker
+                atexit.register(self.close)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue with the next micro-batch (picklable, some ten kilobytes)."""

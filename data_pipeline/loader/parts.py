@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import tarfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from megatron.energon.errors import FatalSampleError
 
 from data_pipeline.loader.config import DataSettings, StageSettings
 from data_pipeline.loader.ledger import Ledger
@@ -11,6 +16,7 @@ from data_pipeline.loader.task_encoder import MossTaskEncoder
 from data_pipeline.packing.plan import PlanRules
 from data_pipeline.text.tokenizer import Tokenizer
 from model.config import VideoMllamaConfig
+from model.errors import InputError
 
 
 def build_encoder(
@@ -50,3 +56,23 @@ def quietly(call: Any, *args: Any, **kwargs: Any) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         return call(*args, **kwargs)
+
+
+@contextmanager
+def explained(ledger: Ledger) -> Iterator[None]:
+    """Turn what ends reading into a sentence.
+
+    Raises:
+        InputError: a worker stopped, or a shard cannot be read.
+    """
+    try:
+        yield
+    except FatalSampleError:
+        ledger.raise_fatal()
+        raise
+    except (tarfile.TarError, OSError) as error:
+        raise InputError(f"a shard cannot be read ({error}); find it with `moss data info FOLDER --check`") from error
+    except ValueError as error:
+        if "tar file" not in str(error):  # the tar reader's own message
+            raise
+        raise InputError(f"a shard cannot be read ({error}); find it with `moss data info FOLDER --check`") from error

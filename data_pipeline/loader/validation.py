@@ -7,13 +7,12 @@ from typing import Any
 
 from megatron.energon import WorkerConfig
 from megatron.energon.cache import NoCachePool
-from megatron.energon.errors import FatalSampleError
 from megatron.energon.savable_loader import SimpleSavableDatasetWrapper
 
 from data_pipeline.loader.blend import held_out, open_sources
 from data_pipeline.loader.config import DataSettings, StageSettings
 from data_pipeline.loader.ledger import Ledger
-from data_pipeline.loader.parts import build_encoder
+from data_pipeline.loader.parts import build_encoder, explained
 from data_pipeline.loader.task_encoder import PlannedSample
 from data_pipeline.packing.batch import PackedMicroBatch
 from data_pipeline.text.tokenizer import Tokenizer
@@ -58,11 +57,8 @@ class ValidationLoader:
     def __next__(self) -> PackedMicroBatch:
         if self._batches is None:
             self._batches = self._own_packs()
-        try:
+        with explained(self.ledger):
             return next(self._batches)
-        except FatalSampleError:
-            self.ledger.raise_fatal()
-            raise
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: a validation pass starts over."""

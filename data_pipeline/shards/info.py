@@ -44,6 +44,23 @@ def check_shards(folder: str | os.PathLike[str]) -> list[str]:
     return faults
 
 
+def check_sizes(folder: str | os.PathLike[str]) -> None:
+    """A glance at every shard, cheap enough for the start of each run.
+
+    Raises:
+        InputError: a shard is missing or not as long as it was written.
+    """
+    for name, size in read_summary(folder).get("shard_bytes", {}).items():
+        path = Path(folder) / name
+        if not path.is_file():
+            raise InputError(f"shard {path} is missing; write the folder again with `moss data prepare --overwrite`")
+        if path.stat().st_size != size:
+            raise InputError(
+                f"shard {path} has {path.stat().st_size} bytes instead of {size}; "
+                "copy it again or write the folder again with `moss data prepare --overwrite`"
+            )
+
+
 def read_samples(folder: str | os.PathLike[str]) -> Iterator[tuple[str, Sample]]:
     """(key, sample) of every sample in stored order; media are not read.
 

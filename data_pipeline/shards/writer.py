@@ -101,6 +101,7 @@ class _Tally:
             "licenses": dict(sorted(self.licenses.items())),
             "sources": dict(self.sources.most_common(50)),
             "shards": digests,
+            "shard_bytes": {name: (folder / name).stat().st_size for name in shards},
         }
 
 

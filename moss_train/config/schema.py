@@ -110,7 +110,7 @@ class DataConfig:
     global_data_workers: int = 2
     """Data-parallel size times loader workers a rank: fixed for the life of a run, it determines the order."""
     in_process: bool = False
-    """Read in the training process itself; needs one worker a rank. Best where the cores are as few as the ranks."""
+    """Read in the training process itself where a rank has one worker. Best where the cores are as few as the ranks."""
     shuffle_buffer: int = 100
     """Samples (undecoded) in each worker's shuffle buffer; 0 keeps the shards' order."""
     packing_buffer: int = 16

@@ -136,7 +136,7 @@ def test_worker_processes_continue_exactly(shards: Path, workers: int, stop: int
 
 def test_the_order_does_not_depend_on_how_ranks_share_the_workers(shards: Path) -> None:
     two = [loader(data_config(shards, global_data_workers=2), rank=r, world_size=2) for r in range(2)]
-    one = loader(data_config(shards, global_data_workers=2, in_process=False))
+    one = loader(data_config(shards, global_data_workers=2))  # two workers for one rank: in processes of their own
     shared = [next(two[i % 2]) for i in range(10)]
     assert all(same(a, b) for a, b in zip(shared, take(one, 10), strict=True))
     one.close()
@@ -264,6 +264,22 @@ def test_unsound_json_is_listed(tmp_path: Path) -> None:
     assert sorted(e["key"] for e in batches.ledger.entries()) == ["t0", "t1"]
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_damaged_shards_are_named(tmp_path: Path, split: str) -> None:
+    write_samples(tmp_path / "text", [text_sample(i) for i in range(8)], samples_per_shard=4)
+    shard = tmp_path / "text" / "shard-000001.tar"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:2000] + bytes(600) + content[2600:])  # as long as before
+    with pytest.raises(InputError, match=r"a shard cannot be read.*moss data info"):
+        take(loader(data_config(tmp_path, ("text",)), split=split), 9)
+    shard.write_bytes(content[:1000])
+    with pytest.raises(InputError, match=r"shard-000001\.tar has 1000 bytes instead of"):
+        loader(data_config(tmp_path, ("text",)), split=split)
+    shard.unlink()
+    with pytest.raises(InputError, match=r"shard-000001\.tar is missing"):
+        loader(data_config(tmp_path, ("text",)), split=split)
+
+
 def test_padding_never_teaches(shards: Path) -> None:
     for batch in take(loader(data_config(shards)), 6):
         padding = batch.sample_keys.index("") if "" in batch.sample_keys else None
@@ -278,11 +294,6 @@ def test_workers_are_shared_out_evenly() -> None:
     assert [workers_per_rank(12, n) for n in (1, 2, 3, 4, 6, 12)] == [12, 6, 4, 3, 2, 1]
     with pytest.raises(InputError, match=r"global_data_workers is 4, which 3 .* may be 1, 2, 4"):
         workers_per_rank(4, 3)
-
-
-def test_reading_in_process_needs_one_worker_a_rank(shards: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.in_process needs one worker a rank"):
-        loader(data_config(shards, global_data_workers=2))
 
 
 def test_missing_folders_are_named(tmp_path: Path) -> None:
