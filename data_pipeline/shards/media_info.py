@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from data_pipeline.media.decode import probe_video
 from data_pipeline.media.image import image_size
 from data_pipeline.media.sampling import VideoInfo
@@ -9,7 +11,7 @@ from data_pipeline.schema import Media
 from model.errors import InputError
 
 
-def fill_info(media: Media, content: bytes, name: str) -> None:
+def fill_info(media: Media, content: bytes | Path, name: str) -> None:
     """Set width, height and, for a video, rate, duration and num_frames from the file, where they are not set.
 
     Raises:

@@ -217,7 +217,7 @@ class _RowReader:
         if path not in self._known:
             probe = Media(type=media.type, file=media.file)
             try:
-                fill_info(probe, path.read_bytes(), str(path))
+                fill_info(probe, path, str(path))
                 self._known[path] = probe
             except (InputError, OSError) as error:
                 self._known[path] = str(error)

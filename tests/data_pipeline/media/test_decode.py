@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.media.decode import frames_at, load_frames, open_video, probe_video, sample_video
+from data_pipeline.media.decode import frames_at, frames_at_times, load_frames, open_video, probe_video, sample_video
 from model.errors import InputError
 from tests.data_pipeline.helpers import grey_levels, make_video
 
@@ -53,6 +53,12 @@ def test_a_file_with_a_varying_rate_is_read_by_time() -> None:
     content = make_video(grey_levels(16), times=times)
     frames = frames_at(content, [0.0, 0.5, 1.0, 2.6], 64)
     assert near(levels_of(frames.float().numpy()), [20, 60, 100, 130])
+
+
+def test_frames_in_their_own_size() -> None:
+    frames = frames_at_times(make_video(grey_levels(8), width=80, height=40), [0.0, 0.5])
+    assert [f.shape for f in frames] == [(40, 80, 3)] * 2
+    assert abs(int(frames[1][30, 60, 0]) - 60) <= 3
 
 
 def test_a_rotated_file_stands_upright() -> None:
