@@ -69,7 +69,9 @@ def _run_import(args: argparse.Namespace) -> int:
     )
     write_annotations(args.out, annotations)
     report_path = Path(f"{args.out}.report.json")
-    report_path.write_text(json.dumps(report.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    temporary = report_path.with_name(f".{report_path.name}.tmp")
+    temporary.write_text(json.dumps(report.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(report_path)
     print(f"{report.kept} of {report.rows} rows kept in {args.out}")
     for reason, count in report.dropped.most_common():
         print(f"  dropped {count}: {reason}, such as {report.examples[reason][0]}")
