@@ -1,7 +1,7 @@
 """Run by torchrun: gradients and weights of a layout for every freeze preset, saved or compared with one rank's.
 
 Usage: parity_ranks REFERENCE_FILE LAYOUT... with a layout as `tp2`, `tp2.sp`, `pp2`, `pp2.vpp2`, `dp2`, `tp2.pp2`, `one`;
-data parallel takes the rest of the world. `tp2:all` runs the preset `all` only.
+data parallel takes the rest of the world. `tp2:all` runs the preset `all` only, `pp2:all@3` with one cross layer, at 3.
 """
 
 # ruff: noqa: E402 - the platform comes before everything of megatron-core
@@ -36,6 +36,8 @@ PRESETS = ("projector_only", "vision+projector+xattn", "all", "vision_tower", "t
 DENSE = "dense_labels"
 """Stands among the presets for the patch classifier's objective."""
 DENSE_CLASSES = 5
+ONE_CROSS_LAYER = ("projector_only@3", "vision+projector+xattn@1")
+"""Models in which one of two pipeline stages has no cross layer: a stage that trains nothing, or gets no gradient."""
 STEPS = 3
 LEARNING_RATE = 1e-2
 SAMPLES = [[(9, 3), (4, 0)], [(16, 0)], [(5, 7), (3, 1)], [(14, 1)]]
@@ -104,7 +106,9 @@ def make_step(models: Models, optimization: Optimization, layout: ParallelLayout
 def run(layout: ParallelLayout, preset: str, optimizer: OptimizerConfig, keep: int) -> dict[str, Any]:
     """A few updates; on rank 0 the losses, norms, first gradients (unsharded buffers only) and final weights."""
     dense = preset == DENSE
-    models = build_models(tiny_config(), layout, dense_classes=DENSE_CLASSES if dense else None)
+    preset, _, cross = preset.partition("@")
+    config = tiny_config((int(cross),)) if cross else tiny_config()
+    models = build_models(config, layout, dense_classes=DENSE_CLASSES if dense else None)
     load_hf_weights(models.chunks, models.vision, initial_weights(models))
     freeze(models, StageConfig(name="test", trainable="vision_tower" if dense else preset))
     seen = watch_tower(models)
@@ -183,7 +187,8 @@ def main(reference: str, names: list[str]) -> None:
     results: dict[str, Any] = {}
     for name in names:
         layout = start_layout(parse_layout(name.partition(":")[0]), device, seed=1)
-        for preset in (only,) if (only := name.partition(":")[2]) else (*PRESETS, DENSE):
+        only = name.partition(":")[2]
+        for preset in (only,) if only else (*PRESETS, DENSE, *(ONE_CROSS_LAYER if name == "one" else ())):
             for kind, optimizer in OPTIMIZERS.items():
                 keep = 1 if preset == "all" and kind == "sgd" else -1
                 result = run(layout, preset, optimizer, keep)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.moss_train.parity_ranks import DENSE, OPTIMIZERS, PRESETS, SAMPLES, STEPS
+from tests.moss_train.parity_ranks import DENSE, ONE_CROSS_LAYER, OPTIMIZERS, PRESETS, SAMPLES, STEPS
 from tests.ranks import RunRanks
 
 pytestmark = pytest.mark.ranks
@@ -52,7 +52,7 @@ def _check(reports: dict[str, Any], layouts: tuple[str, ...], ranks: int) -> Non
 
 
 def test_two_ranks(run_ranks: RunRanks, reference: Path) -> None:
-    layouts = ("tp2", "pp2", "dp2", "tp2.sp:all", "pp2.vpp2:all")
+    layouts = ("tp2", "pp2", "dp2", "tp2.sp:all", "pp2.vpp2:all", *(f"pp2:{preset}" for preset in ONE_CROSS_LAYER))
     _check(_reports(run_ranks(SCRIPT, 2, reference, *layouts, timeout=300)), layouts, 2)
 
 
