@@ -79,6 +79,7 @@ def load_training_state(
     put_back(loaded, chunks, vision)
     with torch.no_grad():
         optimization.optimizer.load_state_dict(loaded["optimizer"])
+    optimization.set_step(description.step)
     own = checkpoint / f"random_{layout.rank:05d}.pt"
     if description.world_size == layout.world_size and own.is_file():
         restore_random_state(torch.load(own, weights_only=False))

@@ -52,6 +52,7 @@ class Optimization:
         if settings.name == "sgd" and settings.distributed:
             raise InputError("optimizer.distributed is true with optimizer.name sgd, which has no state to shard; use false")
         self._weight_decay = settings.weight_decay
+        self._counts_steps = settings.name == "adam" and settings.distributed
         bf16 = precision.dtype == "bf16"
         reduce_fp32 = precision.grad_reduce_fp32
 
@@ -139,6 +140,17 @@ class Optimization:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                     group["weight_decay"] = self._weight_decay * group["wd_mult"]
+
+    def set_step(self, step: int) -> None:
+        """Tell every parameter group the number of updates done.
+
+        The optimizers count only in groups that have parameters here; a stage that trains nothing would lose the count
+        in a checkpoint.
+        """
+        if self._counts_steps:
+            for optimizer in self.optimizer.chained_optimizers:
+                for group in optimizer.param_groups:
+                    group["step"] = step
 
     def update(self) -> float:
         """Clip and update; returns the global gradient norm before clipping."""

@@ -66,8 +66,8 @@ def write_data(root: Path) -> None:
     train_demo_tokenizer(texts, VOCABULARY).save(root / "tokenizer.json")
     for kind, count in (("text", 24), ("video", 24), ("image", 24), ("dense", 24)):
         write_samples(root / kind, _samples(kind, count, 1), samples_per_shard=12)
-    write_samples(root / "held_out", _samples("video", 8, 2), samples_per_shard=8)
-    write_samples(root / "dense_held_out", _samples("dense", 8, 2), samples_per_shard=8)
+    for kind in ("text", "video", "dense"):
+        write_samples(root / f"held_out_{kind}", _samples(kind, 8, 2), samples_per_shard=8)
 
 
 def run_config(root: Path, run_dir: Path, stage: str = "pt2", steps: int = 4, **changes: Any) -> RunConfig:
@@ -80,7 +80,7 @@ def run_config(root: Path, run_dir: Path, stage: str = "pt2", steps: int = 4, **
     dense = stage == "warm_vision"
     preset = {"pt1": "projector_only", "warm_text": "text_only", "warm_vision": "vision_tower"}.get(stage, "all")
     kinds = {"warm_text": ["text"], "warm_vision": ["dense"]}.get(stage, ["text", "video", "image"])
-    held_out = {"name": "held_out", "path": "dense_held_out" if dense else "held_out", "modality": "dense" if dense else "video"}
+    held_out = "video" if "video" in kinds else kinds[0]
     values: dict[str, Any] = {
         "run_dir": str(run_dir),
         "model": dataclasses.asdict(run_model()),
@@ -97,7 +97,7 @@ def run_config(root: Path, run_dir: Path, stage: str = "pt2", steps: int = 4, **
         "data": {
             "root": str(root),
             "datasets": [{"name": kind, "path": kind, "modality": kind} for kind in kinds],
-            "validation": [held_out],
+            "validation": [{"name": "held_out", "path": f"held_out_{held_out}", "modality": held_out}],
             "mixture": dict.fromkeys(kinds, 1.0),
             "global_data_workers": 2,
             "shuffle_buffer": 8,
