@@ -62,7 +62,7 @@ def _start(config_file: Path) -> subprocess.Popen[str]:
 
 def _finish(process: subprocess.Popen[str]) -> tuple[str, str]:
     try:
-        return process.communicate(timeout=90)
+        return process.communicate(timeout=180)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
@@ -72,7 +72,7 @@ def test_sigterm_to_the_command_saves_on_all_ranks(data: Path, tmp_path: Path) -
     config = run_config(data, tmp_path / "run", "warm_text", 100_000, train__eval_batches=0)
     process = _start(save_run_config(config, tmp_path / "run.yaml"))
     metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline and process.poll() is None:
         if metrics.is_file() and metrics.read_text().count("\n") >= 2:
             break
