@@ -29,6 +29,7 @@ from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
 from moss_train.parallel.world import start_world, stop_world
+from moss_train.platform.device import resolve_device
 from moss_train.step import DecoupledStep, StepSettings
 from tests.moss_train.packs import DATASETS, SILENCE, make_pack, tiny_config
 
@@ -78,7 +79,7 @@ def watch_tower(models: Models) -> list[int]:
     seen: list[int] = []
 
     def note(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        seen.extend(zlib.crc32(frame.contiguous().numpy().tobytes()) for frame in arguments[0].detach())
+        seen.extend(zlib.crc32(frame.contiguous().cpu().numpy().tobytes()) for frame in arguments[0].detach())
 
     models.vision.vision_model.register_forward_pre_hook(note)
     return seen
@@ -181,7 +182,7 @@ def compare(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
 def main(reference: str, names: list[str]) -> None:
     """Every layout, preset and optimizer in one process; the report is the last line of rank 0."""
     torch.set_num_threads(1)
-    device = torch.device("cpu")
+    device = resolve_device("auto")
     start_world(device)
     expected = torch.load(reference, weights_only=False) if Path(reference).exists() else {}
     results: dict[str, Any] = {}
