@@ -15,6 +15,10 @@ from model.conversion.table import hf_shapes
 TEXT_DEVIATION = 0.02
 """Standard deviation of the decoder's matrices, the family's usual `initializer_range`."""
 
+POSITION_DEVIATION = 1.0
+"""Standard deviation of the tower's table of positions. Smaller ones drown beside the patch embedding: a tower that starts
+at random then forgets where things are, and directions are not learned (docs/decisions/0005)."""
+
 _RESIDUAL_OUTPUTS = ("o_proj.weight", "down_proj.weight")
 
 
@@ -23,7 +27,7 @@ class RandomWeights(Mapping[str, Tensor]):
 
     The decoder's matrices are normal with one deviation, those that write into the residual stream divided by the root
     of the number of its branches. The tower's and the projector's matrices have the deviation (3 * fan_in) ** -0.5,
-    torch's own. Norms are 1, biases 0, gates of the tower's global layers pi / 4, all other gates 0.
+    torch's own; positions have `POSITION_DEVIATION`. Norms are 1, biases 0, gates of the tower's global layers pi / 4, all other gates 0.
     """
 
     def __init__(self, config: VideoMllamaConfig, seed: int, text_deviation: float = TEXT_DEVIATION) -> None:
@@ -42,7 +46,9 @@ class RandomWeights(Mapping[str, Tensor]):
             return self.text_deviation / (math.sqrt(branches) if name.endswith(_RESIDUAL_OUTPUTS) else 1.0)
         if name.endswith("embedding.weight") and "patch" not in name:
             return 0.02
-        if name.endswith(("class_embedding", "positional_embedding.embedding")):
+        if name.endswith("positional_embedding.embedding"):
+            return POSITION_DEVIATION
+        if name.endswith("class_embedding"):
             return float(shape[-1] ** -0.5)
         return float((3 * math.prod(shape[1:])) ** -0.5)
 

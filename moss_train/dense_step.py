@@ -1,4 +1,7 @@
-"""The warm start's objective: classify every patch from the tower's features. The decoder takes no part.
+"""The warm start's objective: tell every patch's class and place from the tower's features. The decoder takes no part.
+
+A patch's place is the pooled cell that it lies in. Without it a tower that starts at random learns to say what it sees
+but drops where, and nothing that is trained on it later ever learns a position or a direction.
 
 Frames are dealt over the world as in the decoupled step; each rank computes the loss of the frames that it encodes.
 """
@@ -12,6 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from data_pipeline.packing.batch import IGNORE_INDEX, PackedMicroBatch
+from model.config import VisionConfig
 from model.errors import InputError
 from moss_train.engines.models import Models
 from moss_train.engines.optimization import Optimization
@@ -22,8 +26,15 @@ from moss_train.parallel.layout import ParallelLayout
 from moss_train.statistics import StepStatistics
 
 
+def pooled_cells(config: VisionConfig) -> torch.Tensor:
+    """int64 [patches]: index of the pooled cell that each patch of a frame goes into, row-major."""
+    stride = 1 if config.pool_mode == "none" else config.pool_stride
+    place = torch.arange(config.grid_size) // stride
+    return (place[:, None] * (config.grid_size // stride) + place[None, :]).flatten()
+
+
 class DenseStep:
-    """Computes gradients of, or evaluates, patch classification.
+    """Computes gradients of, or evaluates, the classification of patches and of their places.
 
     Args:
         models: with a dense head.
@@ -37,13 +48,15 @@ class DenseStep:
             raise InputError("stage.objective is dense_labels but the model has no dense head; set stage.dense_classes")
         self._models = models
         self._head = models.unit.dense_head
+        self._cells = pooled_cells(models.config.vision).to(layout.device)
+        self._classes = self._head.out_features - models.config.vision.tokens_per_frame + 1
         self._optimization = optimization
         self._layout = layout
         self._chunk = chunk
         self._plan: FramePlan | None = None
 
     def accumulate(self, batches: Sequence[PackedMicroBatch], stop: bool = False) -> StepStatistics:
-        """Leave in the gradient buffers the gradient of the mean loss over the labelled patches of the global batch."""
+        """Leave in the gradient buffers the gradient of the mean loss (class and place) over the labelled patches of the global batch."""
         self._optimization.zero()
         sums = self._run(batches, train=True)
         sums[4] += int(stop)
@@ -71,12 +84,15 @@ class DenseStep:
         for begin in range(0, len(pixels), self._chunk):
             end = begin + self._chunk
             features = self._models.vision.tower(pixels[begin:end], ids[begin:end])
-            logits = self._head(features[:, 1:]).float().flatten(0, 1)  # [frames * patches, classes]
+            scores = self._head(features[:, 1:]).float().flatten(0, 1)  # [frames * patches, classes + cells]
+            logits, places = scores.split([self._classes, scores.shape[1] - self._classes], dim=1)
             wanted = labels[begin:end].flatten()
+            counted = wanted != IGNORE_INDEX
+            cells = self._cells.repeat(features.shape[0]).masked_fill(~counted, IGNORE_INDEX)
             loss = F.cross_entropy(logits, wanted, ignore_index=IGNORE_INDEX, reduction="sum")
+            loss = loss + F.cross_entropy(places, cells, ignore_index=IGNORE_INDEX, reduction="sum")
             if train:
                 loss.backward()
-            counted = wanted != IGNORE_INDEX
             sums[0] += loss.detach()
             sums[1] += counted.sum()
             sums[2] += ((logits.detach().argmax(-1) == wanted) & counted).sum()
@@ -88,7 +104,7 @@ class DenseStep:
         assert self._plan is not None
         layout, grid = self._layout, self._models.config.vision.grid_size
         local = torch.cat([self._labels_of(batch, grid) for batch in batches])
-        classes = self._head.out_features
+        classes = self._classes
         if local.numel() and int(local.max()) >= classes:
             raise InputError(f"a dense label is {int(local.max())} but stage.dense_classes is {classes}; raise it")
 
