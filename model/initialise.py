@@ -27,7 +27,8 @@ class RandomWeights(Mapping[str, Tensor]):
 
     The decoder's matrices are normal with one deviation, those that write into the residual stream divided by the root
     of the number of its branches. The tower's and the projector's matrices have the deviation (3 * fan_in) ** -0.5,
-    torch's own; positions have `POSITION_DEVIATION`. Norms are 1, biases 0, gates of the tower's global layers pi / 4, all other gates 0.
+    torch's own; positions have `POSITION_DEVIATION`. Norms are 1, biases 0, gates of the tower's global layers pi / 4,
+    all other gates 0.
     """
 
     def __init__(self, config: VideoMllamaConfig, seed: int, text_deviation: float = TEXT_DEVIATION) -> None:

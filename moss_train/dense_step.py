@@ -56,7 +56,7 @@ class DenseStep:
         self._plan: FramePlan | None = None
 
     def accumulate(self, batches: Sequence[PackedMicroBatch], stop: bool = False) -> StepStatistics:
-        """Leave in the gradient buffers the gradient of the mean loss (class and place) over the labelled patches of the global batch."""
+        """Leave in the gradient buffers the gradient of the global batch's mean loss (class and place) a labelled patch."""
         self._optimization.zero()
         sums = self._run(batches, train=True)
         sums[4] += int(stop)
