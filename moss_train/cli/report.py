@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--extra", action="append", default=[], metavar="SCENARIOS=DIR", help="clips without truth to show too")
     parser.add_argument("--commands", type=Path, help="text file with the commands to print at the end of the page")
     parser.add_argument("--title", default="moss-train report")
-    parser.add_argument("--intro", default="")
+    parser.add_argument("--intro", default="", help="paragraph under the title")
+    parser.add_argument("--note", default="", help="paragraph under the scores")
 
 
 def _pairs(option: str, values: list[str]) -> dict[str, Path]:
@@ -98,9 +98,7 @@ def run(args: argparse.Namespace) -> int:
     content = ReportContent(
         title=args.title,
         intro=args.intro,
-        score_note=json.dumps({name: row.get("note", "") for name, row in scores.items()})
-        if any("note" in s for s in scores.values())
-        else "",
+        score_note=args.note,
         curves=[read_curve(name, folder) for name, folder in runs.items()],
         scores=scores,
         strips=strips,

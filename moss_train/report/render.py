@@ -52,6 +52,17 @@ def _cell(scores: JsonObject, path: tuple[str, ...]) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def _sizes(scores: dict[str, JsonObject]) -> str:
+    """How much the first model was measured on."""
+    counts = next(iter(scores.values()), {}).get("counts", {})
+    if not counts:
+        return ""
+    streamed = (
+        f"{counts.get('clips_streamed', 0)} clips streamed ({counts.get('frames', 0)} frames, {counts.get('spans', 0)} events)"
+    )
+    return f"{streamed}, {counts.get('questions', 0)} questions; greedy and free-running; no clip is in the training data."
+
+
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -68,6 +79,7 @@ def write_report(out_html: Path, content: ReportContent) -> JsonObject:
         title=content.title,
         intro=content.intro,
         score_note=content.score_note,
+        sizes=_sizes(content.scores),
         models=list(content.scores),
         score_rows=[(label, [_cell(s, path) for s in content.scores.values()]) for label, path in SCORE_ROWS],
         curves=[loss_svg(curve) for curve in content.curves],

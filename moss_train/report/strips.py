@@ -31,6 +31,8 @@ class Strip:
     title: str
     slots: list[Slot]
     prompts: list[str]
+    note: str = ""
+    """Where the clip comes from and whether the model saw it in training."""
 
 
 def _image_uri(frame: Any, width: int) -> str:
@@ -97,4 +99,12 @@ def build_strip(scenario: JsonObject, trace: JsonObject, folder: Path, *, with_t
         for index, (time, frame) in enumerate(zip(times, frames, strict=False))
     ]
     prompts = [f"{prompt['t']:g} s: {prompt['text']}" for prompt in scenario.get("prompts", [])]
-    return Strip(title=scenario["id"], slots=slots, prompts=prompts)
+    return Strip(title=scenario["id"], slots=slots, prompts=prompts, note=_note(scenario))
+
+
+def _note(scenario: JsonObject) -> str:
+    """Source, licence and part in training of a clip, as far as the scenario tells."""
+    part = {"train": "part of the training data", "test": "not in the training data"}.get(
+        scenario.get("meta", {}).get("split", ""), ""
+    )
+    return "; ".join(text for text in (scenario.get("source", ""), scenario.get("license", ""), part) if text)

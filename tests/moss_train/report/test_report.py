@@ -1,0 +1,79 @@
+"""`moss report`: the numbers of report.json, the page, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model.errors import InputError
+from moss_train.cli.main import main
+from moss_train.report.collect import read_curve
+
+
+def write_lines(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_run(folder: Path, *, held_out: bool) -> None:
+    rows: list[dict[str, object]] = [{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0}]
+    if held_out:
+        rows = [{"step": 0, "eval_loss": 5.0}, *rows, {"step": 2, "eval_loss": 1.5}]
+    write_lines(folder / "metrics.jsonl", rows)
+
+
+def write_evaluation(folder: Path, f1: float) -> None:
+    scores = {"qa": {"colour": 1.0, "kind": 0.5}, "speak": {"f1": f1}, "silence": {"f1": 0.9}, "counts": {"clips_streamed": 3}}
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
+    answers = [{"scenario_id": "ask-0", "mode": "offline", "answers": [f"reply at {f1}"], "events": []}]
+    write_lines(folder / "traces.jsonl", answers)
+
+
+def test_the_page_and_its_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "pt1", held_out=True)
+    write_run(tmp_path / "pt2", held_out=False)
+    write_evaluation(tmp_path / "trained", 0.93)
+    write_evaluation(tmp_path / "untrained", 0.21)
+    question = {"text": "Which colour?", "answer": "red", "kind": "colour"}
+    write_lines(tmp_path / "s.jsonl", [{"id": "ask-0", "num_frames": 1, "fps": 1.0, "video": "x.mp4", "questions": [question]}])
+    words = ["report", "--out", str(tmp_path / "out" / "report.html"), "--scenarios", str(tmp_path / "s.jsonl")]
+    for name in ("pt1", "pt2"):
+        words += ["--run", f"{name}={tmp_path / name}"]
+    for name in ("trained", "untrained"):
+        words += ["--eval", f"{name}={tmp_path / name}"]
+    assert main([*words, "--title", "A <b> title", "--note", "A note."]) == 0
+    numbers = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert numbers["loss"]["pt1"] == {"first": 5.0, "last": 1.5, "held_out": True, "steps": 2}
+    assert numbers["loss"]["pt2"] == {"first": 4.0, "last": 2.0, "held_out": False, "steps": 2}
+    assert numbers["trained"]["speak"]["f1"] == 0.93 and numbers["untrained"]["qa"]["kind"] == 0.5
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "A &lt;b&gt; title" in page and "A note." in page and page.count("<svg") == 2
+    assert page.index("reply at 0.93") < page.index("reply at 0.21")
+    assert capsys.readouterr().out.strip().endswith("report.html")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ([], "nothing to report"),
+        (["--run", "pt1"], "NAME=PATH"),
+        (["--run", "pt1=/nowhere"], "/nowhere/metrics.jsonl does not exist"),
+        (["--eval", "x=/nowhere"], "/nowhere/scores.json does not exist"),
+    ],
+)
+def test_what_is_missing_is_named(words: list[str], part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--out", str(tmp_path / "r.html"), *words]) == 2
+    assert part in capsys.readouterr().err.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo', encoding="utf-8")
+    with pytest.raises(InputError, match="line 2 is not JSON"):
+        read_curve("pt1", tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "eval_loss": 1.0}\n', encoding="utf-8")
+    with pytest.raises(InputError, match="holds no training loss"):
+        read_curve("pt1", tmp_path)
