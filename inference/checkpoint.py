@@ -87,6 +87,10 @@ def check_device(name: str) -> str:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device is {name!r}; use cpu, cuda, cuda:N or auto") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device is {name!r}; use cpu, cuda, cuda:N or auto")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device is {name!r} but torch sees no CUDA device; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device is {name!r} but torch sees {torch.cuda.device_count()} CUDA devices; use a lower number")
     return name

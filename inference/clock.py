@@ -50,4 +50,4 @@ class WallClock:
         """Sleep without polling."""
         remaining = t - self.now()
         if remaining > 0:
-            wake.wait(remaining)
+            wake.wait(min(remaining, threading.TIMEOUT_MAX))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from model.errors import InputError
+from model.errors import InputError, file_trouble
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -100,6 +100,12 @@ def run_command(
         return run(parser.parse_args(argv))
     except InputError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr, flush=True)
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        trouble = file_trouble(error)
+        if trouble is None:
+            raise
+        print(f"{parser.prog}: error: {trouble}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print(f"\n{parser.prog}: interrupted", file=sys.stderr, flush=True)

@@ -28,6 +28,9 @@ def read_media(video: str | None, image: str | None, size: int, *, fps: float, m
     """
     if (video is None) == (image is None):
         raise InputError("give exactly one of --video_path and --image_path")
+    for name, value, least in (("minlen", min_frames, 0), ("maxlen", max_frames, 1)):
+        if value < least:
+            raise InputError(f"--video_{name} is {value}; it must be at least {least}")
     if image is not None:
         return load_image(image, size)[None]
     assert video is not None

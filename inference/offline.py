@@ -8,11 +8,12 @@ import torch
 
 from data_pipeline.schema import Message
 from data_pipeline.text.template import encode_prompt
-from data_pipeline.text.tokenizer import VIDEO, Tokenizer
+from data_pipeline.text.tokenizer import IMAGE, VIDEO, Tokenizer
 from inference.cache.session_cache import SessionCache
 from inference.engine import StepEngine, Stepping, StepRequest
 from inference.sampling import Sampler, SamplingConfig
 from inference.text_stream import TextStream
+from model.errors import InputError
 
 
 def question_rows(
@@ -29,7 +30,13 @@ def question_rows(
     Args:
         num_frames: the video's marker becomes so many image tokens; 0 leaves it out.
         separator: text between the video and the question.
+
+    Raises:
+        InputError: the question contains a marker of frames.
     """
+    for marker in (VIDEO, IMAGE):
+        if marker in question:
+            raise InputError(f"the question {question!r} contains {marker}, which stands for frames; leave it out")
     content = f"{VIDEO}{separator}{question}" if num_frames else question
     role = "user" if template == "mllama" else "assistant"
     messages = [Message(role="system", content=system)] if system and template == "mllama" else []

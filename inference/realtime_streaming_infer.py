@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,8 +71,8 @@ def prompt_schedule(prompts: Sequence[str], times: Sequence[float]) -> list[tupl
     if len(prompts) != len(times):
         raise InputError(f"there are {len(prompts)} --prompt and {len(times)} --prompt_at; give one time per prompt")
     for t in times:
-        if not t >= 0:
-            raise InputError(f"--prompt_at is {t:g}; it must be 0 or more")
+        if not 0 <= t < math.inf:
+            raise InputError(f"--prompt_at is {t:g}; it must be 0 or more and finite")
     return sorted(zip(times, prompts, strict=True), key=lambda item: item[0])
 
 
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     """Stream the video through the checkpoint and print what it says, when."""
     from inference.arrivals import Arrival, Inbox, merge
     from inference.clock import VirtualClock, WallClock
+    from inference.evaluation.storage import check_folder
     from inference.media_source import video_arrivals
     from inference.session import RealtimeSession, SessionSettings
     from inference.terminal import StreamPrinter, listen
@@ -86,6 +88,10 @@ def run(args: argparse.Namespace) -> int:
     if args.interactive and args.virtual_clock:
         raise InputError("--interactive needs real time; leave out --virtual_clock")
     prompts = [Arrival(t=t, prompt=text) for t, text in prompt_schedule(args.prompt, args.prompt_at)]
+    if args.trace:
+        if Path(args.trace).is_dir():
+            raise InputError(f"--trace {args.trace} is a folder; name a file")
+        check_folder(Path(args.trace).parent)
     sampling = sampling_from(args, args.silence_threshold)
     pace = args.tokens_per_second
     if pace is None and args.virtual_clock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -27,10 +28,11 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         for name, good, rule in (
-            ("temperature", self.temperature > 0, "be above 0 (leave sampling off for greedy decoding)"),
+            ("temperature", 0 < self.temperature < math.inf, "be above 0 (leave sampling off for greedy decoding)"),
             ("top_k", self.top_k >= 0, "be 0 or more"),
             ("top_p", 0 < self.top_p <= 1, "lie in (0, 1]"),
-            ("repetition_penalty", self.repetition_penalty > 0, "be above 0"),
+            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "be above 0 and finite"),
+            ("seed", 0 <= self.seed < 2**63, "lie in [0, 2**63)"),
             ("silence_threshold", 0 <= self.silence_threshold < 1, "lie in [0, 1)"),
         ):
             if not good:

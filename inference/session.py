@@ -7,6 +7,7 @@ time t or later can change a token emitted before t.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,13 +45,13 @@ class SessionSettings:
     """Frames that may wait for one token boundary; older ones are dropped."""
 
     def __post_init__(self) -> None:
-        if self.tokens_per_second is not None and self.tokens_per_second <= 0:
-            raise InputError(f"tokens_per_second is {self.tokens_per_second}; it must be above 0")
+        if self.tokens_per_second is not None and not 0 < self.tokens_per_second < math.inf:
+            raise InputError(f"tokens_per_second is {self.tokens_per_second}; it must be above 0 and finite")
         for name in ("max_new_tokens", "max_frames", "max_pending_frames"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.idle_timeout < 0:
-            raise InputError(f"idle_timeout is {self.idle_timeout}; it must be 0 or more")
+        if not 0 <= self.idle_timeout < math.inf:
+            raise InputError(f"idle_timeout is {self.idle_timeout}; it must be 0 or more and finite")
 
 
 @dataclass
@@ -240,7 +241,9 @@ class RealtimeSession:
             self._speaking = False
             self._text.flush()
             self._emit("turn_start", text=prompt)
-            rows += encode_interruption(prompt, self.tokenizer)
+            # A marker of a frame in what the user says has no frame: it is left out, the session goes on.
+            markers = (self.tokenizer.image_id, self.tokenizer.video_id)
+            rows += [token for token in encode_interruption(prompt, self.tokenizer) if token not in markers]
         if drained.prompts and drained.frames:
             # In training a turn's first frame follows a silence.
             rows.append(self.tokenizer.silence_id)

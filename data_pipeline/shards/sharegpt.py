@@ -116,7 +116,7 @@ def import_sharegpt(
     if not kept:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in report.dropped.most_common()) or "the file is empty"
         first = next((e[0] for e in report.examples.values()), "")
-        raise InputError(f"no row of {path} can be used: {reasons}; {first}")
+        raise InputError(f"no row of {path} can be used: {reasons}; {first or 'give a list with rows'}")
     return kept, report
 
 

@@ -16,7 +16,7 @@ from inference.evaluation.parallel import make_runner, run_scenarios
 from inference.evaluation.runner import RunSettings
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.scorers.summary import score
-from inference.evaluation.storage import load_scenarios, save_traces, write_lines
+from inference.evaluation.storage import check_folder, load_scenarios, save_traces, write_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
         Scores by model: `checkpoint`, `untrained` where asked for, `class_prior`, `always_silent`.
     """
     scenarios = load_scenarios(request.scenarios)[: request.limit]
+    check_folder(request.out)
     names = ["checkpoint", *(["untrained"] if request.untrained_baseline else [])]
     results: dict[str, dict[str, Any]] = {}
     for name in names:

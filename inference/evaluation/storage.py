@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import types
 import typing
@@ -15,6 +16,9 @@ from inference.evaluation.schema import EVENT_KINDS, Scenario, Trace
 from model.errors import InputError
 
 T = TypeVar("T")
+
+_MOST_FRAMES = 1_000_000
+"""Of a scenario; more is a slip of the pen, and counting them alone would take memory and minutes."""
 
 
 def load_scenarios(path: str | Path) -> list[Scenario]:
@@ -67,6 +71,21 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     os.replace(temporary, path)
 
 
+def check_folder(folder: Path) -> None:
+    """Say before long work that its results could not be written; makes nothing.
+
+    Raises:
+        InputError: a file is in the way, or the folder may not be written to.
+    """
+    here = folder.absolute()
+    while not here.exists() and here != here.parent:
+        here = here.parent
+    if not here.is_dir():
+        raise InputError(f"{folder} cannot be a folder: the file {here} is in the way; choose another place")
+    if not os.access(here, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: no permission in {here}; choose another place")
+
+
 def _compact(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != ""}
 
@@ -113,7 +132,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is float and number:
         return float(value)
-    if (kind is int and number and value == int(value)) or (kind is str and isinstance(value, str)):
+    if (kind is int and number and math.isfinite(value) and value == int(value)) or (kind is str and isinstance(value, str)):
         return kind(value)
     raise InputError(f"{where} is {value!r}; it must be a {kind.__name__}")
 
@@ -140,15 +159,16 @@ def _check_scenario(scenario: Scenario) -> None:
             raise InputError(message)
 
     require(0 < scenario.fps < float("inf"), f"fps is {scenario.fps}; it must be above 0")
-    require(scenario.num_frames >= 1, f"num_frames is {scenario.num_frames}; it must be at least 1")
+    require(1 <= scenario.num_frames <= _MOST_FRAMES, f"num_frames is {scenario.num_frames}; give 1 to {_MOST_FRAMES}")
     for i, span in enumerate(scenario.spans):
-        require(0 <= span.a <= span.b, f"spans[{i}] goes from {span.a} to {span.b}; give 0 <= a <= b")
+        require(0 <= span.a <= span.b < math.inf, f"spans[{i}] goes from {span.a} to {span.b}; give 0 <= a <= b")
         last = (scenario.num_frames - 1) / scenario.fps
         require(span.a <= last + 1e-6, f"spans[{i}].a is {span.a}; the last frame is at {last:g} s")
     for i, prompt in enumerate(scenario.prompts):
-        require(prompt.t >= 0, f"prompts[{i}].t is {prompt.t}; it must be 0 or more")
+        require(0 <= prompt.t < math.inf, f"prompts[{i}].t is {prompt.t}; it must be 0 or more and finite")
     for i, question in enumerate(scenario.questions):
         require(question.t is None or question.t >= 0, f"questions[{i}].t is {question.t}; it must be 0 or more")
+        require(question.kind not in ("", "all"), f"questions[{i}].kind is {question.kind!r}; that name is taken, use another")
 
 
 def _check_trace(trace: Trace) -> None:

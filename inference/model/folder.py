@@ -43,7 +43,9 @@ def read_config(folder: Path, switches: SwitchConfig | None) -> tuple[VideoMllam
         switches: numerical choices; None takes those that the folder was written with, or the defaults.
     """
     content = read_json(folder / "config.json")
-    details = dict(content.get("moss_train") or {})
+    details = _section(content, "moss_train", folder)
+    for name in ("switches", "frames"):
+        _section(details, name, folder)
     try:
         if switches is None:
             known = {f.name for f in dataclasses.fields(SwitchConfig)}
@@ -51,7 +53,17 @@ def read_config(folder: Path, switches: SwitchConfig | None) -> tuple[VideoMllam
         config = VideoMllamaConfig.from_hf(content, switches)
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"{folder / 'config.json'} has a field of an unexpected form ({error}); restore the file") from error
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
     return config, details
+
+
+def _section(content: dict[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    """The object called `name`, {} where there is none."""
+    value = content.get(name) or {}
+    if not isinstance(value, dict):
+        raise InputError(f"{name} in {folder / 'config.json'} is {value!r}, not an object; restore the file")
+    return dict(value)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -61,7 +73,10 @@ def weight_files(folder: Path) -> list[Path]:
         InputError: none there, or one that the index names is missing.
     """
     if (folder / _INDEX).exists():
-        names = sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values()))
+        places = read_json(folder / _INDEX).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise InputError(f"{folder / _INDEX}: weight_map does not say in which file each tensor is; restore the file")
+        names = sorted(set(places.values()))
         for name in names:
             if not (folder / name).is_file():
                 raise InputError(f"{folder / name} does not exist but {_INDEX} names it; download or convert the folder again")

@@ -162,7 +162,10 @@ class FolderWeights(Mapping[str, Tensor]):
     def _file_names(self) -> list[str]:
         index = self.folder / _INDEX
         if index.is_file():
-            names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+            places = _read_json(index).get("weight_map")
+            if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+                raise InputError(f"{index}: weight_map does not say in which file each tensor is; restore the file")
+            names = sorted(set(places.values()))
             for name in names:
                 if not (self.folder / name).is_file():
                     raise InputError(f"{self.folder / name} does not exist but {_INDEX} names it; copy the folder again")
@@ -207,7 +210,21 @@ def read_hf_folder(path: str | os.PathLike[str]) -> tuple[VideoMllamaConfig, Fol
     """
     folder = Path(path)
     content = _read_json(folder / "config.json")
-    section = dict(content.get("moss_train") or {})
+    section = _section(content, "moss_train", folder)
     known = {f.name for f in dataclasses.fields(SwitchConfig)}
-    switches = SwitchConfig(**{k: v for k, v in (section.get("switches") or {}).items() if k in known})
-    return VideoMllamaConfig.from_hf(content, switches), FolderWeights(folder), section
+    try:
+        switches = SwitchConfig(**{k: v for k, v in _section(section, "switches", folder).items() if k in known})
+        config = VideoMllamaConfig.from_hf(content, switches)
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{folder / 'config.json'} has a field of an unexpected form ({error}); restore the file") from error
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+    return config, FolderWeights(folder), section
+
+
+def _section(content: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    """The object called `name`, {} where there is none."""
+    value = content.get(name) or {}
+    if not isinstance(value, dict):
+        raise InputError(f"{name} in {folder / 'config.json'} is {value!r}, not an object; restore the file")
+    return dict(value)

@@ -11,7 +11,8 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss convert`."""
     directions = parser.add_subparsers(dest="direction", required=True, metavar="DIRECTION")
-    to_hf = directions.add_parser("to-hf", help="a run's checkpoint to a folder in the Hugging Face layout")
+    text = "a run's checkpoint to a folder in the Hugging Face layout"
+    to_hf = directions.add_parser("to-hf", help=text, epilog="example: moss convert to-hf runs/sft_realtime hf/realtime")
     to_hf.add_argument("run", type=Path, help="run folder (its newest checkpoint) or a checkpoint folder")
     to_hf.add_argument("out", type=Path, help="folder to write; a checkpoint that is already there is replaced")
     to_hf.add_argument(
@@ -21,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="video_mllama (default) says how frames are pooled; mllama is the plain layout for stock transformers",
     )
     to_hf.add_argument("--tokenizer", type=Path, help="tokenizer.json to put beside the weights (default: the run's own)")
-    from_hf = directions.add_parser("from-hf", help="a folder in the Hugging Face layout to the first checkpoint of a run")
+    text = "a folder in the Hugging Face layout to the first checkpoint of a run"
+    from_hf = directions.add_parser("from-hf", help=text, epilog="example: moss convert from-hf hf/realtime runs/start --tp 2")
     from_hf.add_argument("hf", type=Path, help="folder with config.json and safetensors (mllama or video_mllama)")
     from_hf.add_argument("run", type=Path, help="run folder to write; give it as train.init_from")
     from_hf.add_argument("--tp", type=int, default=1, help="tensor-parallel ranks that write it (default 1; any layout reads it)")

@@ -83,8 +83,21 @@ def _run_step(step: DemoStep, number: int, total: int, device: str) -> float:
     return time.monotonic() - begin
 
 
+def _read_finished(path: Path) -> dict[str, float]:
+    """Wall time in seconds of every command that an earlier call finished."""
+    if not path.is_file():
+        return {}
+    try:
+        finished = json.loads(path.read_text(encoding="utf-8"))
+        return {str(command): float(seconds) for command, seconds in finished.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}); start over with `moss demo --fresh`") from None
+
+
 def run(args: argparse.Namespace) -> int:
     """Run every step that has not finished yet; prints where the report lies."""
+    if args.ranks < 1:
+        raise InputError(f"--ranks is {args.ranks}; it must be at least 1")
     values = {"out": str(args.out), "device": args.device, "ranks": str(args.ranks)}
     steps = load_plan(args.plan, values)
     if args.dry_run:
@@ -95,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         shutil.rmtree(args.out)  # a demo's folder, as its finished.json says; old checkpoints would be resumed
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "commands.txt").write_text("\n".join(shlex.join(step.command) for step in steps) + "\n", encoding="utf-8")
-    finished: dict[str, float] = json.loads(done_path.read_text(encoding="utf-8")) if done_path.is_file() else {}
+    finished = _read_finished(done_path)
     changed = False
     for number, step in enumerate(steps, 1):
         key = shlex.join(step.command)
@@ -104,7 +117,9 @@ def run(args: argparse.Namespace) -> int:
             continue
         changed = True
         finished[key] = _run_step(step, number, len(steps), args.device)
-        done_path.write_text(json.dumps(finished, indent=1) + "\n", encoding="utf-8")
+        partial = done_path.with_name(f".{done_path.name}.tmp")
+        partial.write_text(json.dumps(finished, indent=1) + "\n", encoding="utf-8")
+        partial.replace(done_path)
     total = sum(finished.get(shlex.join(step.command), 0.0) for step in steps)
     print("\nWall time by step:")
     for step in steps:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
-from model.errors import InputError
+from model.errors import InputError, file_trouble
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -136,6 +136,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(module.run(parser.parse_args(arguments[1:])) or 0)
     except InputError as error:
         print(f"{_who()}: error: {error}", file=sys.stderr, flush=True)
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        trouble = file_trouble(error)
+        if trouble is None:
+            raise
+        print(f"{_who()}: error: {trouble}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print(f"{_who()}: interrupted", file=sys.stderr, flush=True)

@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     from moss_train.report.render import ReportContent, write_report
     from moss_train.report.strips import build_strip
 
+    if args.out.suffix not in (".html", ".htm") or args.out.is_dir():
+        raise InputError(f"--out {args.out} is not the name of a page; give a file that ends in .html")
     runs, evaluations, extra = _pairs("--run", args.run), _pairs("--eval", args.eval), _pairs("--extra", args.extra)
     if not evaluations and not runs:
         raise InputError("nothing to report: give at least one --run STAGE=RUN_DIR or --eval NAME=DIR")

@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print_config(config)
         return 0
+    if args.nproc_per_node is not None and args.nproc_per_node < 1:
+        raise InputError(f"--nproc-per-node is {args.nproc_per_node}; it must be at least 1")
     if "RANK" not in os.environ and (args.nproc_per_node or 1) > 1:
         return _start_ranks(args, config)
     return _train(config)

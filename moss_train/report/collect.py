@@ -68,7 +68,12 @@ def read_scores(name: str, folder: Path) -> JsonObject:
     path = folder / "scores.json"
     if not path.is_file():
         raise InputError(f"{path} does not exist; run `moss eval ... --out {folder}` for {name} first")
-    content: JsonObject = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not JSON ({error}); run `moss eval ... --out {folder}` again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} does not hold an object; run `moss eval ... --out {folder}` again")
     return content
 
 

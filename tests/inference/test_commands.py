@@ -116,6 +116,13 @@ def test_a_checkpoint_that_cannot_be_silent_is_refused(files: dict[str, str], ca
         (["--tokens_per_second", "0"], "tokens_per_second is 0.0"),
         (["--device", "abacus"], "device is 'abacus'"),
         (["--dtype", "int3"], "dtype is 'int3'"),
+        (["--device", "meta"], "device is 'meta'; use cpu"),
+        (["--seed", "9" * 30], "seed is 999"),
+        (["--idle_timeout", "nan"], "idle_timeout is nan"),
+        (["--idle_timeout", "inf"], "idle_timeout is inf"),
+        (["--tokens_per_second", "nan"], "tokens_per_second is nan"),
+        (["--prompt", "x", "--prompt_at", "inf"], "--prompt_at is inf"),
+        (["--trace", "."], "--trace . is a folder"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -131,6 +138,46 @@ def test_offline_needs_exactly_one_medium(files: dict[str, str], capsys: pytest.
     for media in ([], ["--video_path", files["clip"], "--image_path", files["still"]]):
         assert offline_infer.main(["--checkpoint", files["offline"], *media]) == 2
         assert "exactly one of --video_path and --image_path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--video_maxlen", "-3"], "--video_maxlen is -3"),
+        (["--video_maxlen", "0"], "--video_maxlen is 0"),
+        (["--video_minlen", "-1"], "--video_minlen is -1"),
+        (["--prompt", "a <|image|> b"], "contains <|image|>"),
+        (["--prompt", "a <|video|> b"], "contains <|video|>"),
+    ],
+)
+def test_bad_questions_are_one_sentence(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], change: list[str], message: str
+) -> None:
+    assert offline_infer.main(["--checkpoint", files["offline"], "--video_path", files["clip"], "--video_fps", "1", *change]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_frame_marker_in_what_the_user_says_does_not_end_the_stream(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--checkpoint", files["realtime"], "--video_path", files["clip"], "--virtual_clock", "--idle_timeout", "0"]
+    assert realtime_streaming_infer.main([*arguments, "--prompt", "look <|image|> <|video|> there", "--prompt_at", "1"]) == 0
+    assert "(end: " in capsys.readouterr().out
+
+
+def test_places_that_cannot_be_written_show_at_once(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    in_the_way = f"{files['still']}/x.jsonl"
+    arguments = ["--checkpoint", files["realtime"], "--video_path", files["clip"], "--trace", in_the_way]
+    assert realtime_streaming_infer.main(arguments) == 2
+    said = capsys.readouterr()
+    assert "still.png is in the way" in said.err and said.out == ""
+    scenario = {"id": "a", "video": files["clip"], "fps": 1, "num_frames": 2}
+    (tmp_path / "s.jsonl").write_text(json.dumps(scenario) + "\n")
+    assert moss(["eval", str(tmp_path / "s.jsonl"), "--checkpoint", files["realtime"], "--out", files["still"]]) == 2
+    assert "still.png is in the way" in capsys.readouterr().err
 
 
 def test_prompt_schedule() -> None:

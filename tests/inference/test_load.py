@@ -70,6 +70,11 @@ def test_a_wrong_shape_is_named(tmp_path: Path) -> None:
         ("config.json", "[]", "not an object"),
         ("config.json", '{"model_type": "llama"}', "model_type 'llama'"),
         ("model.safetensors", "nonsense", "not a readable safetensors"),
+        ("config.json", '{"model_type": "mllama", "moss_train": "x"}', "moss_train in .* is 'x', not an object"),
+        ("config.json", '{"model_type": "mllama", "moss_train": {"switches": 3}}', "switches in .* is 3, not an object"),
+        ("config.json", '{"model_type": "mllama", "moss_train": {"frames": [1]}}', "frames in .* not an object"),
+        ("model.safetensors.index.json", '{"weight_map": []}', "weight_map does not say"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 3}}', "weight_map does not say"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, file: str, content: str, message: str) -> None:

@@ -66,6 +66,9 @@ def test_sampling_follows_the_seed_and_the_distribution() -> None:
         {"top_p": 1.5},
         {"repetition_penalty": 0.0},
         {"silence_threshold": 1.0},
+        {"temperature": float("inf")},
+        {"repetition_penalty": float("inf")},
+        {"seed": 2**63},
     ],
 )
 def test_bad_settings_name_their_field(bad: dict[str, float]) -> None:

@@ -65,6 +65,11 @@ def test_traces_round_trip_and_stay_small(tmp_path: Path) -> None:
         ({"prompts": [{"t": -1, "text": "x"}]}, r"prompts\[0\].t is -1.0"),
         ({"questions": [{"text": "x", "answer": 3, "kind": "free"}]}, r"questions\[0\].answer is 3; it must be a str"),
         ({"id": "first"}, "'first' occurs twice"),
+        ({"num_frames": 10**9}, "num_frames is 1000000000; give 1 to 1000000"),
+        ({"num_frames": float("inf")}, "num_frames is inf; it must be a int"),
+        ({"spans": [{"a": 0, "b": float("inf")}]}, r"spans\[0\] goes from 0.0 to inf"),
+        ({"prompts": [{"t": float("inf"), "text": "x"}]}, r"prompts\[0\].t is inf"),
+        ({"questions": [{"text": "x", "answer": "y", "kind": "all"}]}, r"questions\[0\].kind is 'all'"),
     ],
 )
 def test_bad_fields_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

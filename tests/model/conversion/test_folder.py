@@ -116,3 +116,28 @@ def test_the_plain_format_loads_in_the_stock_model(
         write_hf_folder(tmp_path / "hf", weights, config, model_format="mllama")
     _, report = transformers.MllamaForConditionalGeneration.from_pretrained(tmp_path / "hf", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config.json", {"moss_train": "x"}, "moss_train in .* is 'x', not an object"),
+        ("config.json", {"moss_train": {"switches": 3}}, "switches in .* is 3, not an object"),
+        ("config.json", {"model_type": "gemma"}, "hf: config.json has model_type 'gemma'"),
+        ("config.json", {"text_config": {"hidden_size": "big"}}, "unexpected form|hidden_size"),
+        ("model.safetensors.index.json", {"weight_map": []}, "weight_map does not say"),
+    ],
+)
+def test_odd_fields_are_named(
+    config: VideoMllamaConfig,
+    weights: dict[str, torch.Tensor],
+    tmp_path: Path,
+    file: str,
+    change: dict[str, object],
+    message: str,
+) -> None:
+    path = write_hf_folder(tmp_path / "hf", weights, config) / file
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(content | change))
+    with pytest.raises(InputError, match=message):
+        read_hf_folder(tmp_path / "hf")

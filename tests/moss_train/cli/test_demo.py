@@ -87,3 +87,11 @@ def test_unknown_plan_names_the_known_ones(plans: Path) -> None:
     _plan(plans, "true")
     with pytest.raises(InputError, match="known plans: few"):
         load_plan("many", VALUES)
+
+
+def test_a_damaged_record_and_no_ranks_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "finished.json").write_text("{", encoding="utf-8")
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 2
+    assert "finished.json is damaged" in capsys.readouterr().err
+    assert cli.main(["demo", "--ranks", "0", "--dry-run"]) == 2
+    assert "--ranks is 0" in capsys.readouterr().err

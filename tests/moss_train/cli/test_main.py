@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,31 @@ def test_bad_input_is_one_sentence_and_exit_2(monkeypatch: pytest.MonkeyPatch, c
     _command(monkeypatch, run)
     assert cli.main(["act"]) == 2
     assert capsys.readouterr().err == "moss: error: clip.mp4 cannot be decoded; remove it from the list\n"
+
+
+def test_a_path_that_cannot_be_used_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    _command(monkeypatch, lambda args: (tmp_path / "file" / "folder").mkdir())
+    assert cli.main(["act"]) == 2
+    assert capsys.readouterr().err == (
+        f"moss: error: {tmp_path}/file/folder cannot be used: Not a directory; check the path and its permissions\n"
+    )
+
+    def full(args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    _command(monkeypatch, full)
+    assert cli.main(["act"]) == 2
+    assert "make room" in capsys.readouterr().err
+
+    def other(args: object) -> int:
+        raise ConnectionError("a peer is gone")
+
+    _command(monkeypatch, other)
+    with pytest.raises(ConnectionError):
+        cli.main(["act"])
 
 
 def test_error_names_the_rank_among_several(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,3 +111,15 @@ def test_overview_and_config_load_neither_torch_nor_megatron() -> None:
         "assert not {'torch', 'megatron', 'hydra'} & set(sys.modules), 'heavy import'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_no_ranks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "stage=pt1", "--nproc-per-node", "0"]) == 2
+    assert "--nproc-per-node is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("direction", ["to-hf", "from-hf"])
+def test_directions_of_convert_show_an_example(direction: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["convert", direction, "--help"])
+    assert f"moss convert {direction}" in capsys.readouterr().out.split("example:")[1]

@@ -77,3 +77,13 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "eval_loss": 1.0}\n', encoding="utf-8")
     with pytest.raises(InputError, match="holds no training loss"):
         read_curve("pt1", tmp_path)
+
+
+def test_damaged_scores_and_a_page_of_no_page_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scores.json").write_text("{", encoding="utf-8")
+    assert main(["report", "--out", str(tmp_path / "r.html"), "--eval", f"a={tmp_path}"]) == 2
+    assert "scores.json is not JSON" in capsys.readouterr().err
+    for out in (tmp_path, tmp_path / "r.json"):
+        assert main(["report", "--out", str(out), "--eval", f"a={tmp_path}"]) == 2
+        assert "ends in .html" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.json"]
