@@ -109,11 +109,15 @@ def run(args: argparse.Namespace) -> int:
     )
     inbox = Inbox(merge(prompts, frames), live=args.interactive)
     clock = VirtualClock() if args.virtual_clock else WallClock()
-    session = RealtimeSession(engine, tokenizer, inbox, clock, settings, StreamPrinter(sys.stdout))
+    printer = StreamPrinter(sys.stdout)
+    session = RealtimeSession(engine, tokenizer, inbox, clock, settings, printer)
     if args.interactive:
         listen(sys.stdin, inbox, clock)
     over = max([duration, *(arrival.t for arrival in prompts)]) + args.idle_timeout
-    session.run(until=over if args.virtual_clock else None)
+    try:
+        session.run(until=over if args.virtual_clock else None)
+    finally:
+        printer.close()  # an error or an interruption is said on a line of its own
     _report(args, session)
     return 0
 

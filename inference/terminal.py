@@ -38,17 +38,19 @@ class StreamPrinter:
     def _open(self, state: str, t: float, text: str = "") -> None:
         if self._state == state:
             return
-        self._close()
+        self.close()
         self._out.write(f"[{t:8.2f} s] {text}")
         self._state = state
 
     def _line(self, t: float, text: str) -> None:
-        self._close()
+        self.close()
         self._out.write(f"[{t:8.2f} s] {text}\n")
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the open line, so that what is printed next begins on a line of its own."""
         if self._state:
             self._out.write("\n")
+            self._out.flush()
         self._state = ""
 
 

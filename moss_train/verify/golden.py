@@ -32,6 +32,7 @@ Difference = tuple[str, float]
 _INPUTS = (
     "input_ids", "labels", "position_ids", "pixel_values", "aspect_ratio_ids", "cross_attention_mask", "vision_position_ids",
 )  # fmt: skip
+_OUTPUTS = ("vision_out", "projected", "logits")
 _SILENCE_LOSS = re.compile(r"loss_silence(?P<id>\d+)_w(?P<whole>\d+)(?:p(?P<fraction>\d+))?$")
 
 
@@ -59,6 +60,8 @@ def read_golden(folder: str | Path) -> Golden:
     for name in _INPUTS:
         if name not in io:
             raise InputError(f"{folder / 'io.safetensors'} lacks {name}; record it again with all inputs")
+    if not any(name in _OUTPUTS or name.startswith(("loss", "gen_logits_", "stream_")) for name in io):
+        raise InputError(f"{folder / 'io.safetensors'} holds no recorded output such as logits; record it again")
     if io["pixel_values"].dim() != 6 or io["pixel_values"].shape[2] != 1:
         raise InputError(f"pixel_values has shape {list(io['pixel_values'].shape)}; it must be [batch, frames, 1, 3, size, size]")
     switches = dataclasses.replace(config.switches, no_visible_rows="attend_all")

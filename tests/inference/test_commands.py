@@ -8,6 +8,7 @@ import json
 import threading
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -164,6 +165,22 @@ def test_a_frame_marker_in_what_the_user_says_does_not_end_the_stream(
     arguments = ["--checkpoint", files["realtime"], "--video_path", files["clip"], "--virtual_clock", "--idle_timeout", "0"]
     assert realtime_streaming_infer.main([*arguments, "--prompt", "look <|image|> <|video|> there", "--prompt_at", "1"]) == 0
     assert "(end: " in capsys.readouterr().out
+
+
+def test_a_clip_damaged_in_the_middle_ends_on_a_line_of_its_own(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    content = bytearray(Path(files["clip"]).read_bytes())
+    with av.open(files["clip"]) as clip:
+        packets = [packet for packet in clip.demux(video=0) if packet.size and packet.pos is not None]
+    for packet in packets[5:]:
+        content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    (tmp_path / "hurt.mp4").write_bytes(content)
+    arguments = ["--checkpoint", files["realtime"], "--video_path", str(tmp_path / "hurt.mp4"), "--virtual_clock", "--fps", "2"]
+    code = realtime_streaming_infer.main([*arguments, "--trace", str(tmp_path / "t.jsonl")])
+    said = capsys.readouterr()
+    assert code == 2 and "hurt.mp4" in said.err and said.out.endswith("\n")
+    assert not (tmp_path / "t.jsonl").exists()
 
 
 def test_places_that_cannot_be_written_show_at_once(

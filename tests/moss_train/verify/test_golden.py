@@ -167,6 +167,11 @@ def test_missing_recordings_are_named(made: Path, tmp_path: Path, capsys: pytest
     save_file(io, tmp_path / "io.safetensors")
     assert main(["verify", "golden", str(tmp_path)]) == 2
     assert "lacks labels" in capsys.readouterr().err
+    bare = {"input_ids", "labels", "position_ids", "pixel_values", "aspect_ratio_ids"}
+    bare |= {"cross_attention_mask", "vision_position_ids"}
+    save_file({n: t for n, t in load_file(made / "io.safetensors").items() if n in bare}, tmp_path / "io.safetensors")
+    assert main(["verify", "golden", str(tmp_path)]) == 2
+    assert "holds no recorded output" in capsys.readouterr().err
     assert main(["verify", "golden", str(tmp_path / "nowhere")]) == 2
     assert "nowhere/config.json does not exist" in capsys.readouterr().err
 
