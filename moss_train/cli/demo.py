@@ -106,9 +106,14 @@ def run(args: argparse.Namespace) -> int:
     done_path = args.out / "finished.json"
     if args.fresh and done_path.is_file():
         shutil.rmtree(args.out)  # a demo's folder, as its finished.json says; old checkpoints would be resumed
+    finished = _read_finished(done_path)
+    if not finished.keys() <= {shlex.join(step.command) for step in steps}:
+        raise InputError(
+            f"--out {args.out} holds a demo that ran other commands, whose checkpoints would be taken for this one's; "
+            "start over with --fresh or choose another folder"
+        )
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "commands.txt").write_text("\n".join(shlex.join(step.command) for step in steps) + "\n", encoding="utf-8")
-    finished = _read_finished(done_path)
     changed = False
     for number, step in enumerate(steps, 1):
         key = shlex.join(step.command)

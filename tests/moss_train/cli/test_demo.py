@@ -76,6 +76,19 @@ def test_fresh_starts_over(plans: Path, tmp_path: Path) -> None:
     assert (out / "one").is_file()
 
 
+def test_a_folder_of_other_commands_is_refused(plans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    _plan(plans, "cp {out}/commands.txt {out}/one")
+    assert cli.main(["demo", "--plan", "few", "--out", str(out)]) == 0
+    before = (out / "commands.txt").read_text(encoding="utf-8")
+    _plan(plans, "cp {out}/commands.txt {out}/other")
+    assert cli.main(["demo", "--plan", "few", "--out", str(out)]) == 2
+    assert "--fresh" in capsys.readouterr().err
+    assert (out / "commands.txt").read_text(encoding="utf-8") == before
+    assert cli.main(["demo", "--plan", "few", "--out", str(out), "--fresh"]) == 0
+    assert (out / "other").is_file()
+
+
 def test_dry_run_prints_and_makes_nothing(plans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _plan(plans, "moss train demo=pt1 device={device} --nproc-per-node {ranks}")
     assert cli.main(["demo", "--plan", "few", "--out", str(tmp_path / "out"), "--dry-run", "--ranks", "3"]) == 0
