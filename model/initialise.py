@@ -15,7 +15,7 @@ from model.conversion.table import hf_shapes
 TEXT_DEVIATION = 0.02
 """Standard deviation of the decoder's matrices, the family's usual `initializer_range`."""
 
-POSITION_DEVIATION = 0.5
+POSITION_DEVIATION = 1.0
 """Standard deviation of the tower's table of positions. Smaller ones drown beside the patch embedding: a tower that starts
 at random then forgets where things are, and directions are not learned (docs/decisions/0005)."""
 

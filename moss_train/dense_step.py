@@ -1,7 +1,7 @@
 """The warm start's objective: tell every patch's class and place from the tower's features. The decoder takes no part.
 
-A patch's place is the pooled cell that it lies in, asked for together with its class. Without it a tower that starts at
-random learns to say what it sees but drops where, and nothing trained on it later ever learns a position or a direction.
+A patch's place is the pooled cell that it lies in. Without it a tower that starts at random learns to say what it sees
+but drops where, and nothing that is trained on it later ever learns a position or a direction.
 
 Frames are dealt over the world as in the decoupled step; each rank computes the loss of the frames that it encodes.
 """
@@ -49,8 +49,7 @@ class DenseStep:
         self._models = models
         self._head = models.unit.dense_head
         self._cells = pooled_cells(models.config.vision).to(layout.device)
-        # One score a class, and one a pair of class and cell: tokens_per_frame counts the cells and one more.
-        self._classes = self._head.out_features // models.config.vision.tokens_per_frame
+        self._classes = self._head.out_features - models.config.vision.tokens_per_frame + 1
         self._optimization = optimization
         self._layout = layout
         self._chunk = chunk
@@ -85,13 +84,13 @@ class DenseStep:
         for begin in range(0, len(pixels), self._chunk):
             end = begin + self._chunk
             features = self._models.vision.tower(pixels[begin:end], ids[begin:end])
-            scores = self._head(features[:, 1:]).float().flatten(0, 1)  # [frames * patches, classes + pairs]
-            logits, pairs = scores.split([self._classes, scores.shape[1] - self._classes], dim=1)
+            scores = self._head(features[:, 1:]).float().flatten(0, 1)  # [frames * patches, classes + cells]
+            logits, places = scores.split([self._classes, scores.shape[1] - self._classes], dim=1)
             wanted = labels[begin:end].flatten()
             counted = wanted != IGNORE_INDEX
-            placed = (wanted + self._classes * self._cells.repeat(features.shape[0])).masked_fill(~counted, IGNORE_INDEX)
+            cells = self._cells.repeat(features.shape[0]).masked_fill(~counted, IGNORE_INDEX)
             loss = F.cross_entropy(logits, wanted, ignore_index=IGNORE_INDEX, reduction="sum")
-            loss = loss + F.cross_entropy(pairs, placed, ignore_index=IGNORE_INDEX, reduction="sum")
+            loss = loss + F.cross_entropy(places, cells, ignore_index=IGNORE_INDEX, reduction="sum")
             if train:
                 loss.backward()
             sums[0] += loss.detach()

@@ -14,9 +14,8 @@ KINDS = ("ball", "flag", "board", "fence")
 """By texture: shaded disc, horizontal stripes, checker, vertical stripes. Silhouettes alone are hard to learn."""
 
 DIRECTIONS = ("left", "right", "up", "down")
-CELLS = (("northwest", "north", "northeast"), ("west", "center", "east"), ("southwest", "south", "southeast"))
-"""Names of the nine thirds of a frame, by row and column; one word each, none of them a direction's word."""
-
+ROWS = ("top", "middle", "bottom")
+COLUMNS = ("left", "center", "right")
 NUMBERS = ("no object", "one object", "two objects")
 
 BACKGROUND_CLASS = 0
@@ -29,6 +28,6 @@ def patch_class(colour: int, kind: int) -> int:
     return 1 + colour * len(KINDS) + kind
 
 
-def cell_word(x: int, y: int, size: int) -> str:
-    """Where the pixel (x, y) lies in a frame of `size` pixels, by thirds: `northwest` at the top left."""
-    return CELLS[min(2, 3 * y // size)][min(2, 3 * x // size)]
+def cell_words(x: int, y: int, size: int) -> str:
+    """Row and column words of the pixel (x, y) in a frame of `size` pixels, by thirds: `top left`."""
+    return f"{ROWS[min(2, 3 * y // size)]} {COLUMNS[min(2, 3 * x // size)]}"

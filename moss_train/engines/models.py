@@ -67,7 +67,7 @@ def build_models(
         layout: this rank's place.
         dtype: fp32 | bf16, of parameters.
         seed: base of the random states; equal for every rank of a replica's stage and for all vision encoders.
-        dense_classes: classes of the patch classifier, which also scores every pair of class and pooled cell; None builds none.
+        dense_classes: classes of the patch classifier, which also tells the pooled cell of a patch; None builds none.
 
     Raises:
         InputError: sizes that the layout does not divide.
@@ -88,7 +88,7 @@ def build_models(
     encoder = VisionEncoder(config)
     head = None
     if dense_classes is not None:
-        head = torch.nn.Linear(config.vision.output_dim, dense_classes * config.vision.tokens_per_frame)
+        head = torch.nn.Linear(config.vision.output_dim, dense_classes + config.vision.tokens_per_frame - 1)
     unit = VisionUnit(encoder, head).to(device=layout.device, dtype=DTYPES[dtype])
     return Models(
         config=config,

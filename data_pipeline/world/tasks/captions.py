@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from data_pipeline.schema import Media, Message, Sample
-from data_pipeline.world.palette import cell_word
+from data_pipeline.world.palette import cell_words
 from data_pipeline.world.scene import Clip
 
 
 def caption(clip: Clip, frame: int = 0) -> str:
-    """`red flag northwest and blue ball southeast.`"""
+    """`red flag top left and blue ball bottom right.`"""
     seen = clip.seen(frame)
     if not seen:
         return "nothing."
-    parts = [f"{t.name(frame)} {cell_word(int(t.x[frame]), int(t.y[frame]), clip.size)}" for t in seen]
+    parts = [f"{t.name(frame)} {cell_words(int(t.x[frame]), int(t.y[frame]), clip.size)}" for t in seen]
     return " and ".join(parts) + "."
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.schema import Media, Message, Sample
-from data_pipeline.world.palette import COLOURS, DIRECTIONS, KINDS, cell_word
+from data_pipeline.world.palette import COLOURS, DIRECTIONS, KINDS, cell_words
 from data_pipeline.world.scene import Clip
 
 ASK = {"colour": "Which colour?", "kind": "Which kind?", "direction": "Which way?"}
@@ -20,7 +20,7 @@ def questions(clip: Clip, direction: str) -> list[dict[str, Any]]:
     A direction is answered as first cell, last cell, direction: a bare direction word is not learned in minutes.
     """
     thing = clip.things[0]
-    first, last = (cell_word(int(thing.x[i]), int(thing.y[i]), clip.size) for i in (0, -1))
+    first, last = (cell_words(int(thing.x[i]), int(thing.y[i]), clip.size) for i in (0, -1))
     answers = {
         "colour": COLOURS[int(thing.colour[0])],
         "kind": KINDS[thing.kind],

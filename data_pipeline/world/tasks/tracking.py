@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_pipeline.schema import Media, Message, Sample
-from data_pipeline.world.palette import cell_word
+from data_pipeline.world.palette import cell_words
 from data_pipeline.world.scene import Clip
 
 
@@ -16,7 +16,7 @@ def frame_markers(clip: Clip) -> Media:
 def tracking_lines(clip: Clip, direction: str) -> list[str]:
     """One line per frame; the direction can be known from the second frame on."""
     thing = clip.things[0]
-    cells = [cell_word(int(x), int(y), clip.size) for x, y in zip(thing.x, thing.y, strict=True)]
+    cells = [cell_words(int(x), int(y), clip.size) for x, y in zip(thing.x, thing.y, strict=True)]
     return [f"{thing.name(0)} {cells[0]}."] + [f"{cell}, going {direction}." for cell in cells[1:]]
 
 
