@@ -84,9 +84,7 @@ def start_session(config: RunConfig) -> Session:
         ledger=folder.quarantine,
     )
     models = _build(config, model_config, layout, fresh=checkpoint is None)
-    optimization = Optimization(
-        models.chunks, models.unit, models.transformer_config, layout, config.optimizer, config.precision
-    )
+    optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, config.optimizer, config.precision)
     resumed = None
     if checkpoint is not None:
         resumed = load_training_state(checkpoint, models.chunks, models.unit, optimization, layout)

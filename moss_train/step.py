@@ -44,9 +44,7 @@ class StepSettings:
 class DecoupledStep:
     """Computes gradients of, or evaluates, next-token prediction on packed micro-batches."""
 
-    def __init__(
-        self, models: Models, optimization: Optimization, layout: ParallelLayout, settings: StepSettings
-    ) -> None:
+    def __init__(self, models: Models, optimization: Optimization, layout: ParallelLayout, settings: StepSettings) -> None:
         self._models = models
         self._optimization = optimization
         self._layout = layout
@@ -56,9 +54,7 @@ class DecoupledStep:
         config = models.transformer_config
         config.finalize_model_grads_func = self._finalize
         config.no_sync_func = None
-        self._frames = FrameDistribution(
-            models, layout, settings.keep_activation_frames, settings.encode_chunk_frames
-        )
+        self._frames = FrameDistribution(models, layout, settings.keep_activation_frames, settings.encode_chunk_frames)
 
     def accumulate(self, batches: Sequence[PackedMicroBatch], stop: bool = False) -> StepStatistics:
         """Leave in all gradient buffers the gradient of the mean loss over the global batch.

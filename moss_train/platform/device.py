@@ -27,9 +27,7 @@ def resolve_device(name: str) -> torch.device:
         raise InputError(f"device is {name!r} but torch finds no CUDA device; use device=cpu or install a CUDA build of torch")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if local_rank >= torch.cuda.device_count():
-        raise InputError(
-            f"local rank {local_rank} has no GPU: {torch.cuda.device_count()} are visible; lower --nproc-per-node"
-        )
+        raise InputError(f"local rank {local_rank} has no GPU: {torch.cuda.device_count()} are visible; lower --nproc-per-node")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
