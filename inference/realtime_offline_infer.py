@@ -12,15 +12,15 @@ from inference.offline_infer import answer
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command's arguments; CHECKPOINT, VIDEO_PATH, IMAGE_PATH and PROMPT of the environment are their defaults."""
+    """The command's arguments; CHECKPOINT, PROMPT and VIDEO_PATH or IMAGE_PATH of the environment fill in what is not given."""
     parser = argparse.ArgumentParser(
         prog="realtime_offline_infer",
         description="Ask a real-time checkpoint about a whole video or an image; sampled unless --temperature 0.",
         epilog="example: python -m inference.realtime_offline_infer --checkpoint hf/realtime --video_path clip.mp4",
     )
     add_model_arguments(parser, os.environ.get("CHECKPOINT"))
-    add_option(parser, "video_path", default=os.environ.get("VIDEO_PATH"), help="video to ask about")
-    add_option(parser, "image_path", default=os.environ.get("IMAGE_PATH"), help="image to ask about, instead of a video")
+    add_option(parser, "video_path", help="video to ask about")
+    add_option(parser, "image_path", help="image to ask about, instead of a video")
     prompt = os.environ.get("PROMPT", "Describe the video.")
     parser.add_argument("--prompt", default=prompt, help="the question (default: Describe the video.)")
     add_option(parser, "video_fps", type=float, help="frames a second to look at (default: the checkpoint's, else 1)")
@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from inference.checkpoint import require_realtime, resolve_checkpoint
         from inference.model.folder import read_config
 
+        if args.video_path is None and args.image_path is None:  # what is typed outranks the environment
+            args.video_path, args.image_path = os.environ.get("VIDEO_PATH"), os.environ.get("IMAGE_PATH")
         folder = resolve_checkpoint(args.checkpoint)
         _, details = read_config(folder, None)
         require_realtime(folder, details)

@@ -135,6 +135,17 @@ def test_bad_input_is_one_sentence(
     assert message in error and error.count("\n") == 1
 
 
+def test_what_is_typed_outranks_the_environment(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["--checkpoint", files["realtime"], "--max_new_tokens", "3", "--show-prompt"]
+    monkeypatch.setenv("VIDEO_PATH", files["clip"])
+    assert realtime_offline_infer.main([*common, "--video_minlen", "2", "--video_maxlen", "2"]) == 0
+    assert capsys.readouterr().out.count("<|image|>") == 2
+    assert realtime_offline_infer.main([*common, "--image_path", files["still"]]) == 0
+    assert capsys.readouterr().out.count("<|image|>") == 1
+
+
 def test_offline_needs_exactly_one_medium(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     for media in ([], ["--video_path", files["clip"], "--image_path", files["still"]]):
         assert offline_infer.main(["--checkpoint", files["offline"], *media]) == 2
