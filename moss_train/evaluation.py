@@ -7,6 +7,7 @@ from typing import Any
 
 from data_pipeline.loader import build_loader
 from data_pipeline.packing.batch import PackedMicroBatch
+from model.errors import InputError
 from moss_train.setup import Session
 
 
@@ -24,10 +25,19 @@ class HeldOut:
         return config.train.eval_batches > 0 and bool(config.data.validation)
 
     def run(self, step: int) -> dict[str, Any]:
-        """Evaluate; every rank calls it and gets the same record."""
+        """Evaluate; every rank calls it and gets the same record.
+
+        Raises:
+            InputError: the validation sets give nothing to evaluate on; on all ranks alike, as their shares are equal.
+        """
         session = self._session
         if self._groups is None:
             self._groups = list(self._read())
+        if not self._groups:
+            raise InputError(
+                f"data.validation gives too few micro-batches to evaluate on; look into {session.folder.quarantine} for samples "
+                "left out, add samples, or set train.eval_batches to 0"
+            )
         names = [dataset.name for dataset in session.config.data.validation]
         statistics = session.step.evaluate(self._groups, names)
         record: dict[str, Any] = {"step": step, "eval_loss": statistics.loss, "eval_targets": statistics.targets}
@@ -39,7 +49,7 @@ class HeldOut:
         return record
 
     def _read(self) -> Iterator[list[PackedMicroBatch]]:
-        """Groups of one schedule each, at most `train.eval_batches` micro-batches over all replicas."""
+        """Groups of one schedule each: `train.eval_batches` micro-batches over all replicas, rounded up to equal shares."""
         session = self._session
         config, layout = session.config, session.layout
         loader = build_loader(
@@ -53,11 +63,11 @@ class HeldOut:
             split="validation",
             ledger=session.folder.quarantine,
         )
-        wanted = -(-config.train.eval_batches // layout.data_size)
-        batches = [batch for _, batch in zip(range(wanted), loader, strict=False)]
-        loader.close()
         # Interleaved stages take multiples of the pipeline size only.
         step = config.parallel.pipeline if config.parallel.virtual_pipeline > 1 else 1
+        wanted = -(-config.train.eval_batches // (layout.data_size * step)) * step
+        batches = [batch for _, batch in zip(range(wanted), loader, strict=False)]
+        loader.close()
         batches = batches[: len(batches) - len(batches) % step]
         for begin in range(0, len(batches), session.micro_batches):
             yield batches[begin : begin + session.micro_batches]

@@ -24,6 +24,9 @@ FORMATS = ("video_mllama", "mllama")
 MAX_FILE_BYTES = 5 * 10**9
 """Size above which the weights are spread over several files behind an index."""
 
+ENDING_TOKENS = ("<|end_of_text|>", "<|eot_id|>")
+"""What the pretraining and the chat template close a reply with."""
+
 _INDEX = "model.safetensors.index.json"
 _PLAIN_FORMAT_WARNING = (
     "format mllama: the stock model loads these weights without complaint but computes another function, since it "
@@ -56,9 +59,18 @@ def _write_weights(folder: Path, tensors: Mapping[str, Tensor], max_bytes: int) 
         _write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": where})
 
 
-def _generation_config(config: VideoMllamaConfig) -> dict[str, Any]:
-    text = config.text
-    ids = {"bos_token_id": text.bos_token_id, "eos_token_id": text.eos_token_id, "pad_token_id": text.pad_token_id}
+def _ending_ids(config: VideoMllamaConfig, tokenizer: Path | None) -> list[int]:
+    """Tokens at which a reply ends: the config's, and those of the tokenizer that the templates close with."""
+    added = _read_json(tokenizer).get("added_tokens", []) if tokenizer is not None else []
+    known = {entry["content"]: int(entry["id"]) for entry in added}
+    found = [config.text.eos_token_id, *(known.get(name) for name in ENDING_TOKENS)]
+    return sorted({number for number in found if number is not None})
+
+
+def _generation_config(config: VideoMllamaConfig, tokenizer: Path | None) -> dict[str, Any]:
+    text, ending = config.text, _ending_ids(config, tokenizer)
+    ids: dict[str, Any] = {"bos_token_id": text.bos_token_id, "pad_token_id": text.pad_token_id}
+    ids["eos_token_id"] = ending if len(ending) > 1 else next(iter(ending), None)
     return {"_from_model_config": True, "do_sample": False} | {name: value for name, value in ids.items() if value is not None}
 
 
@@ -92,6 +104,8 @@ def _publish(written: Path, target: Path) -> None:
 
 
 def _check_target(target: Path) -> None:
+    if target.name in ("", ".."):
+        raise InputError(f"the target {target} has no name of its own to be written under; give the folder's name")
     if target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file():
         raise InputError(f"{target} holds other files than a checkpoint; choose an empty or new folder")
     if target.exists() and not target.is_dir():
@@ -124,7 +138,8 @@ def write_hf_folder(
         warnings.warn(_PLAIN_FORMAT_WARNING, stacklevel=2)
     target = Path(path)
     _check_target(target)
-    if tokenizer_path is not None and not Path(tokenizer_path).is_file():
+    tokenizer = None if tokenizer_path is None else Path(tokenizer_path)
+    if tokenizer is not None and not tokenizer.is_file():
         raise InputError(f"tokenizer {tokenizer_path} does not exist; give the path of a tokenizer.json")
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     section = {"stage": stage, "switches": dataclasses.asdict(config.switches), **(extra or {})}
@@ -134,10 +149,10 @@ def write_hf_folder(
     try:
         _write_weights(written, tensors, max_file_bytes)
         _write_json(written / "config.json", config.to_hf(model_format, dtype) | {"moss_train": section})
-        _write_json(written / "generation_config.json", _generation_config(config))
+        _write_json(written / "generation_config.json", _generation_config(config, tokenizer))
         _write_json(written / "preprocessor_config.json", _preprocessor_config(config))
-        if tokenizer_path is not None:
-            shutil.copyfile(tokenizer_path, written / "tokenizer.json")
+        if tokenizer is not None:
+            shutil.copyfile(tokenizer, written / "tokenizer.json")
         _publish(written, target)
     finally:
         shutil.rmtree(written, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,6 @@ class TrainingState:
     step: int
     loader: Any
     """The loader state of this replica."""
-    trainer: dict[str, Any]
 
 
 def load_model_weights(path: Path | str, chunks: Sequence[torch.nn.Module], vision: torch.nn.Module) -> None:
@@ -74,7 +74,6 @@ def load_training_state(
     _check_continuable(description, checkpoint, layout)
     state = model_state(chunks, vision)
     state["optimizer"] = optimization.optimizer.sharded_state_dict(state, is_loading=True, metadata=METADATA)
-    state["trainer"] = {}
     loaded = _load(state, checkpoint)
     put_back(loaded, chunks, vision)
     with torch.no_grad():
@@ -83,8 +82,15 @@ def load_training_state(
     own = checkpoint / f"random_{layout.rank:05d}.pt"
     if description.world_size == layout.world_size and own.is_file():
         restore_random_state(torch.load(own, weights_only=False))
-    loader = torch.load(checkpoint / f"loader_{layout.place.data:05d}.pt", weights_only=False)
-    return TrainingState(step=description.step, loader=loader, trainer=loaded["trainer"])
+    return TrainingState(step=description.step, loader=_loader_state(checkpoint, layout.place.data))
+
+
+def _loader_state(checkpoint: Path, replica: int) -> Any:
+    path = checkpoint / f"loader_{replica:05d}.pt"
+    try:
+        return torch.load(path, weights_only=False)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} cannot be read ({error}); copy the checkpoint again or use an earlier one") from None
 
 
 def check_same_model(ours: VideoMllamaConfig, theirs: VideoMllamaConfig, where: Path) -> None:

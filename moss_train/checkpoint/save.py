@@ -47,7 +47,6 @@ def save_checkpoint(
     layout: ParallelLayout,
     *,
     loader_state: Any = None,
-    trainer_state: dict[str, Any] | None = None,
     keep_last: int = 2,
 ) -> Path:
     """Save everything that an exact continuation needs and publish it; every rank calls it.
@@ -60,13 +59,11 @@ def save_checkpoint(
         optimization: gradient buffers and optimizers.
         layout: this rank's place.
         loader_state: this replica's data cursor; the replica's first rank writes it.
-        trainer_state: plain values that are equal on all ranks.
         keep_last: checkpoints kept.
     """
     state = model_state(chunks, vision)
     optimization.set_step(description.step)
     state["optimizer"] = optimization.optimizer.sharded_state_dict(state, metadata=METADATA)
-    state["trainer"] = trainer_state or {}
 
     def write_own(folder: Path) -> None:
         torch.save(random_state(), folder / f"random_{layout.rank:05d}.pt")

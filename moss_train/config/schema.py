@@ -34,6 +34,8 @@ class FrameConfig:
     max_frames: int = 256
 
     def __post_init__(self) -> None:
+        if self.fps <= 0:
+            raise InputError(f"stage.frames.fps is {self.fps}; it must be above 0")
         _at_least("stage.frames.min_frames", self.min_frames, 1)
         _at_least("stage.frames.max_frames", self.max_frames, self.min_frames)
 
@@ -175,6 +177,10 @@ class VisionStepConfig:
     encode_chunk_frames: int = 64
     """Frames in one call of the tower."""
 
+    def __post_init__(self) -> None:
+        _at_least("vision.keep_activation_frames", self.keep_activation_frames, -1)
+        _at_least("vision.encode_chunk_frames", self.encode_chunk_frames, 1)
+
 
 @dataclass(kw_only=True)
 class TrainConfig:
@@ -198,7 +204,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _at_least("train.steps", self.steps, 0)
-        _at_least("train.global_batch_size", self.global_batch_size, 1)
+        for name in ("global_batch_size", "log_every", "keep_last"):
+            _at_least(f"train.{name}", getattr(self, name), 1)
+        for name in ("save_every", "eval_every", "eval_batches"):
+            _at_least(f"train.{name}", getattr(self, name), 0)
         _one_of("train.resume", self.resume, ("auto", "none"))
 
 

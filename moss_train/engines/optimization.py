@@ -102,17 +102,6 @@ class Optimization:
             for optimizer in self.optimizer.chained_optimizers:
                 optimizer.init_state_fn = _no_state
 
-    def broadcast(self) -> None:
-        """Make all replicas equal to the first one; after a random initialisation."""
-        for chunk in self.decoder:
-            chunk.broadcast_params()
-        if self.vision is not None:
-            self.vision.broadcast_params()
-
-    def reload_masters(self) -> None:
-        """Copy the modules' parameters into the optimizers' fp32 masters; after weights were loaded."""
-        self.optimizer.reload_model_params()
-
     def zero(self) -> None:
         """Clear all gradients."""
         for chunk in self.decoder:

@@ -19,3 +19,10 @@ class NanGuard(Monitor):
                     f"{name} is {record[name]} in step {record['step']}; nothing was saved after the last checkpoint: continue "
                     "from it with a lower stage.learning_rate or a lower optimizer.clip_grad, and look at the data of that step"
                 )
+
+    def evaluated(self, record: dict[str, Any]) -> None:
+        if not math.isfinite(record["eval_loss"]):
+            raise InputError(
+                f"eval_loss is {record['eval_loss']} after step {record['step']}; nothing was saved after the last checkpoint: "
+                "continue from it with a lower stage.learning_rate, and look at the data of data.validation"
+            )

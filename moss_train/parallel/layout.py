@@ -43,8 +43,6 @@ class ParallelLayout:
     places: tuple[RankPlace, ...]
     """Place of every rank, by rank."""
     vision_groups: ProcessGroupCollection
-    model_group: dist.ProcessGroup
-    """Ranks that read the same micro-batches: tensor, context and pipeline neighbours of one data-parallel index."""
 
     @property
     def data_group(self) -> dist.ProcessGroup:
@@ -99,7 +97,6 @@ def start_layout(sizes: ParallelConfig, device: torch.device, seed: int) -> Para
         place=places[rank],
         places=places,
         vision_groups=_vision_groups(world_size, rank),
-        model_group=_model_group(places, rank),
     )
 
 
@@ -114,17 +111,6 @@ def _place_of(rank: int, sizes: ParallelConfig, data_size: int) -> RankPlace:
     rest, context = divmod(rest, sizes.context)
     pipeline, data = divmod(rest, data_size)
     return RankPlace(data=data, tensor=tensor, pipeline=pipeline, context=context)
-
-
-def _model_group(places: tuple[RankPlace, ...], rank: int) -> dist.ProcessGroup:
-    mine: dist.ProcessGroup | None = None
-    for data in range(max(place.data for place in places) + 1):
-        ranks = [r for r, place in enumerate(places) if place.data == data]
-        group = dist.new_group(ranks, timeout=TIMEOUT)
-        if rank in ranks:
-            mine = group
-    assert mine is not None
-    return mine
 
 
 def _vision_groups(world_size: int, rank: int) -> ProcessGroupCollection:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from data_pipeline.schema import Media, Message, Sample
+from data_pipeline.shards import write_samples
 from model.conversion import gather_hf_weights
 from model.errors import InputError
 from moss_train.checkpoint import load_model_weights, save_model_only
@@ -158,6 +160,25 @@ def test_loss_that_is_no_number_ends_the_run(data: Path, tmp_path: Path) -> None
         run(data, tmp_path / "run", "pt2", 20, stage__learning_rate=1e25, stage__warmup_ratio=0.0, train__eval_batches=0)
     assert not (tmp_path / "run" / "latest").exists()
     assert all(abs(row["loss"]) < float("inf") for row in rows(tmp_path / "run"))
+
+
+def test_nothing_to_evaluate_on_is_said(data: Path, tmp_path: Path) -> None:
+    """A held-out loss of nothing would read as 0."""
+    times = [0.0, 1.0, 2.0]
+    known: dict[str, Any] = {"width": 32, "height": 32, "rate": 1.0, "duration": 3.0, "num_frames": 3}
+    media = Media(type="video", file="0.mp4", markers="per_frame", frame_times=times, **known)
+    talk = [Message(role="user", content=""), Message(role="assistant", content="<|video|>" * 3 + "red.")]
+    write_samples(tmp_path / "long", [("a", Sample(kind="realtime", messages=talk, media=[media]), {"0.mp4": b"clip"})])
+    held_out = [{"name": "long", "path": str(tmp_path / "long"), "modality": "video"}]
+    with pytest.raises(InputError, match=r"data\.validation gives too few micro-batches"):
+        run(data, tmp_path / "run", "pt2", 1, stage__max_frames_per_pack=2, data__validation=held_out)
+
+
+def test_a_lost_place_in_the_data_is_one_sentence(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "run", "warm_text", 1, train__eval_batches=0)
+    (tmp_path / "run" / "checkpoints" / "step_00000001" / "loader_00000.pt").unlink()
+    with pytest.raises(InputError, match=r"loader_00000\.pt cannot be read"):
+        run(data, tmp_path / "run", "warm_text", 2, train__eval_batches=0)
 
 
 def test_weights_only_checkpoint(data: Path, tmp_path: Path) -> None:

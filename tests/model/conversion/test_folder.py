@@ -42,6 +42,27 @@ def test_round_trip(config: VideoMllamaConfig, weights: dict[str, torch.Tensor],
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "my_tokenizer.json"]
 
 
+def test_generation_ends_at_the_tokens_of_both_templates(
+    config: VideoMllamaConfig, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    tokenizer = tmp_path / "tokenizer.json"
+    added = [{"id": 7, "content": "<|eot_id|>"}, {"id": 5, "content": "<|end_of_text|>"}, {"id": 9, "content": "<|silence|>"}]
+    tokenizer.write_text(json.dumps({"added_tokens": added}))
+    write_hf_folder(tmp_path / "hf", weights, config, tokenizer_path=tokenizer)
+    ending = json.loads((tmp_path / "hf" / "generation_config.json").read_text())["eos_token_id"]
+    assert {5, 7} <= set(ending) <= {5, 7, config.text.eos_token_id}
+
+
+@pytest.mark.parametrize("target", [".", ".."])
+def test_a_target_without_a_name_is_refused(
+    config: VideoMllamaConfig, weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    with pytest.raises(InputError, match="give the folder's name"):
+        write_hf_folder(target, weights, config)
+
+
 def test_large_weights_are_spread_behind_an_index(
     config: VideoMllamaConfig, weights: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:

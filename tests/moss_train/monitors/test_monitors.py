@@ -54,6 +54,14 @@ def test_guard(values: dict[str, float]) -> None:
         guard.stepped(record(4, **values))
 
 
+def test_guard_looks_at_the_held_out_loss() -> None:
+    """The last update of a run is followed by no other loss before its checkpoint."""
+    guard = NanGuard()
+    guard.evaluated({"step": 3, "eval_loss": 2.0})
+    with pytest.raises(InputError, match="eval_loss is nan after step 4; nothing was saved"):
+        guard.evaluated({"step": 4, "eval_loss": float("nan")})
+
+
 def test_progress_prints_lines_without_a_terminal() -> None:
     out = io.StringIO()
     monitor = ProgressBar("pt1", Console(file=out, force_terminal=False, width=200))
