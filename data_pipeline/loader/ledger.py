@@ -18,7 +18,8 @@ class Ledger:
     """A JSON-lines file that all loader workers of a run append to.
 
     Lines hold `dataset, shard, key, reason` and `kind`: `bad` samples could not be read and count against the
-    budget, `skipped` ones do not fit the stage, `fatal` says why reading stopped. A sample is entered once.
+    budget, `skipped` ones do not fit the stage, `fatal` says why reading stopped. A sample counts once, even where ranks that
+    read the same data enter it at the same moment.
     """
 
     def __init__(self, path: Path, budget: int) -> None:
@@ -42,7 +43,7 @@ class Ledger:
             return
         self._append({"kind": kind, "dataset": dataset, "shard": shard, "key": key, "reason": reason})
         self._known.add(identity)
-        bad = sum(e["kind"] == BAD for e in entries) + (kind == BAD)
+        bad = len({(e["dataset"], e["shard"], e["key"]) for e in entries if e["kind"] == BAD}) + (kind == BAD)
         if kind == BAD and bad > self.budget:
             self.stop(
                 f"{bad} samples could not be read, more than data.max_bad_samples = {self.budget}; the latest is "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from model.errors import InputError
 
 SUMMARY = "summary.json"
 SHARD_PATTERN = "shard-%06d.tar"
+_SHARD_NAME = re.compile(r"shard-\d{6,}\.tar(\.idx)?")
 
 
 def write_samples(
@@ -35,17 +37,17 @@ def write_samples(
         out_dir: the dataset folder; appears when everything is written.
         samples: (key, sample, content of each `media.file`). A key is unique and has no dot.
         samples_per_shard: samples in one tar.
-        overwrite: replace a folder that is there.
+        overwrite: replace a dataset folder that is there; a folder that holds anything else is left alone.
 
     Returns:
         The summary that is also stored as `summary.json`: samples, shards, kinds, frames, media, licences.
 
     Raises:
-        InputError: the folder exists, a key is unusable, a media file is missing or unreadable, or there is no sample.
+        InputError: the folder exists or holds other files, a key is unusable, a media file is missing or unreadable, or there
+            is no sample.
     """
     target = Path(out_dir)
-    if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target} exists already; choose another folder or pass --overwrite")
+    _check_target(target, overwrite)
     if samples_per_shard < 1:
         raise InputError(f"samples per shard is {samples_per_shard}; it must be at least 1")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,21 @@ def write_samples(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return summary
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise InputError(f"{target} is a file; choose a folder")
+    found = sorted(entry.name for entry in target.iterdir())
+    if found and not overwrite:
+        raise InputError(f"{target} exists already; choose another folder or pass --overwrite")
+    foreign = [name for name in found if name not in (SUMMARY, ".nv-meta") and not _SHARD_NAME.fullmatch(name)]
+    if foreign:
+        raise InputError(
+            f"{target} holds {foreign[0]}, which is no part of a dataset folder; move it away or choose another folder"
+        )
 
 
 class _Tally:

@@ -106,8 +106,11 @@ def _publish(written: Path, target: Path) -> None:
 def _check_target(target: Path) -> None:
     if target.name in ("", ".."):
         raise InputError(f"the target {target} has no name of its own to be written under; give the folder's name")
-    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file():
-        raise InputError(f"{target} holds other files than a checkpoint; choose an empty or new folder")
+    if target.is_dir() and any(target.iterdir()):
+        if not (target / "config.json").is_file():
+            raise InputError(f"{target} holds other files than a checkpoint; choose an empty or new folder")
+        if "moss_train" not in _read_json(target / "config.json"):
+            raise InputError(f"{target} holds a checkpoint that another program wrote; choose an empty or new folder")
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; choose a folder")
 
@@ -120,7 +123,7 @@ def write_hf_folder(
     """Writes config.json, the weights, generation_config.json, preprocessor_config.json and tokenizer.json.
 
     Args:
-        path: the folder; a checkpoint that is already there is replaced.
+        path: the folder; a checkpoint that was written there in the same way is replaced.
         tensors: whole tensors by published name, as `gather_hf_weights` returns them.
         config: the model.
         model_format: video_mllama | mllama; mllama is the plain layout, whose stock code computes another function.

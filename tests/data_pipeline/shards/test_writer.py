@@ -69,6 +69,15 @@ def test_a_folder_is_not_replaced_unless_asked(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
 
 
+def test_overwriting_takes_dataset_folders_only(tmp_path: Path) -> None:
+    """A folder of datasets, or of the media themselves, must not go for the mistake of a path."""
+    write(tmp_path / "shards" / "video")
+    (tmp_path / "shards" / "film.mp4").write_bytes(b"do not lose me")
+    with pytest.raises(InputError, match=r"shards holds film\.mp4, which is no part of a dataset folder"):
+        write(tmp_path / "shards", 1, overwrite=True)
+    assert (tmp_path / "shards" / "film.mp4").exists() and (tmp_path / "shards" / "video" / "summary.json").exists()
+
+
 @pytest.mark.parametrize("key", ["", "a.b", "v0000"])
 def test_unusable_keys_are_refused_and_leave_nothing(tmp_path: Path, key: str) -> None:
     _, sample, members = text_sample(0)

@@ -100,6 +100,16 @@ def test_a_folder_of_other_files_is_left_alone(
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_a_published_checkpoint_is_left_alone(
+    config: VideoMllamaConfig, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config.to_hf()))
+    (tmp_path / "model.safetensors").write_text("twenty gigabytes")
+    with pytest.raises(InputError, match="another program wrote"):
+        write_hf_folder(tmp_path, weights, config)
+    assert (tmp_path / "model.safetensors").exists()
+
+
 def test_a_failed_write_leaves_nothing(config: VideoMllamaConfig, weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="tokenizer"):
         write_hf_folder(tmp_path / "hf", weights, config, tokenizer_path=tmp_path / "none.json")
