@@ -13,15 +13,16 @@ from types import FrameType
 
 from model.errors import InputError
 
-SECONDS_TO_END = 30.0
-"""Grace for ranks that were asked to end, to save and leave, before they are killed."""
+SECONDS_TO_END = 600.0
+"""Grace for ranks that were asked to end before they are killed: a step and the checkpoint of a large model take minutes."""
 _POLL_SECONDS = 0.1
 
 
 def start_local_ranks(ranks: int, module: str, arguments: Sequence[str]) -> int:
     """Run `python -m module arguments` as `ranks` processes with torchrun's variables, and wait for all.
 
-    When one rank fails the others are ended too. SIGTERM, SIGUSR1 and Ctrl-C go on to the ranks.
+    When one rank fails the others are ended too. SIGTERM, SIGUSR1 and Ctrl-C go on to the ranks; a second SIGTERM does not
+    wait for them.
 
     Returns:
         0, or the exit code of the rank that failed first; 128 + n where signal n ended it.
@@ -72,7 +73,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], forwarded: Sequence[int]
             return 0
         if signal.SIGTERM in forwarded:
             asked = asked or time.monotonic()
-            if time.monotonic() - asked > SECONDS_TO_END:
+            if time.monotonic() - asked > SECONDS_TO_END or forwarded.count(signal.SIGTERM) > 1:
                 _end(processes, grace=0.0)
                 return 128 + signal.SIGTERM
         time.sleep(_POLL_SECONDS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -45,6 +48,30 @@ def test_one_failure_ends_the_others_with_its_code(tmp_path: Path, monkeypatch: 
 def test_killed_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = _module(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", monkeypatch)
     assert start_local_ranks(1, module, []) == 137
+
+
+def test_ranks_have_time_to_save_and_a_second_sigterm_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = tmp_path / "ready"
+    module = _module(
+        tmp_path,
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "pathlib.Path(sys.argv[1]).touch()\n"
+        "time.sleep(60)\n",
+        monkeypatch,
+    )
+
+    def ask_twice() -> None:
+        while not ready.exists():
+            time.sleep(0.05)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1.0)
+
+    threading.Thread(target=ask_twice, daemon=True).start()
+    begin = time.monotonic()
+    assert start_local_ranks(1, module, [str(ready)]) == 128 + signal.SIGTERM
+    assert 1.0 <= time.monotonic() - begin < 20
 
 
 def test_no_rank() -> None:
