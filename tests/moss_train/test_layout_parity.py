@@ -30,7 +30,8 @@ def _reports(output: str) -> dict[str, Any]:
     return reports
 
 
-def _check(reports: dict[str, Any], layouts: tuple[str, ...], ranks: int) -> None:
+def _check(reports: dict[str, Any], layouts: tuple[str, ...], ranks: int) -> int:
+    """Assert everything of every report; returns how many there were."""
     presets = sum(1 if ":" in layout else len((*PRESETS, DENSE)) for layout in layouts)
     assert len(reports) == presets * len(OPTIMIZERS)
     for name, report in reports.items():
@@ -49,14 +50,15 @@ def _check(reports: dict[str, Any], layouts: tuple[str, ...], ranks: int) -> Non
             assert [count - again for count in ran] == planned, (name, ran, planned)
             assert sum(planned) == FRAMES and max(planned) - min(planned) <= 1 and min(planned) > 0, (name, planned)
             assert distinct == FRAMES, (name, distinct)  # no frame is left out, none is encoded by two ranks
+    return len(reports)
 
 
 def test_two_ranks(run_ranks: RunRanks, reference: Path) -> None:
     layouts = ("tp2", "pp2", "dp2", "tp2.sp:all", "pp2.vpp2:all", *(f"pp2:{preset}" for preset in ONE_CROSS_LAYER))
-    _check(_reports(run_ranks(SCRIPT, 2, reference, *layouts, timeout=300)), layouts, 2)
+    assert _check(_reports(run_ranks(SCRIPT, 2, reference, *layouts, timeout=300)), layouts, 2)
 
 
 def test_four_ranks(run_ranks: RunRanks, reference: Path) -> None:
     """Tensor and pipeline parallel together, and each with data parallel."""
     layouts = ("tp2.pp2", "tp2:all", "pp2:all")
-    _check(_reports(run_ranks(SCRIPT, 4, reference, *layouts, timeout=300)), layouts, 4)
+    assert _check(_reports(run_ranks(SCRIPT, 4, reference, *layouts, timeout=300)), layouts, 4)
