@@ -72,7 +72,8 @@ def test_every_package_says_what_lives_there() -> None:
 
 
 def test_nothing_unfinished_and_no_machine_path() -> None:
-    unfinished = re.compile(r"\b(TO" r"DO|FIX" r"ME)\b|raise NotImplemented" r"Error|(?<![\w.])/(home|root|Users)/\w+")
+    marks = ("TO" + "DO", "FIX" + "ME", "raise Not" + "ImplementedError")  # in pieces: this file must not find itself
+    unfinished = re.compile("|".join(rf"\b{mark}\b" for mark in marks) + r"|(?<![\w.])/(home|root|Users)/\w+")
     found = []
     for path in _tracked():
         if path.suffix not in {".py", ".yaml", ".md", ".toml", ".sh", ".j2", ""} or path == Path(__file__) or not path.is_file():
