@@ -11,6 +11,14 @@ from torch import Tensor
 IGNORE_INDEX = -100
 
 
+def frame_share(num_frames: int, size: int, rank: int) -> tuple[int, int]:
+    """First frame and one past the last frame of a micro-batch that one of `size` context-parallel ranks holds.
+
+    The shares are consecutive, in the order of the ranks, and differ by at most one frame; a share may be empty.
+    """
+    return num_frames * rank // size, num_frames * (rank + 1) // size
+
+
 class RowSource(Protocol):
     """Anything with the fields of a packed micro-batch that concern the decoder."""
 

@@ -12,6 +12,13 @@ TRAINABLE = ("projector_only", "vision+projector+xattn", "all", "vision_tower", 
 OBJECTIVES = ("next_token", "dense_labels")
 SCHEDULES = ("cosine", "reference_log_linear", "constant")
 MODALITIES = ("text", "image", "video", "realtime", "dense")
+MODULES = ("auto", "torch", "transformer_engine")
+CROSS_BACKENDS = ("auto", "torch", "flex", "varlen")
+RECOMPUTE = ("none", "full")
+FP8_RECIPES = ("none", "delayed", "current")
+LORA_TARGETS = (
+    "attention_qkv", "attention_proj", "cross_q", "cross_kv", "cross_proj", "mlp_fc1", "mlp_fc2", "vision_attention", "vision_mlp",
+)  # fmt: skip
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -132,11 +139,17 @@ class ParallelConfig:
     pipeline: int = 1
     virtual_pipeline: int = 1
     context: int = 1
+    """Ranks among which the rows of a micro-batch, and the frames that they look at, are spread."""
     sequence_parallel: bool = False
+    stage_layers: list[int] | None = None
+    """Layers of every pipeline stage, virtual ones included, in the order of the layers; None splits them evenly."""
+    recompute: str = "none"
+    """none | full: full keeps only the input of every decoder layer and computes the rest again in the backward pass."""
 
     def __post_init__(self) -> None:
         for name in ("tensor", "pipeline", "virtual_pipeline", "context"):
             _at_least(f"parallel.{name}", getattr(self, name), 1)
+        _one_of("parallel.recompute", self.recompute, RECOMPUTE)
 
 
 @dataclass(kw_only=True)
@@ -163,9 +176,47 @@ class PrecisionConfig:
     dtype: str = "bf16"
     """fp32 | bf16"""
     grad_reduce_fp32: bool = True
+    fp8: str = "none"
+    """none | delayed | current: scaling recipe of the matrix products of self layers and their MLPs."""
+    fp8_cross_layers: bool = False
+    """Also the cross layers' products; they stay in `dtype` otherwise. Embedding and head always do."""
+    fp8_vision: bool = False
+    """Also the tower's products, always with current scaling, so that a second forward pass repeats the first."""
 
     def __post_init__(self) -> None:
         _one_of("precision.dtype", self.dtype, ("fp32", "bf16"))
+        _one_of("precision.fp8", self.fp8, FP8_RECIPES)
+        if self.fp8 != "none" and self.dtype != "bf16":
+            raise InputError(f"precision.fp8 is {self.fp8} with precision.dtype {self.dtype}; fp8 needs precision.dtype=bf16")
+
+
+@dataclass(kw_only=True)
+class AttentionConfig:
+    cross: str = "auto"
+    """auto | torch | flex | varlen: how text rows attend to frames; auto takes the fastest that works on the device."""
+
+    def __post_init__(self) -> None:
+        _one_of("attention.cross", self.cross, CROSS_BACKENDS)
+
+
+@dataclass(kw_only=True)
+class LoraConfig:
+    """Low-rank adapters beside chosen linear layers; the weights that they adapt do not train."""
+
+    rank: int = 0
+    """Rank of the adapters; 0 uses none."""
+    alpha: float = 16.0
+    """The adapter's output is scaled by alpha / rank."""
+    targets: list[str] = field(default_factory=lambda: ["attention_qkv", "attention_proj", "mlp_fc1", "mlp_fc2"])
+    """Which linear layers: attention_qkv, attention_proj, cross_q, cross_kv, cross_proj, mlp_fc1, mlp_fc2 (decoder),
+    vision_attention, vision_mlp (tower)."""
+
+    def __post_init__(self) -> None:
+        _at_least("lora.rank", self.rank, 0)
+        for target in self.targets:
+            _one_of("lora.targets", target, LORA_TARGETS)
+        if self.rank and not self.targets:
+            raise InputError("lora.targets is empty with lora.rank above 0; name the layers to adapt")
 
 
 @dataclass(kw_only=True)
@@ -237,6 +288,11 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     precision: PrecisionConfig = field(default_factory=PrecisionConfig)
     vision: VisionStepConfig = field(default_factory=VisionStepConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    modules: str = "auto"
+    """auto | torch | transformer_engine: what the layers are made of; auto takes Transformer Engine where it imports and
+    the device is CUDA."""
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     engine: str = "megatron"
@@ -247,3 +303,4 @@ class RunConfig:
     def __post_init__(self) -> None:
         _one_of("engine", self.engine, ("megatron",))
         _one_of("device", self.device, ("auto", "cpu", "cuda"))
+        _one_of("modules", self.modules, MODULES)
