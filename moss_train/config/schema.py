@@ -17,7 +17,8 @@ CROSS_BACKENDS = ("auto", "torch", "flex", "varlen")
 RECOMPUTE = ("none", "full")
 FP8_RECIPES = ("none", "delayed", "current")
 LORA_TARGETS = (
-    "attention_qkv", "attention_proj", "cross_q", "cross_kv", "cross_proj", "mlp_fc1", "mlp_fc2", "vision_attention", "vision_mlp",
+    "attention_qkv", "attention_proj", "cross_q", "cross_kv", "cross_proj", "mlp_fc1", "mlp_fc2",
+    "vision_attention", "vision_mlp",
 )  # fmt: skip
 
 
