@@ -103,8 +103,12 @@ class VideoMllamaDecoder(GPTModel):
         if frames != rows.num_frames:
             raise InputError(f"the micro-batch has {rows.num_frames} frames but {frames} frame states were handed to the decoder")
         plan = make_plan(rows, self.model_config, self.config.params_dtype)
+        embedded = self._embed(rows) if self.pre_process else None
+        if embedded is not None and self.config.recompute_granularity == "full" and torch.is_grad_enabled():
+            # A layer that is computed again gets gradients only if its input asks for one; a frozen embedding does not.
+            embedded.requires_grad_()
         hidden: Tensor = self.decoder(
-            hidden_states=self._embed(rows) if self.pre_process else None,
+            hidden_states=embedded,
             attention_mask=None,
             context=frame_states if frames else None,
             packed_seq_params=PackedRowParams.of(rows, plan),

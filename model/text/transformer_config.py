@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -27,8 +29,27 @@ def layers_per_stage(num_layers: int, stages: int) -> list[int]:
     return [least + (stage < rest) for stage in range(stages)]
 
 
-def _pipeline_layout(num_layers: int, stages: int) -> list[list[str]]:
-    layout = [["decoder"] * count for count in layers_per_stage(num_layers, stages)]
+def check_stage_layers(num_layers: int, stages: int, stage_layers: Sequence[int]) -> None:
+    """Refuses layers of pipeline stages that do not fit.
+
+    Raises:
+        InputError: another number of entries than stages, a stage without a layer, or another sum than all layers.
+    """
+    shown = f"parallel.stage_layers is {list(stage_layers)}"
+    if len(stage_layers) != stages:
+        raise InputError(
+            f"{shown}, {len(stage_layers)} entries for {stages} stages (parallel.pipeline x parallel.virtual_pipeline); "
+            "give one entry a stage"
+        )
+    if min(stage_layers) < 1:
+        raise InputError(f"{shown}; every stage needs at least 1 layer")
+    if sum(stage_layers) != num_layers:
+        raise InputError(f"{shown}, which sums to {sum(stage_layers)}, but text.num_hidden_layers is {num_layers}; make them equal")
+
+
+def _pipeline_layout(num_layers: int, stages: int, stage_layers: Sequence[int] | None) -> list[list[str]]:
+    counts = layers_per_stage(num_layers, stages) if stage_layers is None else stage_layers
+    layout = [["decoder"] * count for count in counts]
     layout[0].insert(0, "embedding")
     layout[-1].append("loss")
     return layout
@@ -48,6 +69,7 @@ def _check_parallel(text: TextConfig, tensor: int, pipeline: int, virtual_pipeli
 def make_transformer_config(
     config: VideoMllamaConfig, *, tensor: int = 1, pipeline: int = 1, virtual_pipeline: int = 1, context: int = 1,
     sequence_parallel: bool = False, dtype: str | torch.dtype = "fp32", recompute: str = "none",
+    stage_layers: Sequence[int] | None = None,
 ) -> TransformerConfig:  # fmt: skip
     """The decoder's configuration for a parallel layout.
 
@@ -57,15 +79,20 @@ def make_transformer_config(
         sequence_parallel: shard norms and residuals over the tensor-parallel group; without effect at tensor 1.
         dtype: fp32 | bf16, of parameters and activations.
         recompute: none | full; full keeps only the input of every layer for the backward pass.
+        stage_layers: layers of every pipeline stage, virtual ones included, in the order of the layers; None splits
+            them evenly.
 
     Raises:
-        InputError: a size that does not divide what it has to, named.
+        InputError: a size that does not divide what it has to, or stages that do not fit the layers, named.
     """
     text = config.text
     _check_parallel(text, tensor, pipeline, virtual_pipeline, context)
     params_dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
     interleaved = virtual_pipeline > 1
-    layout = _pipeline_layout(text.num_hidden_layers, pipeline * virtual_pipeline) if pipeline > 1 else None
+    stages = pipeline * virtual_pipeline
+    if stage_layers is not None:
+        check_stage_layers(text.num_hidden_layers, stages, stage_layers)
+    layout = _pipeline_layout(text.num_hidden_layers, stages, stage_layers) if pipeline > 1 else None
     full = recompute == "full"
     return TransformerConfig(
         num_layers=text.num_hidden_layers,

@@ -81,6 +81,8 @@ def build_models(
         context=sizes.context,
         sequence_parallel=sizes.sequence_parallel,
         dtype=dtype,
+        recompute=sizes.recompute,
+        stage_layers=sizes.stage_layers,
     )
     torch.manual_seed(seed + layout.place.pipeline)
     chunks = build_decoder_chunks(config, transformer_config)

@@ -22,6 +22,12 @@ def check_sizes(sizes: ParallelConfig, world_size: int) -> int:
         raise InputError(
             f"parallel.virtual_pipeline is {sizes.virtual_pipeline} with parallel.pipeline 1; it needs at least 2 pipeline stages"
         )
+    stages = sizes.pipeline * sizes.virtual_pipeline
+    if sizes.stage_layers is not None and len(sizes.stage_layers) != stages:
+        raise InputError(
+            f"parallel.stage_layers is {list(sizes.stage_layers)}, {len(sizes.stage_layers)} entries for {stages} stages "
+            "(parallel.pipeline x parallel.virtual_pipeline); give one entry a stage"
+        )
     if sizes.context > 1:
         raise InputError(f"parallel.context is {sizes.context}; context parallel training is not available, use 1")
     if sizes.sequence_parallel and sizes.tensor == 1:

@@ -196,9 +196,13 @@ def test_stages_share_all_layers_evenly(layers: int, stages: int) -> None:
         ({"pipeline": 6}, "num_hidden_layers is 5"),
         ({"virtual_pipeline": 2}, "parallel.virtual_pipeline is 2"),
         ({"context": 2}, "parallel.context is 2"),
+        ({"pipeline": 2, "stage_layers": [2, 2, 1]}, r"stage_layers is \[2, 2, 1\], 3 entries for 2 stages"),
+        ({"pipeline": 2, "stage_layers": [5, 0]}, "every stage needs at least 1 layer"),
+        ({"pipeline": 2, "stage_layers": [2, 2]}, "sums to 4, but text.num_hidden_layers is 5"),
+        ({"stage_layers": [4]}, "sums to 4"),
     ],
 )
-def test_sizes_that_do_not_fit_are_named(sizes: dict[str, int], named: str) -> None:
+def test_sizes_that_do_not_fit_are_named(sizes: dict[str, object], named: str) -> None:
     with pytest.raises(InputError, match=named):
         make_transformer_config(small_config(), **sizes)  # type: ignore[arg-type]
 
@@ -206,6 +210,27 @@ def test_sizes_that_do_not_fit_are_named(sizes: dict[str, int], named: str) -> N
 def test_an_intermediate_size_that_tensor_parallel_does_not_divide_is_named() -> None:
     with pytest.raises(InputError, match="intermediate_size 49"):
         make_transformer_config(with_text(small_config(), intermediate_size=49), tensor=2)
+
+
+def test_stages_hold_the_layers_they_are_given() -> None:
+    config = make_transformer_config(small_config(), pipeline=2, stage_layers=[1, 4])
+    stages = [stage for (stage,) in config.pipeline_model_parallel_layout.layout]
+    assert [[layer.name for layer in stage].count("decoder") for stage in stages] == [1, 4]
+
+
+def test_full_recompute_trains_layers_behind_a_frozen_embedding(solo: None) -> None:
+    config = small_config()
+    rows = packed_rows(config, MIXED, 3)
+    gradients = []
+    for recompute in ("none", "full"):
+        (decoder,) = build_decoder_chunks(config, make_transformer_config(config, recompute=recompute))
+        weights = lively_weights(config, 1)
+        load_hf_weights([decoder], None, {n: t for n, t in weights.items() if n.startswith("language_model.")})
+        decoder.embedding.requires_grad_(False)
+        decoder(rows, random_states(config, rows.num_frames, 3)).sum().backward()
+        gradients.append(decoder.decoder.layers[0].mlp.linear_fc2.weight.grad)
+    assert gradients[1] is not None, "recomputation lost the first layer's gradient"
+    torch.testing.assert_close(*gradients)
 
 
 @settings(max_examples=8)
