@@ -15,6 +15,7 @@ from model.config import VideoMllamaConfig
 from model.conversion.fusion import fuse, put_together, shard, take_apart
 from model.conversion.table import Rule, decoder_rules, hf_shapes
 from model.errors import InputError
+from model.lora.adapter import is_adapter_name
 from model.video_mllama import VideoMllamaDecoder
 from model.vision.encoder import VisionEncoder
 
@@ -33,9 +34,11 @@ def _decoders(chunks: Sequence[nn.Module]) -> list[VideoMllamaDecoder]:
 
 
 def live_parameters(chunks: Sequence[nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
-    """The decoder's parameters on this rank under their names over the whole decoder."""
+    """The decoder's parameters on this rank under their names over the whole decoder, adapters left out."""
     for decoder in _decoders(chunks):
         for name, parameter in decoder.named_parameters():
+            if is_adapter_name(name):
+                continue
             found = _LAYER.match(name)
             if found:
                 layer: Any = decoder.decoder.layers[int(found[1])]
@@ -85,7 +88,8 @@ def load_hf_weights(chunks: Sequence[nn.Module], vision: nn.Module | None, tenso
         parameter.copy_(shard(rule, whole, group.size(), group.rank()))
     if vision is not None:
         for name, parameter in unwrap(vision).named_parameters():
-            parameter.copy_(_checked(tensors, name, shapes[name]))
+            if not is_adapter_name(name):
+                parameter.copy_(_checked(tensors, name, shapes[name]))
 
 
 def _owners(names: set[str]) -> dict[str, int]:

@@ -9,16 +9,22 @@ import torch
 from model.config import VideoMllamaConfig
 from model.vision.encoder import VisionEncoder
 
+TABLE_VERSION = 1
+"""Rises when a rule changes; certificates carry it."""
+
+VISION_KEY = "vision."
+"""What a checkpoint puts before the names of the tower and the projector."""
+
 FUSIONS = ("copy", "vocabulary", "query_key_value", "key_value", "gate_up")
 SHARDINGS = ("replicated", "rows", "columns", "halves")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One megatron-core parameter and the published tensors that it is made of."""
+    """One parameter of the training model and the published tensors that it is made of."""
 
     megatron: str
-    """Name over the whole decoder: layers are numbered across pipeline stages."""
+    """Name over the whole decoder: layers are numbered across pipeline stages. It is also the key in a checkpoint."""
     hf: tuple[str, ...]
     fusion: str = "copy"
     """copy | vocabulary (padding rows) | query_key_value, key_value (interleaved by key/value group) | gate_up."""
@@ -71,6 +77,17 @@ def decoder_rules(config: VideoMllamaConfig) -> list[Rule]:
     return [embedding, *layers, norm, head]
 
 
+def _vision_shapes(config: VideoMllamaConfig) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        vision = VisionEncoder(config)
+    return {name: tuple(t.shape) for name, t in vision.state_dict().items()}
+
+
+def all_rules(config: VideoMllamaConfig) -> list[Rule]:
+    """The rules of every parameter in a checkpoint, tower and projector first: they keep their published names."""
+    return [Rule(VISION_KEY + name, (name,)) for name in _vision_shapes(config)] + decoder_rules(config)
+
+
 def _text_shapes(config: VideoMllamaConfig) -> dict[str, tuple[int, ...]]:
     text = config.text
     width, inner, head_dim = text.hidden_size, text.intermediate_size, text.head_dim
@@ -99,6 +116,4 @@ def _text_shapes(config: VideoMllamaConfig) -> dict[str, tuple[int, ...]]:
 
 def hf_shapes(config: VideoMllamaConfig) -> dict[str, tuple[int, ...]]:
     """Every published tensor and its shape: the tower, the projector, the decoder."""
-    with torch.device("meta"):
-        vision = VisionEncoder(config)
-    return {name: tuple(t.shape) for name, t in vision.state_dict().items()} | _text_shapes(config)
+    return _vision_shapes(config) | _text_shapes(config)
