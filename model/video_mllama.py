@@ -11,12 +11,14 @@ from megatron.core.models.gpt.gpt_model import GPTModel
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
+from model.attention.context import restore_order
 from model.attention.cores import PackedRowParams
 from model.attention.plan import RowPlan, make_plan
 from model.config import VideoMllamaConfig
 from model.errors import InputError
+from model.lora.state import shard_adapter_state
 from model.loss import mask_padded_columns, row_losses
-from model.rows import PackedRows
+from model.rows import PackedRows, frame_share
 from model.text.layers import stage_block
 from model.text.provider import ModuleProvider, torch_provider
 from model.text.transformer_config import make_transformer_config
@@ -30,7 +32,8 @@ class VideoMllamaDecoder(GPTModel):
 
     Under any layout every tensor-parallel rank is handed the same whole `frame_states` and its `.grad` is complete on
     each of them (take one copy, do not sum); pipeline stages and virtual chunks hold partial gradients (sum them;
-    a stage without cross layers leaves None).
+    a stage without cross layers leaves None). Under context parallelism a rank is handed `frame_share` of the frames
+    alone, and the gradient of its share is complete.
     """
 
     def __init__(
@@ -60,14 +63,15 @@ class VideoMllamaDecoder(GPTModel):
                 tp_group=self.pg_collection.tp,
             )
 
-    def _embed(self, rows: PackedRows) -> Tensor:
+    def _embed(self, input_ids: Tensor) -> Tensor:
+        """input_ids int64 [T] of this context rank -> [T, 1, H], or its share of the rows under sequence parallelism."""
         tensor = self.pg_collection.tp.size()
-        if self.config.sequence_parallel and rows.num_rows % tensor:
+        if self.config.sequence_parallel and len(input_ids) % tensor:
             raise InputError(
-                f"the micro-batch has {rows.num_rows} rows, not a multiple of parallel.tensor {tensor}: "
+                f"the micro-batch has {len(input_ids)} rows here, not a multiple of parallel.tensor {tensor}: "
                 "with parallel.sequence_parallel choose a stage.sequence_length that is"
             )
-        hidden: Tensor = self.embedding(input_ids=rows.input_ids[None], position_ids=None)
+        hidden: Tensor = self.embedding(input_ids=input_ids[None], position_ids=None)
         return hidden
 
     def _losses(self, hidden: Tensor, targets: Tensor, plan: RowPlan) -> Tensor:
@@ -89,37 +93,48 @@ class VideoMllamaDecoder(GPTModel):
         """One micro-batch through this chunk.
 
         Args:
-            rows: the packed rows, the same on every rank of the model-parallel group.
-            frame_states: [F, P, H] in the parameters' dtype, or None where the micro-batch has no frames.
+            rows: the packed rows, the same on every rank of the model-parallel group; under context parallelism from
+                `model.context_rows.share_rows`.
+            frame_states: [F, P, H] in the parameters' dtype, or None where the micro-batch has no frames. Under context
+                parallelism the frames of `model.rows.frame_share`, an empty tensor where this rank has none of them;
+                either all ranks' shares ask for a gradient or none.
 
         Returns:
             Hidden states [T, 1, H] of the next stage; on the last stage fp32 losses [T] (0 where there is no
-            target), or logits [T, vocab_size] if `rows.targets` is None.
+            target), or logits [T, vocab_size] if `rows.targets` is None. Under context parallelism hidden states and
+            losses are of this rank's rows alone (`context_rows.zigzag_rows`); logits are of all rows, in order.
 
         Raises:
             InputError: frame states that do not match the rows, or rows that sequence parallelism cannot split.
         """
+        group = self.pg_collection.cp
+        first, last = frame_share(rows.num_frames, group.size(), group.rank())
         frames = 0 if frame_states is None else frame_states.shape[0]
-        if frames != rows.num_frames:
-            raise InputError(f"the micro-batch has {rows.num_frames} frames but {frames} frame states were handed to the decoder")
-        plan = make_plan(rows, self.model_config, self.config.params_dtype)
-        embedded = self._embed(rows) if self.pre_process else None
+        if frames != last - first or (frame_states is None) != (rows.num_frames == 0):
+            raise InputError(
+                f"the micro-batch has {rows.num_frames} frames, of which this rank takes {last - first}, but "
+                f"{'no' if frame_states is None else frames} frame states were handed to the decoder"
+            )
+        plan = make_plan(rows, self.model_config, self.config.params_dtype, group)
+        own = None if plan.context is None else plan.context.own_rows
+        embedded = self._embed(rows.input_ids if own is None else rows.input_ids[own]) if self.pre_process else None
         if embedded is not None and self.config.recompute_granularity == "full" and torch.is_grad_enabled():
             # A layer that is computed again gets gradients only if its input asks for one; a frozen embedding does not.
             embedded.requires_grad_()
         hidden: Tensor = self.decoder(
             hidden_states=embedded,
             attention_mask=None,
-            context=frame_states if frames else None,
+            context=frame_states,
             packed_seq_params=PackedRowParams.of(rows, plan),
         )
         if not self.post_process:
             return hidden
         if rows.targets is not None:
-            return self._losses(hidden, rows.targets, plan)
+            return self._losses(hidden, rows.targets if own is None else rows.targets[own], plan)
         shares = self._logits(hidden)
         logits: Tensor = tensor_parallel.gather_from_tensor_model_parallel_region(shares, group=self.pg_collection.tp)
-        return logits[:, : self.model_config.text.vocab_size]
+        logits = logits[:, : self.model_config.text.vocab_size]
+        return logits if plan.context is None else restore_order(logits, plan.context)
 
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: tuple[Any, ...] = (), metadata: dict[str, Any] | None = None
@@ -127,6 +142,7 @@ class VideoMllamaDecoder(GPTModel):
         """megatron-core's, with every layer under its own key since the layers are of two kinds."""
         metadata = {**(metadata or {}), "non_homogeneous_layers": True}
         state: dict[str, Any] = super().sharded_state_dict(prefix, sharded_offsets, metadata)
+        shard_adapter_state(self, state, prefix)
         head = state.get(f"{prefix}output_layer.weight")
         if head is not None:
             # Another tensor-parallel size may pad the vocabulary to another number of rows.

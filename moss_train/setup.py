@@ -20,6 +20,7 @@ from moss_train.checkpoint.description import CheckpointDescription, read_descri
 from moss_train.checkpoint.load import TrainingState, load_model_weights, load_training_state
 from moss_train.config.schema import RunConfig
 from moss_train.dense_step import DenseStep
+from moss_train.engines.adapters import adapt, check_adapters, lora_spec
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout, start_layout
@@ -48,8 +49,12 @@ class Session:
 
     def describe(self, step: int) -> CheckpointDescription:
         """What a checkpoint written now says about itself."""
+        lora = lora_spec(self.config.lora, self.config.stage)
         return CheckpointDescription(
-            step=step, model=dataclasses.asdict(self.model_config), stage=dataclasses.asdict(self.config.stage)
+            step=step,
+            model=dataclasses.asdict(self.model_config),
+            stage=dataclasses.asdict(self.config.stage),
+            lora=None if lora is None else dataclasses.asdict(lora),
         )
 
 
@@ -132,12 +137,14 @@ def _checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
             f"run_dir {folder.path} already holds {checkpoint.name} and train.resume is none; choose another run_dir or "
             "train.resume=auto"
         )
-    name = read_description(checkpoint).stage.get("name")
+    description = read_description(checkpoint)
+    name = description.stage.get("name")
     if name != config.stage.name:
         raise InputError(
             f"run_dir {folder.path} belongs to stage {name!r}, not {config.stage.name!r}; choose another run_dir and give this "
             "one as train.init_from"
         )
+    check_adapters(description, lora_spec(config.lora, config.stage), checkpoint)
     return checkpoint
 
 
@@ -158,7 +165,8 @@ def _build(config: RunConfig, model_config: VideoMllamaConfig, layout: ParallelL
             initialise_weights(models.chunks, models.vision, model_config, config.train.seed)
         if config.stage.gate_init is not None:
             set_cross_gates(models.chunks, config.stage.gate_init)
-    freeze(models, config.stage)
+    adapt(models, config.lora, config.stage, config.train.seed)
+    freeze(models, config.stage, config.lora)
     return models
 
 

@@ -150,9 +150,13 @@ class Trainer:
         if self._saved is not None and self._saved[0] == self._step:
             return
         if self._step == 0:  # a run of no steps: there is no optimizer state yet
-            stage = dataclasses.asdict(session.config.stage)
             path = save_model_only(
-                session.folder.path, session.models.chunks, session.models.vision, session.model_config, stage=stage
+                session.folder.path,
+                session.models.chunks,
+                session.models.vision,
+                session.model_config,
+                stage=dataclasses.asdict(session.config.stage),
+                lora=session.describe(0).lora,
             )
         else:
             path = save_checkpoint(

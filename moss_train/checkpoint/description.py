@@ -32,6 +32,8 @@ class CheckpointDescription:
     data_size: int = 1
     """Data-parallel replicas whose loaders were saved."""
     world_size: int = 1
+    lora: dict[str, Any] | None = None
+    """Values of `model.lora.spec.LoraSpec` where the checkpoint holds adapters beside the weights that they adapt."""
     format: int = FORMAT
 
     @property

@@ -13,6 +13,9 @@ from megatron.core import dist_checkpointing
 
 from model.config import VideoMllamaConfig
 from model.errors import InputError
+from model.lora.merge import merge_into
+from model.lora.spec import LoraSpec
+from moss_train.checkpoint.adapters import read_adapters
 from moss_train.checkpoint.description import CheckpointDescription, find_checkpoint, first_difference, read_description
 from moss_train.checkpoint.random_state import restore_random_state
 from moss_train.checkpoint.state import METADATA, model_state, put_back
@@ -30,7 +33,9 @@ class TrainingState:
 
 
 def load_model_weights(path: Path | str, chunks: Sequence[torch.nn.Module], vision: torch.nn.Module) -> None:
-    """Load weights into live modules, whatever layout wrote them; every rank calls it.
+    """Load weights into live modules without adapters, whatever layout wrote them; every rank calls it.
+
+    Adapters in the checkpoint are merged into the weights.
 
     Args:
         path: run folder (its newest checkpoint), checkpoint folder, or Hugging Face folder.
@@ -52,9 +57,12 @@ def load_model_weights(path: Path | str, chunks: Sequence[torch.nn.Module], visi
         load_hf_weights(chunks, encoder, tensors)
         return
     checkpoint = find_checkpoint(folder)
-    check_same_model(config, read_description(checkpoint).config, checkpoint)
+    description = read_description(checkpoint)
+    check_same_model(config, description.config, checkpoint)
     state = _load(model_state(chunks, encoder), checkpoint)
     put_back(state, chunks, encoder)
+    if description.lora is not None:
+        merge_into(chunks, encoder, read_adapters(checkpoint), LoraSpec.from_dict(description.lora).scale)
 
 
 def load_training_state(

@@ -82,9 +82,12 @@ def save_model_only(
     *,
     stage: dict[str, Any] | None = None,
     step: int = 0,
+    lora: dict[str, Any] | None = None,
 ) -> Path:
     """Save weights without optimizer state into a run folder, for `train.init_from` or a conversion; every rank calls it."""
-    description = CheckpointDescription(step=step, model=dataclasses.asdict(config), stage=stage or {}, weights_only=True)
+    description = CheckpointDescription(
+        step=step, model=dataclasses.asdict(config), stage=stage or {}, weights_only=True, lora=lora
+    )
     return _publish(Path(run_dir), description, model_state(chunks, vision), lambda folder: None, keep=1 << 30)
 
 

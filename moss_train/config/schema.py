@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model.errors import InputError
+from model.lora.spec import MODULES as LORA_TARGETS
 from moss_train.config.launcher import LauncherConfig
 
 TRAINABLE = ("projector_only", "vision+projector+xattn", "all", "vision_tower", "text_only")
@@ -16,10 +17,8 @@ MODULES = ("auto", "torch", "transformer_engine")
 CROSS_BACKENDS = ("auto", "torch", "flex", "varlen")
 RECOMPUTE = ("none", "full")
 FP8_RECIPES = ("none", "delayed", "current")
-LORA_TARGETS = (
-    "attention_qkv", "attention_proj", "cross_q", "cross_kv", "cross_proj", "mlp_fc1", "mlp_fc2",
-    "vision_attention", "vision_mlp",
-)  # fmt: skip
+KEEP_MODES = ("all", "attention")
+LORA_ALSO = ("projector", "gates", "norms")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -202,7 +201,7 @@ class AttentionConfig:
 
 @dataclass(kw_only=True)
 class LoraConfig:
-    """Low-rank adapters beside chosen linear layers; the weights that they adapt do not train."""
+    """Low-rank adapters beside chosen linear layers; with them the weights themselves do not train."""
 
     rank: int = 0
     """Rank of the adapters; 0 uses none."""
@@ -210,12 +209,20 @@ class LoraConfig:
     """The adapter's output is scaled by alpha / rank."""
     targets: list[str] = field(default_factory=lambda: ["attention_qkv", "attention_proj", "mlp_fc1", "mlp_fc2"])
     """Which linear layers: attention_qkv, attention_proj, cross_q, cross_kv, cross_proj, mlp_fc1, mlp_fc2 (decoder),
-    vision_attention, vision_mlp (tower)."""
+    vision_attention, vision_mlp (tower). In the parts that `stage.trainable` trains."""
+    train_also: list[str] = field(default_factory=list)
+    """What else of those parts trains beside the adapters: projector, gates, norms."""
 
     def __post_init__(self) -> None:
         _at_least("lora.rank", self.rank, 0)
         for target in self.targets:
-            _one_of("lora.targets", target, LORA_TARGETS)
+            _one_of("lora.targets", target, tuple(LORA_TARGETS))
+        for group in self.train_also:
+            _one_of("lora.train_also", group, LORA_ALSO)
+        if self.rank and self.alpha <= 0:
+            raise InputError(f"lora.alpha is {self.alpha}; it must be above 0")
+        if len(set(self.targets)) < len(self.targets):
+            raise InputError(f"lora.targets is {self.targets}, which names a target twice; name each once")
         if self.rank and not self.targets:
             raise InputError("lora.targets is empty with lora.rank above 0; name the layers to adapt")
 
@@ -224,15 +231,27 @@ class LoraConfig:
 class VisionStepConfig:
     """The decoupled encode and return phases."""
 
-    keep_activation_frames: int = 8
-    """Frames a rank keeps autograd state of (about 2.6 GB each at 11B); the others are encoded again in the return phase.
-    -1 keeps all."""
+    keep_activations_gib: float = 20.0
+    """Memory of a rank, in GiB, for the autograd state of frames (2.6 GB a frame at 11B in bf16); frames that do not fit
+    are encoded again in the return phase. -1 keeps all, 0 none."""
+    keep_mode: str = "all"
+    """all | attention: attention keeps only every layer's input and attention output of such a frame (0.33 GB at 11B)
+    and computes the rest again in the backward pass, attention's forward apart."""
+    window_gib: float = 4.0
+    """Memory of a rank, in GiB, for frames in flight: micro-batches whose pixels and features fit are exchanged at once."""
     encode_chunk_frames: int = 64
-    """Frames in one call of the tower."""
+    """Frames in one call of the tower in the first pass."""
+    again_chunk_frames: int = 8
+    """Frames encoded again at once in the return phase; all of them keep their whole state for a moment."""
 
     def __post_init__(self) -> None:
-        _at_least("vision.keep_activation_frames", self.keep_activation_frames, -1)
+        _one_of("vision.keep_mode", self.keep_mode, KEEP_MODES)
+        if self.keep_activations_gib < 0 and self.keep_activations_gib != -1:
+            raise InputError(f"vision.keep_activations_gib is {self.keep_activations_gib}; use -1 for all, 0 for none, or GiB")
+        if not self.window_gib > 0:
+            raise InputError(f"vision.window_gib is {self.window_gib}; it must be above 0")
         _at_least("vision.encode_chunk_frames", self.encode_chunk_frames, 1)
+        _at_least("vision.again_chunk_frames", self.again_chunk_frames, 1)
 
 
 @dataclass(kw_only=True)

@@ -11,11 +11,12 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from model.config import VideoMllamaConfig
 from model.freeze import apply_preset, part_parameters, trains_any
+from model.lora.attach import freeze_base
 from model.text.cross_layer import GatedCrossLayer
 from model.text.transformer_config import DTYPES
 from model.video_mllama import VideoMllamaDecoder, build_decoder_chunks, make_transformer_config
 from model.vision.encoder import VisionEncoder
-from moss_train.config.schema import StageConfig
+from moss_train.config.schema import LoraConfig, StageConfig
 from moss_train.parallel.layout import ParallelLayout
 
 
@@ -103,13 +104,19 @@ def build_models(
     )
 
 
-def freeze(models: Models, stage: StageConfig) -> None:
+def freeze(models: Models, stage: StageConfig, lora: LoraConfig | None = None) -> None:
     """Apply the stage's preset; must run before gradient buffers are made.
+
+    Args:
+        stage: names the preset.
+        lora: with a rank above 0, only adapters train and what its `train_also` names.
 
     Raises:
         InputError: an unknown preset.
     """
     apply_preset(stage.trainable, models.chunks, models.vision)
+    if lora is not None and lora.rank:
+        freeze_base(models.chunks, models.vision, lora.train_also)
     if trains_any(part_parameters("vision_tower", models.chunks, models.vision)):
         models.vision_trains = "tower"
     elif trains_any(models.vision.multi_modal_projector.parameters()):
