@@ -1,4 +1,4 @@
-"""Folders in the Hugging Face layout: written whole or not at all, read one tensor at a time."""
+"""Folders in the Hugging Face layout: written whole or not at all; `read_hf_folder` opens them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,34 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from model.config import SwitchConfig, VideoMllamaConfig
+from model.config import VideoMllamaConfig
+from model.conversion.folder_reader import INDEX, FolderWeights, read_hf_folder, read_json
+from model.conversion.room import check_room, filling
+from model.conversion.tensor_file import StreamedTensor, write_tensor_file
 from model.errors import InputError
 from model.vision.encoder import PIXEL_MEAN, PIXEL_STD
+
+__all__ = ["COMPANIONS", "FORMATS", "MAX_FILE_BYTES", "FolderWeights", "read_hf_folder", "read_json", "write_hf_folder"]
 
 FORMATS = ("video_mllama", "mllama")
 MAX_FILE_BYTES = 5 * 10**9
 """Size above which the weights are spread over several files behind an index."""
 
+COMPANIONS = (
+    "tokenizer_config.json", "special_tokens_map.json", "chat_template.json", "chat_template.jinja", "processor_config.json",
+    "preprocessor_config.json", "generation_config.json",
+)  # fmt: skip
+"""Files beside weights and tokenizer.json that travel with a model through a conversion and back."""
+
 ENDING_TOKENS = ("<|end_of_text|>", "<|eot_id|>")
 """What the pretraining and the chat template close a reply with."""
 
-_INDEX = "model.safetensors.index.json"
 _PLAIN_FORMAT_WARNING = (
     "format mllama: the stock model loads these weights without complaint but computes another function, since it "
     "neither pools the patches nor rotates queries and keys in cross-attention; use it for its tools, not its outputs"
@@ -38,11 +46,11 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_weights(folder: Path, tensors: Mapping[str, Tensor], max_bytes: int) -> None:
+def _write_weights(folder: Path, tensors: Mapping[str, StreamedTensor], max_bytes: int) -> None:
     files: list[list[str]] = [[]]
     size = total = 0
     for name, tensor in tensors.items():
-        bytes_here = tensor.numel() * tensor.element_size()
+        bytes_here = tensor.info.num_bytes
         if files[-1] and size + bytes_here > max_bytes:
             files.append([])
             size = 0
@@ -53,31 +61,36 @@ def _write_weights(folder: Path, tensors: Mapping[str, Tensor], max_bytes: int) 
     where: dict[str, str] = {}
     for number, names in enumerate(files, start=1):
         file = "model.safetensors" if single else f"model-{number:05d}-of-{len(files):05d}.safetensors"
-        save_file({name: tensors[name].contiguous() for name in names}, str(folder / file), metadata={"format": "pt"})
+        write_tensor_file(folder / file, {name: tensors[name] for name in names})
         where |= dict.fromkeys(names, file)
     if not single:
-        _write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+        _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
 
 
-def _ending_ids(config: VideoMllamaConfig, tokenizer: Path | None) -> list[int]:
+def _ending_ids(config: VideoMllamaConfig, tokenizer: Path | None) -> set[int]:
     """Tokens at which a reply ends: the config's, and those of the tokenizer that the templates close with."""
-    added = _read_json(tokenizer).get("added_tokens", []) if tokenizer is not None else []
+    added = read_json(tokenizer).get("added_tokens", []) if tokenizer is not None else []
     known = {entry["content"]: int(entry["id"]) for entry in added}
     found = [config.text.eos_token_id, *(known.get(name) for name in ENDING_TOKENS)]
-    return sorted({number for number in found if number is not None})
+    return {number for number in found if number is not None}
 
 
-def _generation_config(config: VideoMllamaConfig, tokenizer: Path | None) -> dict[str, Any]:
+def _generation_config(config: VideoMllamaConfig, tokenizer: Path | None, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The model's own generation_config.json where it came with one, the tokens that end a reply completed."""
     text, ending = config.text, _ending_ids(config, tokenizer)
+    before = (given or {}).get("eos_token_id")
+    ending |= set(before if isinstance(before, list) else [] if before is None else [before])
     ids: dict[str, Any] = {"bos_token_id": text.bos_token_id, "pad_token_id": text.pad_token_id}
-    ids["eos_token_id"] = ending if len(ending) > 1 else next(iter(ending), None)
-    return {"_from_model_config": True, "do_sample": False} | {name: value for name, value in ids.items() if value is not None}
+    ids["eos_token_id"] = sorted(ending) if len(ending) > 1 else next(iter(ending), None)
+    base = {"_from_model_config": True, "do_sample": False} if given is None else dict(given)
+    return base | {name: value for name, value in ids.items() if value is not None}
 
 
 def _preprocessor_config(config: VideoMllamaConfig) -> dict[str, Any]:
     size = config.vision.image_size
     return {
         "image_processor_type": "MllamaImageProcessor",
+        "processor_class": "MllamaProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
         "do_pad": True,
@@ -90,6 +103,19 @@ def _preprocessor_config(config: VideoMllamaConfig) -> dict[str, Any]:
         "max_image_tiles": 1,
         "size": {"height": size, "width": size},
     }
+
+
+def _write_companions(folder: Path, config: VideoMllamaConfig, tokenizer: Path | None, companions: Path | None) -> None:
+    """Everything beside weights and config.json: copied where the model came with it, else made from the config."""
+    given = {} if companions is None else {name: companions / name for name in COMPANIONS if (companions / name).is_file()}
+    for name, path in given.items():
+        shutil.copyfile(path, folder / name)
+    if "preprocessor_config.json" not in given:
+        _write_json(folder / "preprocessor_config.json", _preprocessor_config(config))
+    known = read_json(given["generation_config.json"]) if "generation_config.json" in given else None
+    _write_json(folder / "generation_config.json", _generation_config(config, tokenizer, known))
+    if tokenizer is not None:
+        shutil.copyfile(tokenizer, folder / "tokenizer.json")
 
 
 def _publish(written: Path, target: Path) -> None:
@@ -109,31 +135,35 @@ def _check_target(target: Path) -> None:
     if target.is_dir() and any(target.iterdir()):
         if not (target / "config.json").is_file():
             raise InputError(f"{target} holds other files than a checkpoint; choose an empty or new folder")
-        if "moss_train" not in _read_json(target / "config.json"):
+        if "moss_train" not in read_json(target / "config.json"):
             raise InputError(f"{target} holds a checkpoint that another program wrote; choose an empty or new folder")
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; choose a folder")
 
 
 def write_hf_folder(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], config: VideoMllamaConfig, *,
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor] | Mapping[str, StreamedTensor], config: VideoMllamaConfig, *,
     model_format: str = "video_mllama", stage: str | None = None, tokenizer_path: str | os.PathLike[str] | None = None,
-    extra: Mapping[str, Any] | None = None, max_file_bytes: int = MAX_FILE_BYTES,
+    extra: Mapping[str, Any] | None = None, max_file_bytes: int = MAX_FILE_BYTES, companions: Path | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:  # fmt: skip
     """Writes config.json, the weights, generation_config.json, preprocessor_config.json and tokenizer.json.
 
     Args:
         path: the folder; a checkpoint that was written there in the same way is replaced.
-        tensors: whole tensors by published name, as `gather_hf_weights` returns them.
+        tensors: by published name: whole tensors, as `gather_hf_weights` returns them, or ones that are made in
+            blocks while they are written.
         config: the model.
         model_format: video_mllama | mllama; mllama is the plain layout, whose stock code computes another function.
         stage: training stage that the weights come from; real-time commands accept `sft_realtime` only.
         tokenizer_path: a tokenizer.json to copy.
         extra: further plain values for the `moss_train` section of config.json (frames, template).
         max_file_bytes: bytes in one safetensors file at most, unless a single tensor is larger.
+        companions: a folder whose `COMPANIONS` are copied.
+        finish: called with the folder under its temporary name when all else is written.
 
     Raises:
-        InputError: an unknown format, a missing tokenizer, or a target that is no checkpoint folder.
+        InputError: an unknown format, a missing tokenizer, a target that is no checkpoint folder, or too little room.
     """
     if model_format not in FORMATS:
         raise InputError(f"--format is {model_format!r}; use one of {', '.join(FORMATS)}")
@@ -144,105 +174,21 @@ def write_hf_folder(
     tokenizer = None if tokenizer_path is None else Path(tokenizer_path)
     if tokenizer is not None and not tokenizer.is_file():
         raise InputError(f"tokenizer {tokenizer_path} does not exist; give the path of a tokenizer.json")
-    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    streams = {name: t if isinstance(t, StreamedTensor) else StreamedTensor.of(t) for name, t in tensors.items()}
+    check_room(target, sum(stream.info.num_bytes for stream in streams.values()))
+    dtype = str(next(iter(streams.values())).info.dtype).removeprefix("torch.")
     section = {"stage": stage, "switches": dataclasses.asdict(config.switches), **(extra or {})}
     target.parent.mkdir(parents=True, exist_ok=True)
     written = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     written.mkdir()
     try:
-        _write_weights(written, tensors, max_file_bytes)
-        _write_json(written / "config.json", config.to_hf(model_format, dtype) | {"moss_train": section})
-        _write_json(written / "generation_config.json", _generation_config(config, tokenizer))
-        _write_json(written / "preprocessor_config.json", _preprocessor_config(config))
-        if tokenizer is not None:
-            shutil.copyfile(tokenizer, written / "tokenizer.json")
+        with filling(target):
+            _write_weights(written, streams, max_file_bytes)
+            _write_json(written / "config.json", config.to_hf(model_format, dtype) | {"moss_train": section})
+            _write_companions(written, config, tokenizer, companions)
+            if finish is not None:
+                finish(written)
         _publish(written, target)
     finally:
         shutil.rmtree(written, ignore_errors=True)
     return target
-
-
-class FolderWeights(Mapping[str, Tensor]):
-    """The tensors of a folder by name, each read from disk when asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._files: dict[str, Any] = {}
-        self._where: dict[str, str] = {}
-        for file in self._file_names():
-            try:
-                handle: Any = safe_open(str(folder / file), framework="pt")
-                self._where |= dict.fromkeys(handle.keys(), file)
-            except (SafetensorError, OSError) as error:
-                raise InputError(f"{folder / file} is not readable as safetensors ({error}); copy it again") from error
-            self._files[file] = handle
-
-    def _file_names(self) -> list[str]:
-        index = self.folder / _INDEX
-        if index.is_file():
-            places = _read_json(index).get("weight_map")
-            if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-                raise InputError(f"{index}: weight_map does not say in which file each tensor is; restore the file")
-            names = sorted(set(places.values()))
-            for name in names:
-                if not (self.folder / name).is_file():
-                    raise InputError(f"{self.folder / name} does not exist but {_INDEX} names it; copy the folder again")
-            return names
-        single = [name for name in ("model.safetensors", "weights.safetensors") if (self.folder / name).is_file()]
-        if not single:
-            raise InputError(f"{self.folder} holds neither model.safetensors nor {_INDEX}; give a folder in Hugging Face layout")
-        return single[:1]
-
-    def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._files[self._where[name]].get_tensor(name)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._where)
-
-    def __len__(self) -> int:
-        return len(self._where)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; give a folder in Hugging Face layout") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}); restore the file") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not an object; restore the file")
-    return content
-
-
-def read_hf_folder(path: str | os.PathLike[str]) -> tuple[VideoMllamaConfig, FolderWeights, dict[str, Any]]:
-    """Opens a folder in the Hugging Face layout, of either format.
-
-    Returns:
-        The config (with the switches that the folder was written with), the tensors by name (lazy), and the
-        `moss_train` section of config.json, empty where another program wrote the folder.
-
-    Raises:
-        InputError: a missing or broken file.
-    """
-    folder = Path(path)
-    content = _read_json(folder / "config.json")
-    section = _section(content, "moss_train", folder)
-    known = {f.name for f in dataclasses.fields(SwitchConfig)}
-    try:
-        switches = SwitchConfig(**{k: v for k, v in _section(section, "switches", folder).items() if k in known})
-        config = VideoMllamaConfig.from_hf(content, switches)
-    except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f"{folder / 'config.json'} has a field of an unexpected form ({error}); restore the file") from error
-    except InputError as error:
-        raise InputError(f"{folder}: {error}") from None
-    return config, FolderWeights(folder), section
-
-
-def _section(content: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
-    """The object called `name`, {} where there is none."""
-    value = content.get(name) or {}
-    if not isinstance(value, dict):
-        raise InputError(f"{name} in {folder / 'config.json'} is {value!r}, not an object; restore the file")
-    return dict(value)
