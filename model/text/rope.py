@@ -33,6 +33,12 @@ def inverse_frequencies(config: TextConfig, inv_freq_dtype: str = "fp32", device
     return frequencies.bfloat16().float() if inv_freq_dtype == "bf16" else frequencies
 
 
+def rope_angles(config: TextConfig, positions: Tensor, inv_freq_dtype: str = "fp32") -> Tensor:
+    """Angles in radians, fp32 [T, head_dim], of positions int64 [T]; both halves of the last axis are equal."""
+    angles = positions.float()[:, None] * inverse_frequencies(config, inv_freq_dtype, positions.device)
+    return torch.cat([angles, angles], dim=-1)
+
+
 def rope_tables(
     config: TextConfig, positions: Tensor, inv_freq_dtype: str = "fp32", dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
@@ -47,8 +53,7 @@ def rope_tables(
     Returns:
         cos and sin, each [T, head_dim]; both halves of the last axis are equal.
     """
-    angles = positions.float()[:, None] * inverse_frequencies(config, inv_freq_dtype, positions.device)
-    angles = torch.cat([angles, angles], dim=-1)
+    angles = rope_angles(config, positions, inv_freq_dtype)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
