@@ -23,6 +23,8 @@ from moss_train.dense_step import DenseStep
 from moss_train.engines.adapters import adapt, check_adapters, lora_spec
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
+from moss_train.engines.precision import provider_of
+from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout, start_layout
 from moss_train.parallel.world import start_world
 from moss_train.platform.device import resolve_device
@@ -157,6 +159,9 @@ def _build(config: RunConfig, model_config: VideoMllamaConfig, layout: ParallelL
         dtype=config.precision.dtype,
         seed=config.train.seed,
         dense_classes=config.stage.dense_classes if dense else None,
+        provider=provider_of(config),
+        fp8=config.precision.fp8,
+        fp8_vision=config.precision.fp8_vision,
     )
     if fresh:
         if config.train.init_from is not None:

@@ -16,6 +16,7 @@ from model.conversion.fusion import fuse, put_together, shard, take_apart
 from model.conversion.table import Rule, decoder_rules, hf_shapes
 from model.errors import InputError
 from model.lora.adapter import is_adapter_name
+from model.text.fused_norms import plain_name
 from model.video_mllama import VideoMllamaDecoder
 from model.vision.encoder import VisionEncoder
 
@@ -42,7 +43,7 @@ def live_parameters(chunks: Sequence[nn.Module]) -> Iterator[tuple[str, nn.Param
             found = _LAYER.match(name)
             if found:
                 layer: Any = decoder.decoder.layers[int(found[1])]
-                name = f"decoder.layers.{layer.layer_number - 1}.{name[found.end() :]}"
+                name = plain_name(f"decoder.layers.{layer.layer_number - 1}.{name[found.end() :]}")
             yield name, parameter
 
 

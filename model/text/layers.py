@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
 from megatron.core.transformer.attention import SelfAttention, SelfAttentionSubmodules
 from megatron.core.transformer.enums import AttnMaskType
+from megatron.core.transformer.identity_op import IdentityOp
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
@@ -18,28 +20,37 @@ from megatron.core.transformer.transformer_layer import (
 )
 
 from model.text.cross_attention import FrameCrossAttention, FrameCrossAttentionSubmodules
-from model.text.cross_layer import GatedCrossLayer
+from model.text.fused_norms import FUSED_NORMS
 from model.text.provider import ModuleProvider
 
 
+def _norm(provider: ModuleProvider) -> Any:
+    """A norm before a column-parallel product: nothing where the product's module has it."""
+    return provider.norm if provider.norm_column_linear is None else IdentityOp
+
+
 def _mlp(provider: ModuleProvider) -> ModuleSpec:
-    return ModuleSpec(module=MLP, submodules=MLPSubmodules(linear_fc1=provider.column_linear, linear_fc2=provider.row_linear))
+    first = provider.norm_column_linear or provider.column_linear
+    return ModuleSpec(module=MLP, submodules=MLPSubmodules(linear_fc1=first, linear_fc2=provider.row_linear))
 
 
 def self_layer(provider: ModuleProvider) -> ModuleSpec:
     """A Llama layer: pre-norm grouped-query attention and SwiGLU."""
     attention = SelfAttentionSubmodules(
-        linear_qkv=provider.column_linear, core_attention=provider.self_core, linear_proj=provider.row_linear
+        linear_qkv=provider.norm_column_linear or provider.column_linear,
+        core_attention=provider.self_core,
+        linear_proj=provider.row_linear,
     )
     return ModuleSpec(
         module=TransformerLayer,
         submodules=TransformerLayerSubmodules(
-            input_layernorm=provider.norm,
+            input_layernorm=_norm(provider),
             self_attention=ModuleSpec(module=SelfAttention, params={"attn_mask_type": AttnMaskType.causal}, submodules=attention),
             self_attn_bda=get_bias_dropout_add,
-            pre_mlp_layernorm=provider.norm,
+            pre_mlp_layernorm=_norm(provider),
             mlp=_mlp(provider),
             mlp_bda=get_bias_dropout_add,
+            sharded_state_dict_keys_map=dict(FUSED_NORMS),
         ),
     )
 
@@ -47,22 +58,23 @@ def self_layer(provider: ModuleProvider) -> ModuleSpec:
 def cross_layer(provider: ModuleProvider) -> ModuleSpec:
     """A gated cross-attention layer: no self-attention, its own MLP."""
     attention = FrameCrossAttentionSubmodules(
-        linear_q=provider.column_linear,
-        linear_kv=provider.column_linear,
+        linear_q=provider.norm_column_linear or provider.column_linear,
+        linear_kv=provider.frame_linear or provider.column_linear,
         core_attention=provider.cross_core,
         linear_proj=provider.row_linear,
         q_layernorm=provider.norm,
         k_layernorm=provider.norm,
     )
     return ModuleSpec(
-        module=GatedCrossLayer,
+        module=provider.cross_layer,
         submodules=TransformerLayerSubmodules(
-            pre_cross_attn_layernorm=provider.norm,
+            pre_cross_attn_layernorm=_norm(provider),
             cross_attention=ModuleSpec(module=FrameCrossAttention, submodules=attention),
             cross_attn_bda=get_bias_dropout_add,
-            pre_mlp_layernorm=provider.norm,
+            pre_mlp_layernorm=_norm(provider),
             mlp=_mlp(provider),
             mlp_bda=get_bias_dropout_add,
+            sharded_state_dict_keys_map=dict(FUSED_NORMS),
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from model.config import TextConfig, VideoMllamaConfig
 from model.errors import InputError
+from model.fp8 import check_decoder_widths
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -62,14 +64,27 @@ def _check_parallel(text: TextConfig, tensor: int, pipeline: int, virtual_pipeli
             raise InputError(f"parallel.tensor is {tensor}, which does not divide text.{name} {value}; choose a divisor")
     if virtual_pipeline > 1 and pipeline == 1:
         raise InputError(f"parallel.virtual_pipeline is {virtual_pipeline} with parallel.pipeline 1; it needs pipeline stages")
-    if context > 1:
-        raise InputError(f"parallel.context is {context}; context parallelism is not available for this model, use 1")
+
+
+def _fp8_settings(fp8: str) -> dict[str, Any]:
+    """megatron-core's settings of a scaling recipe; E4M3 forward and E5M2 for gradients."""
+    if fp8 == "none":
+        return {}
+    return {
+        "fp8": "hybrid",
+        "fp8_recipe": "delayed" if fp8 == "delayed" else "tensorwise",
+        "fp8_amax_history_len": 1024,
+        "fp8_amax_compute_algo": "max",
+        # Replicas do not share magnitudes: where only cross layers or the projector train, a replica without frames has no
+        # backward pass, and the others would wait for it. The ranks of one replica have the same micro-batch.
+        "tp_only_amax_red": True,
+    }
 
 
 def make_transformer_config(
     config: VideoMllamaConfig, *, tensor: int = 1, pipeline: int = 1, virtual_pipeline: int = 1, context: int = 1,
     sequence_parallel: bool = False, dtype: str | torch.dtype = "fp32", recompute: str = "none",
-    stage_layers: Sequence[int] | None = None,
+    stage_layers: Sequence[int] | None = None, fp8: str = "none",
 ) -> TransformerConfig:  # fmt: skip
     """The decoder's configuration for a parallel layout.
 
@@ -81,12 +96,15 @@ def make_transformer_config(
         recompute: none | full; full keeps only the input of every layer for the backward pass.
         stage_layers: layers of every pipeline stage, virtual ones included, in the order of the layers; None splits
             them evenly.
+        fp8: none | delayed | current, scaling recipe of the products; needs Transformer Engine's modules.
 
     Raises:
         InputError: a size that does not divide what it has to, or stages that do not fit the layers, named.
     """
     text = config.text
-    _check_parallel(text, tensor, pipeline, virtual_pipeline, context)
+    _check_parallel(text, tensor, pipeline, virtual_pipeline)
+    if fp8 != "none":
+        check_decoder_widths(config, tensor)
     params_dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
     interleaved = virtual_pipeline > 1
     stages = pipeline * virtual_pipeline
@@ -137,3 +155,4 @@ def make_transformer_config(
         recompute_method="uniform" if full else None,
         recompute_num_layers=1 if full else None,
     )
+        **_fp8_settings(fp8),

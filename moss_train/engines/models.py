@@ -13,6 +13,7 @@ from model.config import VideoMllamaConfig
 from model.freeze import apply_preset, part_parameters, trains_any
 from model.lora.attach import freeze_base
 from model.text.cross_layer import GatedCrossLayer
+from model.text.provider import ModuleProvider
 from model.text.transformer_config import DTYPES
 from model.video_mllama import VideoMllamaDecoder, build_decoder_chunks, make_transformer_config
 from model.vision.encoder import VisionEncoder
@@ -60,6 +61,9 @@ def build_models(
     dtype: str = "fp32",
     seed: int = 42,
     dense_classes: int | None = None,
+    provider: ModuleProvider | None = None,
+    fp8: str = "none",
+    fp8_vision: bool = False,
 ) -> Models:
     """Modules with random weights; everything is trainable until `freeze`.
 
@@ -69,9 +73,12 @@ def build_models(
         dtype: fp32 | bf16, of parameters.
         seed: base of the random states; equal for every rank of a replica's stage and for all vision encoders.
         dense_classes: classes of the patch classifier, which also tells the pooled cell of a patch; None builds none.
+        provider: what the decoder's layers are made of; None takes plain torch.
+        fp8: none | delayed | current, of the decoder; needs a provider with fp8.
+        fp8_vision: also of the tower, with current scaling.
 
     Raises:
-        InputError: sizes that the layout does not divide.
+        InputError: sizes that the layout does not divide, or that fp8 does not take.
     """
     sizes = layout.sizes
     transformer_config = make_transformer_config(
@@ -84,15 +91,20 @@ def build_models(
         dtype=dtype,
         recompute=sizes.recompute,
         stage_layers=sizes.stage_layers,
+        fp8=fp8,
     )
     torch.manual_seed(seed + layout.place.pipeline)
-    chunks = build_decoder_chunks(config, transformer_config)
+    chunks = build_decoder_chunks(config, transformer_config, provider)
     torch.manual_seed(seed)
     encoder = VisionEncoder(config)
     head = None
     if dense_classes is not None:
         head = torch.nn.Linear(config.vision.output_dim, dense_classes + config.vision.tokens_per_frame - 1)
     unit = VisionUnit(encoder, head).to(device=layout.device, dtype=DTYPES[dtype])
+    if fp8_vision:
+        from model.vision.fp8 import use_fp8_linears
+
+        use_fp8_linears(encoder, config)
     return Models(
         config=config,
         transformer_config=transformer_config,
