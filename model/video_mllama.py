@@ -110,10 +110,10 @@ class VideoMllamaDecoder(GPTModel):
         group = self.pg_collection.cp
         first, last = frame_share(rows.num_frames, group.size(), group.rank())
         frames = 0 if frame_states is None else frame_states.shape[0]
-        if frames != last - first or (frame_states is None) != (rows.num_frames == 0):
+        if frames != last - first or (frame_states is None and rows.num_frames > 0):
+            share = f", of which {last - first} are this rank's," if group.size() > 1 else ""
             raise InputError(
-                f"the micro-batch has {rows.num_frames} frames, of which this rank takes {last - first}, but "
-                f"{'no' if frame_states is None else frames} frame states were handed to the decoder"
+                f"the micro-batch has {rows.num_frames} frames{share} but {frames} frame states were handed to the decoder"
             )
         plan = make_plan(rows, self.model_config, self.config.params_dtype, group)
         own = None if plan.context is None else plan.context.own_rows
@@ -124,7 +124,7 @@ class VideoMllamaDecoder(GPTModel):
         hidden: Tensor = self.decoder(
             hidden_states=embedded,
             attention_mask=None,
-            context=frame_states,
+            context=frame_states if rows.num_frames else None,
             packed_seq_params=PackedRowParams.of(rows, plan),
         )
         if not self.post_process:

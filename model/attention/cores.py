@@ -10,6 +10,7 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
+from model.attention.context import context_cross_attention, context_self_attention
 from model.attention.functional import cross_attention, self_attention
 from model.attention.plan import RowPlan
 from model.rows import PackedRows
@@ -48,9 +49,12 @@ class SelfCore(MegatronModule):
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None,
         attn_mask_type: Any = None, attention_bias: Tensor | None = None, packed_seq_params: PackedSeqParams | None = None,
     ) -> Tensor:  # fmt: skip
-        """query [T, heads, d], key and value [T, groups, d] -> [T, heads * d]."""
+        """query [T, heads, d], key and value [T, groups, d] -> [T, heads * d]; this rank's rows under context parallelism."""
         plan = plan_of(packed_seq_params)
-        return self_attention(apply_rope(query, *plan.rope), apply_rope(key, *plan.rope), value, plan)
+        query, key = apply_rope(query, *plan.rope), apply_rope(key, *plan.rope)
+        if plan.context is not None:
+            return context_self_attention(query, key, value, plan.context)
+        return self_attention(query, key, value, plan)
 
 
 class CrossCore(MegatronModule):
@@ -63,5 +67,8 @@ class CrossCore(MegatronModule):
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None,
         attn_mask_type: Any = None, attention_bias: Tensor | None = None, packed_seq_params: PackedSeqParams | None = None,
     ) -> Tensor:  # fmt: skip
-        """query [T, heads, d], key and value [F, P, groups, d] -> [T, heads * d]."""
-        return cross_attention(query, key, value, plan_of(packed_seq_params))
+        """query [T, heads, d], key and value [F, P, groups, d] -> [T, heads * d]; this rank's under context parallelism."""
+        plan = plan_of(packed_seq_params)
+        if plan.context is not None:
+            return context_cross_attention(query, key, value, plan.context)
+        return cross_attention(query, key, value, plan)

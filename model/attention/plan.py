@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
+from model.attention.context_plan import ContextPlan, clip_ranges, make_context_plan, piece_bounds
 from model.config import VideoMllamaConfig
+from model.context_rows import rows_by_rank, zigzag_rows
 from model.errors import InputError
-from model.rows import IGNORE_INDEX, PackedRows
-from model.text.rope import rope_tables
+from model.rows import IGNORE_INDEX, PackedRows, frame_share
+from model.text.rope import rope_angles, rope_tables
 
 SCORES_PER_BLOCK = 1 << 22
 """Rows times keys of one cross-attention call at most: bounds the mask, whatever the length of a sample."""
@@ -44,12 +47,22 @@ class RowPlan:
     num_rows: int
     rope: tuple[Tensor, Tensor]
     """cos and sin of the rows' positions, each [T, head_dim]."""
+    angles: Tensor
+    """fp32 [T, head_dim], of which `rope` are cosine and sine: what fused kernels take."""
     frame_rope: tuple[Tensor, Tensor]
     """cos and sin of the frames' positions, each [F, head_dim]."""
     visible: Tensor | None
     """[T, 1, 1] in the activations' dtype, 1 for a row that sees a frame, else 0; None if every row sees one."""
     target_rows: Tensor | None
     """int64, the rows with a target; None if all have one or there are no targets."""
+    context: ContextPlan | None = None
+    """Under context parallelism: who has which rows and frames. `blocks` is empty then, `segments` is of all rows, and the
+    rest is of this rank's rows and frames."""
+
+    @property
+    def attends(self) -> bool:
+        """Whether any row, on whatever rank, attends to a frame."""
+        return bool(self.blocks) if self.context is None else self.context.attends
 
 
 def _cross_block(begin: Ints, end: Ints, first_row: int, device: torch.device) -> CrossBlock:
@@ -61,90 +74,131 @@ def _cross_block(begin: Ints, end: Ints, first_row: int, device: torch.device) -
     return CrossBlock(first_row, first_row + len(begin), low, high, mask)
 
 
-def plan_cross_blocks(
-    cu_seqlens: Ints, cu_frames: Ints, frame_begin: Ints, frame_end: Ints, *,
-    tokens_per_frame: int, attend_all: bool, device: torch.device,
-) -> list[CrossBlock]:  # fmt: skip
-    """Cuts the rows that attend to frames into blocks of one sample each.
+def effective_ranges(
+    cu_seqlens: Ints, cu_frames: Ints, frame_begin: Ints, frame_end: Ints, attend_all: bool
+) -> tuple[Ints, Ints]:
+    """Frames that every row really attends to, [begin, end); empty for a row that attends to none.
 
     Args:
         cu_seqlens, cu_frames: bounds of the samples' rows and frames, [N + 1].
         frame_begin, frame_end: range of frames of every row, [T].
-        tokens_per_frame: keys of a frame; with `SCORES_PER_BLOCK` it bounds the rows of a block.
-        attend_all: rows without a visible frame attend to all frames of their sample (the reference's behaviour);
-            otherwise they are left out. A sample without frames is always left out.
-        device: where the masks go.
+        attend_all: rows without a visible frame attend to all frames of their sample (the reference's behaviour).
 
     Raises:
         InputError: a row names frames of another sample.
     """
-    blocks: list[CrossBlock] = []
+    begins, ends = frame_begin.copy(), frame_end.copy()
     for sample in range(len(cu_seqlens) - 1):
         first, last = int(cu_seqlens[sample]), int(cu_seqlens[sample + 1])
         low, high = int(cu_frames[sample]), int(cu_frames[sample + 1])
-        begin, end = frame_begin[first:last].copy(), frame_end[first:last].copy()
+        begin, end = begins[first:last], ends[first:last]
         seeing = end > begin
         if seeing.any() and (begin[seeing].min() < low or end[seeing].max() > high):
             raise InputError(
                 f"sample {sample} of the micro-batch owns the frames {low}..{high - 1}, but its rows name frames "
                 f"{int(begin[seeing].min())}..{int(end[seeing].max()) - 1}; frame_begin and frame_end must stay inside the sample"
             )
-        if low == high:
-            continue
         if attend_all:
             begin[~seeing], end[~seeing] = low, high
-            seeing = np.ones_like(seeing)
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], seeing, [False]]).astype(np.int8)))
-        for run_first, run_last in zip(edges[::2], edges[1::2], strict=True):
+    return begins, ends
+
+
+def cut_cross_blocks(begin: Ints, end: Ints, bounds: Ints, *, tokens_per_frame: int, device: torch.device) -> list[CrossBlock]:
+    """Cuts the rows that attend to frames into blocks.
+
+    Args:
+        begin, end: frames of every row, from `effective_ranges`.
+        bounds: rows at which a block must end, rising from 0 to T: the samples' bounds.
+        tokens_per_frame: keys of a frame; with `SCORES_PER_BLOCK` it bounds the rows of a block.
+        device: where the masks go.
+    """
+    blocks: list[CrossBlock] = []
+    for first, last in pairwise(bounds.tolist()):
+        seeing = end[first:last] > begin[first:last]
+        edges = first + np.flatnonzero(np.diff(np.concatenate([[False], seeing, [False]]).astype(np.int8)))
+        for run_first, run_last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             keys = (int(end[run_first:run_last].max()) - int(begin[run_first:run_last].min())) * tokens_per_frame
             rows = max(16, SCORES_PER_BLOCK // keys)
-            for row in range(int(run_first), int(run_last), rows):
-                stop = min(row + rows, int(run_last))
-                blocks.append(_cross_block(begin[row:stop], end[row:stop], first + row, device))
+            for row in range(run_first, run_last, rows):
+                stop = min(row + rows, run_last)
+                blocks.append(_cross_block(begin[row:stop], end[row:stop], row, device))
     return blocks
+
+
+def plan_cross_blocks(
+    cu_seqlens: Ints, cu_frames: Ints, frame_begin: Ints, frame_end: Ints, *,
+    tokens_per_frame: int, attend_all: bool, device: torch.device,
+) -> list[CrossBlock]:  # fmt: skip
+    """`effective_ranges`, cut into blocks of one sample each."""
+    begin, end = effective_ranges(cu_seqlens, cu_frames, frame_begin, frame_end, attend_all)
+    return cut_cross_blocks(begin, end, cu_seqlens, tokens_per_frame=tokens_per_frame, device=device)
 
 
 def _host(tensor: Tensor) -> Ints:
     return tensor.cpu().numpy().astype(np.int64)
 
 
-def make_plan(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype) -> RowPlan:
+def make_plan(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, group: ProcessGroup | None = None) -> RowPlan:
     """The plan of a micro-batch; kept in `rows.cache`, so that every chunk of the pipeline shares it.
 
+    Args:
+        rows: the same on every rank.
+        config: the model.
+        dtype: of the activations.
+        group: ranks among which rows and frames are spread; None or one rank: all are here.
+
     Raises:
-        InputError: bounds that do not fit the rows or frames.
+        InputError: bounds that do not fit the rows or frames, or samples that do not divide among the ranks.
     """
-    key = ("plan", config, dtype)
+    group = None if group is None or group.size() == 1 else group
+    key = ("plan", config, dtype, group)
     if key not in rows.cache:
-        rows.cache[key] = _make_plan(rows, config, dtype)
+        rows.cache[key] = _make_plan(rows, config, dtype, group)
     plan: RowPlan = rows.cache[key]
     return plan
 
 
-def _make_plan(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype) -> RowPlan:
+def _make_plan(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, group: ProcessGroup | None) -> RowPlan:
     cu_seqlens, cu_frames = _host(rows.cu_seqlens), _host(rows.cu_frames)
-    frame_begin, frame_end = _host(rows.frame_begin), _host(rows.frame_end)
     for name, bounds, total in (("cu_seqlens", cu_seqlens, rows.num_rows), ("cu_frames", cu_frames, rows.num_frames)):
         if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != total or (np.diff(bounds) < 0).any():
             raise InputError(f"{name} is {bounds.tolist()}; it must rise from 0 to {total}")
-    device, switches = rows.input_ids.device, config.switches
-    blocks = plan_cross_blocks(
-        cu_seqlens, cu_frames, frame_begin, frame_end,
-        tokens_per_frame=config.vision.tokens_per_frame, attend_all=switches.no_visible_rows == "attend_all", device=device,
+    device, tokens_per_frame = rows.input_ids.device, config.vision.tokens_per_frame
+    attend_all = config.switches.no_visible_rows == "attend_all"
+    begin, end = effective_ranges(cu_seqlens, cu_frames, _host(rows.frame_begin), _host(rows.frame_end), attend_all)
+    if group is None:
+        blocks = cut_cross_blocks(begin, end, cu_seqlens, tokens_per_frame=tokens_per_frame, device=device)
+        return _plan_of(rows, config, dtype, blocks)
+    size, rank = group.size(), group.rank()
+    order = rows_by_rank(cu_seqlens, size)
+    low, high = frame_share(rows.num_frames, size, rank)
+    clipped, bounds = clip_ranges(begin[order], end[order], low, high), piece_bounds(cu_seqlens, size)
+    own = torch.from_numpy(zigzag_rows(cu_seqlens, size, rank)).to(device)
+    share = replace(
+        rows, position_ids=rows.position_ids[own], frame_begin=rows.frame_begin[own], frame_end=rows.frame_end[own],
+        frame_positions=rows.frame_positions[low:high], targets=None if rows.targets is None else rows.targets[own],
     )  # fmt: skip
-    seeing = frame_end > frame_begin
-    visible = None if seeing.all() else torch.from_numpy(seeing).to(device=device, dtype=dtype).view(-1, 1, 1)
+    plan = _plan_of(share, config, dtype, [])
+    blocks = cut_cross_blocks(*clipped, bounds, tokens_per_frame=tokens_per_frame, device=device)
+    everyone = replace(plan, blocks=blocks, num_rows=rows.num_rows)
+    attends = bool((end > begin).any())
+    return replace(plan, context=make_context_plan(cu_seqlens, group, everyone, attends, SCORES_PER_BLOCK, device))
+
+
+def _plan_of(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, blocks: list[CrossBlock]) -> RowPlan:
+    inverse_dtype, seeing = config.switches.rope_inv_freq_dtype, rows.frame_end > rows.frame_begin
     target_rows = None
     if rows.targets is not None:
         wanted = (rows.targets != IGNORE_INDEX).nonzero().flatten()
         # A micro-batch without targets keeps one ignored row: the head is never called on an empty tensor.
-        target_rows = None if len(wanted) == rows.num_rows else wanted if len(wanted) else wanted.new_zeros(1)
+        target_rows = None if len(wanted) == len(rows.targets) else wanted if len(wanted) else wanted.new_zeros(1)
     return RowPlan(
-        segments=[(int(a), int(b)) for a, b in pairwise(cu_seqlens) if b > a],
+        segments=[(int(a), int(b)) for a, b in pairwise(_host(rows.cu_seqlens)) if b > a],
         blocks=blocks,
-        num_rows=rows.num_rows,
-        rope=rope_tables(config.text, rows.position_ids, switches.rope_inv_freq_dtype, dtype),
-        frame_rope=rope_tables(config.text, rows.frame_positions, switches.rope_inv_freq_dtype, dtype),
-        visible=visible,
+        num_rows=len(rows.position_ids),
+        rope=rope_tables(config.text, rows.position_ids, inverse_dtype, dtype),
+        angles=rope_angles(config.text, rows.position_ids, inverse_dtype),
+        frame_rope=rope_tables(config.text, rows.frame_positions, inverse_dtype, dtype),
+        visible=None if bool(seeing.all()) else seeing.to(dtype).view(-1, 1, 1),
         target_rows=target_rows,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.process_groups_config import ProcessGroupCollection
 from megatron.core.transformer.attention import Attention, CrossAttentionSubmodules
@@ -50,11 +52,27 @@ class FrameCrossAttention(Attention):
         self, hidden_states: Tensor, key_value_states: Tensor | None = None, output_gate: bool = False, split_qkv: bool = True
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Projections before norm and rotation: q [T, heads, d], k and v [F, P, groups, d] of this rank."""
-        head_dim, groups = self.hidden_size_per_attention_head, self.num_query_groups_per_partition
-        query = self.linear_q(hidden_states)[0].view(-1, self.num_attention_heads_per_partition, head_dim)
-        key_value = self.linear_kv(key_value_states)[0]
-        key, value = key_value.view(*key_value.shape[:2], groups, 2, head_dim).unbind(3)
-        return query, key, value
+        if key_value_states is None:
+            raise TypeError("cross-attention takes frame states as key_value_states")
+        return self._queries(hidden_states), *self._keys_and_values(key_value_states)
+
+    def _queries(self, hidden_states: Tensor) -> Tensor:
+        projected: Tensor = self.linear_q(hidden_states)[0]
+        return projected.view(-1, self.num_attention_heads_per_partition, self.hidden_size_per_attention_head)
+
+    def _keys_and_values(self, frame_states: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (*frame_states.shape[:2], self.num_query_groups_per_partition, 2, self.hidden_size_per_attention_head)
+        if len(frame_states) == 0:  # under context parallelism; kernels may not take empty tensors
+            needs = frame_states.requires_grad or any(p.requires_grad for p in self._key_parameters())
+            both = frame_states.new_zeros(shape).requires_grad_(needs and torch.is_grad_enabled())
+        else:
+            both = self.linear_kv(frame_states)[0].view(shape)
+        key, value = both.unbind(3)
+        return key, value
+
+    def _key_parameters(self) -> Iterator[torch.nn.Parameter]:
+        yield from self.linear_kv.parameters()
+        yield from self.k_layernorm.parameters()
 
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, frame_states: Tensor, packed_seq_params: PackedSeqParams
@@ -63,16 +81,17 @@ class FrameCrossAttention(Attention):
 
         Args:
             hidden_states: [T, 1, H], or this rank's share of the rows under sequence parallelism.
-            frame_states: [F, P, H].
+            frame_states: [F, P, H]; this rank's frames under context parallelism, which may be none.
             packed_seq_params: `PackedRowParams`.
 
         Returns:
             The output projection, shaped as `hidden_states`; zero for rows that attend to no frame.
         """
         plan = plan_of(packed_seq_params)
-        query, key, value = self.get_query_key_value_tensors(hidden_states, frame_states)
-        query = apply_rope(self.q_layernorm(query), *plan.rope)
-        key = self.k_layernorm(apply_rope(key, *plan.frame_rope))
+        query = apply_rope(self.q_layernorm(self._queries(hidden_states)), *plan.rope)
+        key, value = self._keys_and_values(frame_states)
+        if len(frame_states):
+            key = self.k_layernorm(apply_rope(key, *plan.frame_rope))
         if self.checkpoint_core_attention and self.training:
             mixed = self._checkpointed_attention_forward(query, key, value, None, packed_seq_params=packed_seq_params)
         else:

@@ -43,7 +43,7 @@ class GatedCrossLayer(TransformerLayer):
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """hidden_states [T, 1, H], context: frame states [F, P, H] or None -> new hidden states and the context."""
         plan = plan_of(packed_seq_params)
-        if context is None or not plan.blocks:
+        if context is None or not plan.attends:
             return hidden_states, context
         attended = self.cross_attention(self.pre_cross_attn_layernorm(hidden_states), context, packed_seq_params)
         hidden_states = hidden_states + self.cross_attn_attn_gate.tanh() * attended

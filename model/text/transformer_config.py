@@ -57,7 +57,7 @@ def _pipeline_layout(num_layers: int, stages: int, stage_layers: Sequence[int] |
     return layout
 
 
-def _check_parallel(text: TextConfig, tensor: int, pipeline: int, virtual_pipeline: int, context: int) -> None:
+def _check_parallel(text: TextConfig, tensor: int, pipeline: int, virtual_pipeline: int) -> None:
     for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
         value = getattr(text, name)
         if value % tensor:
@@ -135,6 +135,7 @@ def make_transformer_config(
         use_cpu_initialization=not torch.cuda.is_available(),
         tensor_model_parallel_size=tensor,
         pipeline_model_parallel_size=pipeline,
+        context_parallel_size=context,
         virtual_pipeline_model_parallel_size=virtual_pipeline if interleaved else None,
         pipeline_model_parallel_layout=layout,
         sequence_parallel=sequence_parallel and tensor > 1,
@@ -154,5 +155,5 @@ def make_transformer_config(
         recompute_granularity="full" if full else None,
         recompute_method="uniform" if full else None,
         recompute_num_layers=1 if full else None,
-    )
         **_fp8_settings(fp8),
+    )

@@ -28,8 +28,6 @@ def check_sizes(sizes: ParallelConfig, world_size: int) -> int:
             f"parallel.stage_layers is {list(sizes.stage_layers)}, {len(sizes.stage_layers)} entries for {stages} stages "
             "(parallel.pipeline x parallel.virtual_pipeline); give one entry a stage"
         )
-    if sizes.context > 1:
-        raise InputError(f"parallel.context is {sizes.context}; context parallel training is not available, use 1")
     if sizes.sequence_parallel and sizes.tensor == 1:
         raise InputError("parallel.sequence_parallel is true with parallel.tensor 1; set parallel.tensor to 2 or more")
     return world_size // product

@@ -1,7 +1,12 @@
-"""Run by torchrun on 2 ranks: forward, gradients and weights of every layout against one rank."""
+"""Run by torchrun: forward, gradients and weights of layouts against one rank.
+
+Usage: layouts_ranks CASE... with a case as `tp2`, `tp2_sp`, `pp2_vpp2`, `cp2`, ... of `LAYOUTS`; `cp2:attend_all` with that
+treatment of rows without frames, `cp2:recompute` with full recomputation, `cp2:frozen` with a frozen decoder.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +21,9 @@ platform.install()
 from megatron.core import parallel_state  # noqa: E402
 from megatron.core.pipeline_parallel import get_forward_backward_func  # noqa: E402
 
+from model.context_rows import share_rows  # noqa: E402
 from model.conversion import gather_hf_weights, load_hf_weights  # noqa: E402
+from model.rows import frame_share  # noqa: E402
 from model.video_mllama import build_decoder_chunks, make_transformer_config  # noqa: E402
 from model.vision.encoder import VisionEncoder  # noqa: E402
 from moss_train.config.schema import ParallelConfig  # noqa: E402
@@ -24,12 +31,19 @@ from moss_train.parallel.layout import start_layout, stop_layout  # noqa: E402
 from moss_train.parallel.world import start_world, stop_world  # noqa: E402
 from tests.model.small import lively_weights, packed_rows, random_states, small_config  # noqa: E402
 
-LAYOUTS = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "one": {},
     "tp2": {"tensor": 2},
     "tp2_sp": {"tensor": 2, "sequence_parallel": True},
     "pp2": {"pipeline": 2},
     "pp2_vpp2": {"pipeline": 2, "virtual_pipeline": 2},
+    "cp2": {"context": 2},
+    "cp3": {"context": 3},
+    "cp4": {"context": 4},
+    "tp2_cp2": {"tensor": 2, "context": 2},
+    "tp2_sp_cp2": {"tensor": 2, "sequence_parallel": True, "context": 2},
+    "pp2_cp2": {"pipeline": 2, "context": 2},
+    "pp2_vpp2_cp2": {"pipeline": 2, "virtual_pipeline": 2, "context": 2},
 }
 SAMPLES: list[list[tuple[int, list[int]]]] = [[(9, [2, 5, 6]), (6, []), (7, [1]), (8, [0, 7])], [(14, []), (16, [3])], [(30, [])]]
 """Three micro-batches of 30 rows; the last has no frames."""
@@ -43,18 +57,36 @@ def _sum_partial_gradients(chunks: list[Any]) -> None:
     """What megatron-core's finalize_model_grads does for parameters that see a share of heads or rows."""
     for chunk in chunks:
         for name, parameter in chunk.named_parameters():
+            if parallel_state.get_context_parallel_world_size() > 1:
+                parameter.grad = _gradient(parameter)
+                dist.all_reduce(parameter.grad, group=parallel_state.get_context_parallel_group())
             partial = "q_layernorm" in name or "k_layernorm" in name
             if partial or (chunk.config.sequence_parallel and getattr(parameter, "sequence_parallel", False)):
                 parameter.grad = _gradient(parameter)
                 dist.all_reduce(parameter.grad, group=parallel_state.get_tensor_model_parallel_group())
 
 
-def run_layout(sizes: dict[str, Any]) -> tuple[list[float], list[Tensor], dict[str, Tensor] | None]:
+def _whole_gradient(leaf: Tensor, frames: int) -> Tensor:
+    """Gradient of all frames: pipeline stages hold parts of it, context ranks the frames of their share."""
+    gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+    dist.all_reduce(gradient, group=parallel_state.get_pipeline_model_parallel_group())
+    size, group = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_group()
+    whole = gradient.new_zeros(frames, *gradient.shape[1:])
+    whole[slice(*frame_share(frames, size, parallel_state.get_context_parallel_rank()))] = gradient
+    dist.all_reduce(whole, group=group)
+    return whole
+
+
+Result = tuple[list[float], list[Tensor], dict[str, Tensor] | None]
+
+
+def run_layout(sizes: dict[str, Any], option: str = "") -> Result:
     """Losses of the micro-batches, gradients of their frame states, gradients by published name (rank 0)."""
-    config = small_config()
+    config = small_config(no_visible_rows="attend_all" if option == "attend_all" else "skip")
     weights = lively_weights(config, 1)
     start_layout(ParallelConfig(**sizes), torch.device("cpu"), seed=1)
-    chunks = build_decoder_chunks(config, make_transformer_config(config, **sizes))
+    recompute = "full" if option == "recompute" else "none"
+    chunks = build_decoder_chunks(config, make_transformer_config(config, **sizes, recompute=recompute))
     vision = VisionEncoder(config)
     load_hf_weights(chunks, vision, weights)
     back = gather_hf_weights(chunks, vision)
@@ -63,8 +95,19 @@ def run_layout(sizes: dict[str, Any]) -> tuple[list[float], list[Tensor], dict[s
         assert all(torch.equal(back[name], weights[name]) for name in weights), "the round trip is not exact"
     else:
         assert back is None
-    rows = [packed_rows(config, samples, i) for i, samples in enumerate(SAMPLES)] * 2  # six: a multiple of the stages
-    leaves = [random_states(config, r.num_frames, i).requires_grad_() if r.num_frames else None for i, r in enumerate(rows)]
+    if option == "frozen":
+        for chunk in chunks:
+            chunk.requires_grad_(False)
+    context, place = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
+    given = [packed_rows(config, samples, i) for i, samples in enumerate(SAMPLES)] * 2  # six: a multiple of the stages
+    multiple = sizes.get("tensor", 1) if sizes.get("sequence_parallel") else 1
+    rows = [share.rows for share in share_rows(given, context, place, multiple)]
+    leaves = [
+        random_states(config, r.num_frames, i)[slice(*frame_share(r.num_frames, context, place))].clone().requires_grad_()
+        if r.num_frames
+        else None
+        for i, r in enumerate(rows)
+    ]
 
     def step(iterator: Iterator[int], chunk: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
         index = next(iterator)
@@ -83,38 +126,42 @@ def run_layout(sizes: dict[str, Any]) -> tuple[list[float], list[Tensor], dict[s
         micro_batch_size=1, forward_only=False,
     )  # fmt: skip
     losses = [[float(x) for x in found]]
-    dist.broadcast_object_list(losses, src=dist.get_world_size() - 1)
+    dist.broadcast_object_list(
+        losses, group=parallel_state.get_pipeline_model_parallel_group(), group_src=sizes.get("pipeline", 1) - 1
+    )
+    summed = torch.tensor(losses[0], dtype=torch.float64)
+    dist.all_reduce(summed, group=parallel_state.get_context_parallel_group())
     _sum_partial_gradients(chunks)
     gradients = gather_hf_weights(chunks, vision=None, read=_gradient)
-    group = parallel_state.get_pipeline_model_parallel_group()
-    states = []
-    for leaf in leaves:
-        if leaf is not None:
-            gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-            dist.all_reduce(gradient, group=group)
-            states.append(gradient)
+    states = [_whole_gradient(leaf, r.num_frames) for leaf, r in zip(leaves, rows, strict=True) if leaf is not None]
     stop_layout()
-    return losses[0], states, gradients
+    return summed.tolist(), states, gradients
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     torch.set_num_threads(1)
     start_world(torch.device("cpu"))
-    expected_losses, expected_states, expected_gradients = run_layout(LAYOUTS["one"])
-    for name, sizes in LAYOUTS.items():
-        losses, states, gradients = run_layout(sizes)
+    reference: dict[str, Result] = {}
+    for name in names:
+        layout, _, option = name.partition(":")
+        key = option if option == "attend_all" else ""
+        if key not in reference:
+            reference[key] = run_layout(LAYOUTS["one"], key)
+        expected_losses, expected_states, expected_gradients = reference[key]
+        losses, states, gradients = run_layout(LAYOUTS[layout], option)
         worst = max(abs(a - b) / b for a, b in zip(losses, expected_losses, strict=True))
         worst_state = max(float((a - b).norm() / b.norm()) for a, b in zip(states, expected_states, strict=True))
-        worst_gradient = 0.0
-        if gradients is not None and expected_gradients is not None:
+        worst_gradient, tensor = 0.0, ""
+        if gradients is not None and expected_gradients is not None and option != "frozen":
             assert gradients.keys() == expected_gradients.keys()
-            worst_gradient = max(float((gradients[n] - g).norm() / g.norm()) for n, g in expected_gradients.items())
+            worst_gradient, tensor = max((float((gradients[n] - g).norm() / g.norm()), n) for n, g in expected_gradients.items())
         print(
-            f"{name} rank {dist.get_rank()} loss {worst:.1e} frames {worst_state:.1e} gradients {worst_gradient:.1e}", flush=True
+            f"{name} rank {dist.get_rank()} loss {worst:.1e} frames {worst_state:.1e} gradients {worst_gradient:.1e} {tensor}",
+            flush=True,
         )
         assert worst < 1e-6 and worst_state < 1e-5 and worst_gradient < 1e-5, name
     stop_world()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

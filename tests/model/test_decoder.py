@@ -195,7 +195,6 @@ def test_stages_share_all_layers_evenly(layers: int, stages: int) -> None:
         ({"tensor": 4}, "num_key_value_heads 2"),
         ({"pipeline": 6}, "num_hidden_layers is 5"),
         ({"virtual_pipeline": 2}, "parallel.virtual_pipeline is 2"),
-        ({"context": 2}, "parallel.context is 2"),
         ({"pipeline": 2, "stage_layers": [2, 2, 1]}, r"stage_layers is \[2, 2, 1\], 3 entries for 2 stages"),
         ({"pipeline": 2, "stage_layers": [5, 0]}, "every stage needs at least 1 layer"),
         ({"pipeline": 2, "stage_layers": [2, 2]}, "sums to 4, but text.num_hidden_layers is 5"),

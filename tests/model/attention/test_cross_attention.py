@@ -63,7 +63,7 @@ def test_blocks_equal_a_dense_mask(drawn: Samples, attend_all: bool, budget: int
             cu_seqlens, cu_frames, begin, end, tokens_per_frame=tokens, attend_all=attend_all, device=CPU
         )  # fmt: skip
     empty = torch.zeros(0, 4)
-    plan = RowPlan([], blocks, rows, (empty, empty), (empty, empty), None, None)
+    plan = RowPlan([], blocks, rows, (empty, empty), empty, (empty, empty), None, None)
     generator = torch.Generator().manual_seed(rows)
     q = torch.randn(rows, 4, 8, dtype=torch.float64, generator=generator)
     k, v = torch.randn(2, frames, tokens, 2, 8, dtype=torch.float64, generator=generator).unbind(0)

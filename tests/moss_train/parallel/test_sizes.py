@@ -28,7 +28,6 @@ def test_places_are_all_different(tensor: int, pipeline: int, data: int) -> None
         (ParallelConfig(tensor=2, pipeline=2), 6, "does not divide the 6 ranks"),
         (ParallelConfig(virtual_pipeline=2), 1, "needs at least 2 pipeline stages"),
         (ParallelConfig(pipeline=2, stage_layers=[1, 2, 3]), 2, "3 entries for 2 stages"),
-        (ParallelConfig(context=2), 2, "context parallel training is not available"),
         (ParallelConfig(sequence_parallel=True), 1, "set parallel.tensor to 2 or more"),
     ],
 )
