@@ -21,7 +21,7 @@ from moss_train.engines.models import Models
 from moss_train.engines.optimization import Optimization
 from moss_train.frames.distribution import gather_counts, gather_pixels
 from moss_train.frames.exchange import exchange
-from moss_train.frames.plan import FramePlan, Transfer, plan_frames
+from moss_train.frames.plan import FramePlan, Transfer, WindowPlan, plan_frames
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.statistics import StepStatistics
 
@@ -76,11 +76,12 @@ class DenseStep:
     def _run(self, batches: Sequence[PackedMicroBatch], train: bool) -> torch.Tensor:
         """Loss sum, patches, right patches, frames and a free slot of the frames of this rank, float64 [5]."""
         layout = self._layout
-        own = sum(batch.num_frames for batch in batches)
-        self._plan = plan_frames(gather_counts(own, layout), layout.places, self._models.attends)
+        counts = gather_counts([batch.num_frames for batch in batches], layout)
+        self._plan = plan_frames(counts, layout.places, self._models.attends)
+        window = self._plan.windows[0]  # without a bound there is one
         sums = torch.zeros(5, dtype=torch.float64, device=layout.device)
-        pixels, ids = gather_pixels(self._plan, batches, layout)
-        labels = self._gather_labels(batches)
+        pixels, ids = gather_pixels(window, batches, layout)
+        labels = self._gather_labels(window, batches)
         for begin in range(0, len(pixels), self._chunk):
             end = begin + self._chunk
             features = self._models.vision.tower(pixels[begin:end], ids[begin:end])
@@ -99,9 +100,8 @@ class DenseStep:
         sums[3] += len(pixels)
         return sums
 
-    def _gather_labels(self, batches: Sequence[PackedMicroBatch]) -> torch.Tensor:
+    def _gather_labels(self, window: WindowPlan, batches: Sequence[PackedMicroBatch]) -> torch.Tensor:
         """Labels int64 [n, grid, grid] of the frames that this rank encodes."""
-        assert self._plan is not None
         layout, grid = self._layout, self._models.config.vision.grid_size
         local = torch.cat([self._labels_of(batch, grid) for batch in batches])
         classes = self._classes
@@ -111,10 +111,11 @@ class DenseStep:
         def rows_of(transfer: Transfer) -> torch.Tensor:
             return local[transfer.span.begin : transfer.span.end].to(layout.device)
 
-        arrived = {t.span: rows for t, rows in exchange(self._plan.pixels, rows_of, (grid, grid), torch.int64, layout.device)}
+        arrived = {t.span: rows for t, rows in exchange(window.pixels, rows_of, (grid, grid), torch.int64, layout.device)}
         parts = [
             local[span.begin : span.end].to(layout.device) if span.replica == layout.place.data else arrived[span]
-            for span in self._plan.owned(layout.rank)
+            for span in window.spans
+            if span.rank == layout.rank
         ]
         return torch.cat(parts) if parts else local[:0].to(layout.device)
 

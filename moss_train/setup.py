@@ -183,8 +183,12 @@ def _make_step(
     settings = StepSettings(
         silence_token_weight=config.stage.silence_token_weight,
         silence_id=tokenizer.silence_id,
-        keep_activation_frames=config.vision.keep_activation_frames,
-        encode_chunk_frames=config.vision.encode_chunk_frames,
+        encode=EncodeSettings.of(
+            config.vision,
+            models.config.vision,
+            element_size=models.dtype.itemsize,
+            pad_tokens=models.config.switches.vit_keep_pad_tokens,
+        ),
         dataset_names=tuple(dataset.name for dataset in config.data.datasets),
     )
     return DecoupledStep(models, optimization, layout, settings)

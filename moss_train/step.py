@@ -1,7 +1,8 @@
 """The decoupled step: frames are encoded by all ranks, text is decoded in megatron-core's pipeline, gradients return.
 
 One optimizer step over the micro-batches of this rank's replica:
-1. encode: frames of the global batch are dealt over the world; features come back to the ranks whose stage attends;
+1. encode: frames of the global batch are dealt over the world, window after window; features come back to the ranks whose
+   stage attends;
 2. decode: the stock pipeline schedule; features are local leaves, so only hidden states travel between stages;
 3. return: leaf gradients go to the ranks that encoded the frames, which backpropagate through the tower.
 
@@ -25,6 +26,7 @@ from model.rows import PackedRows
 from moss_train.engines.models import Models
 from moss_train.engines.optimization import Optimization
 from moss_train.frames.distribution import FrameDistribution
+from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.statistics import StepStatistics, StepSums, real_rows
 
@@ -36,8 +38,7 @@ class StepSettings:
     silence_token_weight: float
     silence_id: int | None
     """Token id of silence, whose targets are weighted; None weights nothing."""
-    keep_activation_frames: int
-    encode_chunk_frames: int
+    encode: EncodeSettings
     dataset_names: tuple[str, ...]
 
 
@@ -54,7 +55,7 @@ class DecoupledStep:
         config = models.transformer_config
         config.finalize_model_grads_func = self._finalize
         config.no_sync_func = None
-        self._frames = FrameDistribution(models, layout, settings.keep_activation_frames, settings.encode_chunk_frames)
+        self._frames = FrameDistribution(models, layout, settings.encode)
 
     def accumulate(self, batches: Sequence[PackedMicroBatch], stop: bool = False) -> StepStatistics:
         """Leave in all gradient buffers the gradient of the mean loss over the global batch.

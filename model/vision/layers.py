@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -70,11 +71,19 @@ class VisionLayer(nn.Module):
         return output
 
 
+def call_layer(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a block as it is."""
+    output: Tensor = layer(x)
+    return output
+
+
 class VisionTransformer(nn.Module):
     """A stack of blocks."""
 
     def __init__(self, config: VisionConfig, num_layers: int, gated: bool) -> None:
         super().__init__()
+        self.apply_layer: Callable[[nn.Module, Tensor], Tensor] = call_layer
+        """How a block is applied: training may put a function here that keeps less for the backward pass."""
         self.layers = nn.ModuleList([VisionLayer(config, gated) for _ in range(num_layers)])
 
     def forward(self, x: Tensor, keep: tuple[int, ...] = ()) -> tuple[Tensor, list[Tensor]]:
@@ -92,6 +101,6 @@ class VisionTransformer(nn.Module):
         for index, layer in enumerate(self.layers):
             if index in keep:
                 kept[index] = x
-            x = layer(x)
+            x = self.apply_layer(layer, x)
         kept[len(self.layers)] = x
         return x, [kept[index] for index in keep]

@@ -10,41 +10,53 @@ import torch.distributed as dist
 
 from data_pipeline.packing.batch import PackedMicroBatch
 from model.errors import InputError
+from model.rows import frame_share
 from moss_train.frames.exchange import exchange
 from moss_train.frames.owned import OwnedFrames
-from moss_train.frames.plan import FramePlan, Transfer, plan_frames
+from moss_train.frames.plan import FramePlan, Transfer, WindowPlan, plan_frames
+from moss_train.frames.settings import EncodeSettings
+from moss_train.frames.windows import WindowBound
 from moss_train.parallel.layout import ParallelLayout
 
 if TYPE_CHECKING:
     from moss_train.engines.models import Models
 
 
-def gather_counts(own: int, layout: ParallelLayout) -> list[int]:
-    """Frames of each replica, from each rank's own count.
+def gather_counts(own: Sequence[int], layout: ParallelLayout) -> list[list[int]]:
+    """Frames of each micro-batch of each replica, from each rank's own counts.
+
+    Args:
+        own: frames of this rank's micro-batches; every rank has equally many micro-batches.
 
     Raises:
         InputError: model-parallel ranks of a replica were given different micro-batches.
     """
     if layout.world_size == 1:
-        return [own]
-    mine = torch.tensor([own], dtype=torch.int64, device=layout.device)
-    counts = torch.empty(layout.world_size, dtype=torch.int64, device=layout.device)
-    dist.all_gather_into_tensor(counts, mine)
-    frames: list[int | None] = [None] * layout.data_size
-    for rank, (place, count) in enumerate(zip(layout.places, counts.tolist(), strict=True)):
-        if frames[place.data] not in (None, count):
+        return [list(own)]
+    mine = torch.tensor(own, dtype=torch.int64, device=layout.device)
+    everyone = torch.empty(layout.world_size * len(own), dtype=torch.int64, device=layout.device)
+    dist.all_gather_into_tensor(everyone, mine)
+    counts = everyone.view(layout.world_size, len(own)).tolist()
+    frames: list[list[int] | None] = [None] * layout.data_size
+    for rank, (place, row) in enumerate(zip(layout.places, counts, strict=True)):
+        expected = frames[place.data]
+        if expected not in (None, row):
             raise InputError(
-                f"rank {rank} has {count} frames where its replica has {frames[place.data]}: its model-parallel ranks read "
+                f"rank {rank} has {row} frames where its replica has {expected}: its model-parallel ranks read "
                 "different data; give all of them the same loader"
             )
-        frames[place.data] = count
-    return [count or 0 for count in frames]
+        frames[place.data] = row
+    return [row or [] for row in frames]
 
 
 def gather_pixels(
-    plan: FramePlan, batches: Sequence[PackedMicroBatch], layout: ParallelLayout
+    plan: WindowPlan, batches: Sequence[PackedMicroBatch], layout: ParallelLayout
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels uint8 [n, 3, S, S] and aspect ids int64 [n] of the spans that this rank encodes, in span order.
+
+    Args:
+        plan: a window.
+        batches: this replica's micro-batches of the window.
 
     Frames of its own replica lie here already; others arrive as one row of bytes each.
     """
@@ -59,7 +71,9 @@ def gather_pixels(
 
     arrived = {t.span: rows for t, rows in exchange(plan.pixels, rows_of, (length,), torch.uint8, layout.device)}
     pixels, aspect = [], []
-    for span in plan.owned(layout.rank):
+    for span in plan.spans:
+        if span.rank != layout.rank:
+            continue
         if span.replica == layout.place.data:
             pixels.append(frames[span.begin : span.end].to(layout.device))
             aspect.append(ids[span.begin : span.end].to(layout.device))
@@ -72,19 +86,35 @@ def gather_pixels(
 
 
 class FrameDistribution:
-    """Encodes a step's frames over the world and sends the decoder's gradients back."""
+    """Encodes a step's frames over the world, window after window, and sends the decoder's gradients back.
 
-    def __init__(self, models: Models, layout: ParallelLayout, keep: int, chunk: int) -> None:
+    What this rank holds until the decode phase ends: the features of all frames of its replica (of its context-parallel
+    share of them) if its stage attends, and the autograd state of the frames that it keeps. `moss_train.frames.windows`
+    says what that takes.
+    """
+
+    def __init__(self, models: Models, layout: ParallelLayout, settings: EncodeSettings) -> None:
         self._models = models
         self._layout = layout
-        self._keep, self._chunk = keep, chunk
+        self._settings = settings
+        vision = models.config.vision
+        tokens, width = models.state_shape
+        self._bound = WindowBound(
+            limit=settings.window_bytes,
+            pixels=vision.num_channels * vision.image_size**2,
+            features=tokens * width * models.dtype.itemsize,
+            replica_ranks=layout.world_size // layout.data_size,
+            context=layout.sizes.context,
+            stages=layout.sizes.pipeline,
+        )
         self._plan: FramePlan | None = None
-        self._owned: OwnedFrames | None = None
+        self._owned: list[OwnedFrames | None] = []
         self._trains = "nothing"
-        self._bounds: list[tuple[int, int]] = []
+        self._shares: list[int] = []
         self.states: list[torch.Tensor | None] = []
-        """Features [F, P, H] of each micro-batch: a leaf where this rank's stage attends, else zeros without storage that
-        nobody reads; None without frames."""
+        """Features [share, P, H] of each micro-batch: a leaf where this rank's stage attends, else zeros without storage
+        that nobody reads; None without frames. The share is the whole micro-batch, or this rank's `frame_share` of it
+        under context parallelism, which may be empty."""
 
     @property
     def encoded_by_rank(self) -> list[int]:
@@ -95,79 +125,101 @@ class FrameDistribution:
     @property
     def encoded_again(self) -> int:
         """Frames that this rank encoded a second time."""
-        return self._owned.encoded_again if self._owned is not None else 0
+        return sum(owned.encoded_again for owned in self._owned if owned is not None)
+
+    @property
+    def windows(self) -> int:
+        """Windows of the step."""
+        return len(self._plan.windows) if self._plan is not None else 0
 
     def encode(self, batches: Sequence[PackedMicroBatch], train: bool) -> None:
         """Fill `states`; every rank calls it, with frames or without."""
         layout, models = self._layout, self._models
-        counts = [batch.num_frames for batch in batches]
-        ends = torch.tensor(counts).cumsum(0).tolist()
-        self._bounds = [(end - count, end) for count, end in zip(counts, ends, strict=True)]
-        self._plan = plan_frames(gather_counts(sum(counts), layout), layout.places, models.attends)
+        counts = gather_counts([batch.num_frames for batch in batches], layout)
+        self._plan = plan_frames(counts, layout.places, models.attends, self._bound)
         self._trains = models.vision_trains if train else "nothing"
-        self._owned = None
+        edges = [frame_share(batch.num_frames, layout.sizes.context, layout.place.context) for batch in batches]
+        self._shares = [end - begin for begin, end in edges]
+        self._owned = []
         self.states = [None] * len(batches)
-        if sum(self._plan.frames) == 0:
-            return
-        pixels, ids = gather_pixels(self._plan, batches, layout)
-        self._owned = OwnedFrames(models.vision, pixels, ids, self._trains, self._keep, self._chunk)
-        offsets = self._offsets()
-        features = self._owned.features
+        keep = self._settings.keep_frames
+        for window in self._plan.windows:
+            owned = self._encode_window(window, batches[window.first : window.last], keep) if sum(window.frames) else None
+            if owned is not None and keep > 0:
+                keep -= owned.kept
+            self._owned.append(owned if self._trains != "nothing" else None)
+
+    def _encode_window(self, window: WindowPlan, batches: Sequence[PackedMicroBatch], keep: int) -> OwnedFrames:
+        layout, models = self._layout, self._models
+        pixels, ids = gather_pixels(window, batches, layout)
+        owned = OwnedFrames(models.vision, pixels, ids, self._trains, keep, self._settings)
+        features, rows = owned.features, window.owned(layout.rank)
 
         def rows_of(transfer: Transfer) -> torch.Tensor:
             assert features is not None
-            begin = offsets[transfer.span]
-            return features[begin : begin + transfer.span.size]
+            return features[rows.place(transfer.span)]
 
-        parts = exchange(self._plan.features, rows_of, models.state_shape, models.dtype, layout.device)
-        self._make_states(torch.cat([rows for _, rows in parts]) if parts else None)
+        parts = exchange(window.features, rows_of, models.state_shape, models.dtype, layout.device)
+        self._make_states(window, batches, torch.cat([part for _, part in parts]) if parts else None)
+        owned.features = None
+        return owned
 
-    def _offsets(self) -> dict[object, int]:
-        """First row of each owned span within this rank's encoded frames."""
-        assert self._plan is not None
-        offsets: dict[object, int] = {}
+    def _make_states(self, window: WindowPlan, batches: Sequence[PackedMicroBatch], features: torch.Tensor | None) -> None:
+        """features: this rank's shares of the window's micro-batches behind each other; None if there are none."""
+        shape, dtype, device = self._models.state_shape, self._models.dtype, self._layout.device
         begin = 0
-        for span in self._plan.owned(self._layout.rank):
-            offsets[span] = begin
-            begin += span.size
-        return offsets
-
-    def _make_states(self, features: torch.Tensor | None) -> None:
-        for i, (begin, end) in enumerate(self._bounds):
-            if end == begin:
+        for index, batch in enumerate(batches, window.first):
+            if batch.num_frames == 0:
                 continue
-            if features is None:
-                nothing = torch.zeros((), dtype=self._models.dtype, device=self._layout.device)
-                self.states[i] = nothing.expand(end - begin, *self._models.state_shape)
+            end = begin + self._shares[index]
+            if self._models.attends[self._layout.rank]:
+                share = torch.empty((0, *shape), dtype=dtype, device=device) if features is None else features[begin:end].detach()
+                self.states[index] = share.requires_grad_(self._trains != "nothing")
             else:
-                self.states[i] = features[begin:end].detach().requires_grad_(self._trains != "nothing")
+                self.states[index] = torch.zeros((), dtype=dtype, device=device).expand(end - begin, *shape)
+            begin = end
 
     def send_back(self) -> None:
         """Return the leaves' gradients to the encoding ranks and backpropagate there; every rank calls it."""
-        layout, models = self._layout, self._models
-        if self._owned is None or self._trains == "nothing":
+        if self._trains == "nothing":
             return
         assert self._plan is not None
-        local = self._leaf_gradients()
+        gradients = self._leaf_gradients()
+        self.states = []  # frees the features before the tower's backward pass
+        for window, owned in zip(self._plan.windows, self._owned, strict=True):
+            if owned is not None:
+                self._return_window(window, owned, gradients)
+
+    def _return_window(self, window: WindowPlan, owned: OwnedFrames, gradients: list[torch.Tensor | None]) -> None:
+        layout, models = self._layout, self._models
+        parts = self._exchange_gradients(window, gradients)
+        rows = window.owned(layout.rank)
+        if rows.size == 0:
+            return
+        total = torch.zeros((rows.size, *models.state_shape), dtype=torch.float32, device=layout.device)
+        for transfer, part in parts:  # one part for each attending stage: they add up
+            total[rows.place(transfer.span)] += part
+        parts.clear()
+        owned.backward(total)
+
+    def _exchange_gradients(
+        self, window: WindowPlan, gradients: list[torch.Tensor | None]
+    ) -> list[tuple[Transfer, torch.Tensor]]:
+        """What the attending ranks return for this rank's frames; takes the window's micro-batches out of `gradients`."""
+        layout, models = self._layout, self._models
+        leaves = [gradient for gradient in gradients[window.first : window.last] if gradient is not None]
+        local = torch.cat(leaves) if leaves else None
+        leaves.clear()
+        gradients[window.first : window.last] = [None] * (window.last - window.first)
 
         def rows_of(transfer: Transfer) -> torch.Tensor:
             assert local is not None
-            return local[transfer.span.begin : transfer.span.end]
+            return local[window.held[layout.rank].place(transfer.span)]
 
-        parts = exchange(self._plan.gradients, rows_of, models.state_shape, models.dtype, layout.device)
-        self.states = []  # frees features and gradients before the tower's backward pass
-        if self._owned.features is None:
-            return
-        offsets = self._offsets()
-        total = torch.zeros_like(self._owned.features, dtype=torch.float32)
-        for transfer, rows in parts:  # one part for each attending stage: they add up
-            begin = offsets[transfer.span]
-            total[begin : begin + transfer.span.size] += rows
-        self._owned.backward(total)
+        return exchange(window.gradients, rows_of, models.state_shape, models.dtype, layout.device)
 
-    def _leaf_gradients(self) -> torch.Tensor | None:
-        """Gradients of this replica's frames on this rank, [frames, P, H]; None where the stage does not attend."""
-        leaves = [state for state in self.states if state is not None]
-        if not leaves or not self._models.attends[self._layout.rank]:
-            return None
-        return torch.cat([torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves])
+    def _leaf_gradients(self) -> list[torch.Tensor | None]:
+        """Gradient [share, P, H] of each micro-batch; None where there is no frame or the stage does not attend."""
+        if not self._models.attends[self._layout.rank]:
+            return [None] * len(self.states)
+        return [None if state is None else torch.zeros_like(state) if state.grad is None else state.grad for state in self.states]

@@ -35,8 +35,13 @@ def exchange(
     received = {i: rows_of(t) for i, t in enumerate(transfers) if t.source == t.target == rank}
     crossing = [(i, t) for i, t in enumerate(transfers) if t.source != t.target]
     if crossing:
-        outgoing = [[t for _, t in crossing if t.source == rank and t.target == peer] for peer in range(world)]
-        incoming = [[(i, t) for i, t in crossing if t.target == rank and t.source == peer] for peer in range(world)]
+        outgoing: list[list[Transfer]] = [[] for _ in range(world)]
+        incoming: list[list[tuple[int, Transfer]]] = [[] for _ in range(world)]
+        for i, t in crossing:
+            if t.source == rank:
+                outgoing[t.target].append(t)
+            if t.target == rank:
+                incoming[t.source].append((i, t))
         parts = [rows_of(t).reshape(t.span.size, *row_shape).to(dtype) for peer in outgoing for t in peer]
         send = torch.cat(parts) if parts else torch.empty((0, *row_shape), dtype=dtype, device=device)
         sizes_in = [sum(t.span.size for _, t in peer) for peer in incoming]

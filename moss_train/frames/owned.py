@@ -1,10 +1,14 @@
-"""The frames that this rank encodes in a step: forward now, backward when the decoder's gradients have come back."""
+"""The frames that this rank encodes in a window: forward now, backward when the decoder's gradients have come back."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Protocol
 
 import torch
+
+from moss_train.frames.kept import attention_outputs_kept
+from moss_train.frames.settings import EncodeSettings
 
 
 class Encoder(Protocol):
@@ -19,40 +23,43 @@ class OwnedFrames:
     """Features of n frames, and the means to send a gradient through them.
 
     Where only the projector trains, the tower stays out of autograd and every frame keeps its (small) projector
-    state. Otherwise the first `keep` frames keep their autograd state; the others are encoded again for the backward
-    pass, chunk by chunk, so that memory does not grow with the number of frames.
+    state. Otherwise the first `keep` frames keep the autograd state that `settings.keep_mode` says; the others are
+    encoded again for the backward pass, chunk by chunk, so that memory does not grow with the number of frames.
 
     Args:
         encoder: the vision encoder.
         frames: uint8 [n, 3, S, S].
         aspect_ratio_ids: int64 [n].
         trains: "nothing" | "projector" | "tower" (anything below the projector).
-        keep: frames that keep autograd state; -1 keeps all.
-        chunk: frames in one call of the encoder.
+        keep: frames that may keep autograd state; -1 keeps all.
+        settings: frames in one call of the encoder, and what is kept of a frame.
     """
 
     def __init__(
-        self, encoder: Encoder, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor, trains: str, keep: int, chunk: int
-    ) -> None:
+        self, encoder: Encoder, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor, trains: str, keep: int,
+        settings: EncodeSettings,
+    ) -> None:  # fmt: skip
         self._encoder = encoder
         self._frames = frames
         self._ids = aspect_ratio_ids
         self._trains = trains
+        self._settings = settings
         count = int(frames.shape[0])
-        kept = count if keep < 0 or trains == "projector" else min(keep, count)
+        self.kept = count if keep < 0 or trains == "projector" else min(keep, count)
+        """Frames that keep their state until `backward`."""
         if trains == "nothing":
-            kept = 0
-        self._chunks: list[tuple[int, int, torch.Tensor | None]] = []
+            self.kept = 0
+        self._chunks: list[tuple[int, int, torch.Tensor]] = []
         outputs = []
-        for begin, end in _ranges(0, kept, chunk):
-            outputs.append(self._encode(begin, end))
-            self._chunks.append((begin, end, outputs[-1]))
-        with torch.no_grad():
-            for begin, end in _ranges(kept, count, chunk):
+        keeps_less = settings.keep_mode == "attention" and trains == "tower" and self.kept > 0
+        with attention_outputs_kept(encoder) if keeps_less else nullcontext():
+            for begin, end in _ranges(0, self.kept, settings.chunk):
                 outputs.append(self._encode(begin, end))
-                self._chunks.append((begin, end, None))
+                self._chunks.append((begin, end, outputs[-1]))
+        with torch.no_grad():
+            outputs += [self._encode(begin, end) for begin, end in _ranges(self.kept, count, settings.chunk)]
         self.features: torch.Tensor | None = torch.cat([o.detach() for o in outputs]) if outputs else None
-        """[n, P, H] without autograd state; None when this rank encodes nothing."""
+        """[n, P, H] without autograd state; None when this rank encodes nothing. May be set to None after use."""
         self.encoded_again = 0
         """Frames that went through a second forward pass."""
 
@@ -70,12 +77,13 @@ class OwnedFrames:
         Args:
             gradient: [n, P, H] derivative of the summed loss by `features`.
         """
-        for begin, end, output in self._chunks:
-            if output is None:
-                output = self._encode(begin, end)
-                self.encoded_again += end - begin
+        while self._chunks:
+            begin, end, output = self._chunks.pop(0)
             torch.autograd.backward(output, gradient[begin:end].to(output.dtype))
-        self._chunks = []
+        for begin, end in _ranges(self.kept, int(self._frames.shape[0]), self._settings.again_chunk):
+            output = self._encode(begin, end)
+            self.encoded_again += end - begin
+            torch.autograd.backward(output, gradient[begin:end].to(output.dtype))
 
 
 def _ranges(begin: int, end: int, step: int) -> list[tuple[int, int]]:

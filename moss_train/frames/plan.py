@@ -6,16 +6,18 @@ collective is needed at all, and all ranks make the same calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from model.rows import frame_share
 from moss_train.frames.assignment import Span, assign_frames
+from moss_train.frames.windows import WindowBound, cut_windows
 from moss_train.parallel.layout import RankPlace
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Rows of one span that go from a rank to a rank (which may be the same)."""
+    """Rows of one span, or of a piece of it, that go from a rank to a rank (which may be the same)."""
 
     source: int
     target: int
@@ -23,50 +25,136 @@ class Transfer:
 
 
 @dataclass(frozen=True)
-class FramePlan:
-    """Transfers of one step; each list is in the same order on every rank."""
+class FrameRows:
+    """Frames of one or several replicas that lie behind each other in the rows of a tensor."""
 
+    ranges: tuple[tuple[int, int, int], ...]
+    """Replica, first frame, one past the last; in the order of the rows."""
+
+    @property
+    def size(self) -> int:
+        return sum(end - begin for _, begin, end in self.ranges)
+
+    def place(self, piece: Span) -> slice:
+        """Rows of a piece that lies within one of the ranges."""
+        row = 0
+        for replica, begin, end in self.ranges:
+            if replica == piece.replica and begin <= piece.begin and piece.end <= end:
+                return slice(row + piece.begin - begin, row + piece.end - begin)
+            row += end - begin
+        raise ValueError(f"{piece} is not among {self.ranges}")
+
+    def pieces(self, span: Span) -> list[Span]:
+        """What of a span lies here, in its order."""
+        cut = [(max(begin, span.begin), min(end, span.end)) for replica, begin, end in self.ranges if replica == span.replica]
+        return [Span(span.replica, begin, end, span.rank) for begin, end in cut if end > begin]
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Transfers of one window; each list is in the same order on every rank."""
+
+    first: int
+    """First micro-batch, the same number in every replica."""
+    last: int
+    """One past the last micro-batch."""
     frames: tuple[int, ...]
     """Frames of each data-parallel replica."""
     spans: tuple[Span, ...]
     pixels: tuple[Transfer, ...]
     """Only spans encoded outside the replica whose ranks hold the pixels."""
     features: tuple[Transfer, ...]
-    """From the encoding rank to every rank of the replica whose stage has cross-attention layers."""
+    """From the encoding rank to every rank of the replica whose stage has cross-attention layers; of a context-parallel
+    group only to the rank that holds the frame."""
     gradients: tuple[Transfer, ...]
-    """Back from one tensor-parallel copy of each such stage; the encoding rank adds them up."""
+    """Back from one tensor-parallel copy of each such stage; the encoding rank adds up the stages. Context-parallel
+    ranks return disjoint frames."""
+    held: Mapping[int, FrameRows]
+    """By rank whose stage attends: the frames whose features it holds, in the order of its micro-batches."""
 
-    def owned(self, rank: int) -> list[Span]:
-        """Spans that a rank encodes, in the order in which it concatenates them."""
-        return [span for span in self.spans if span.rank == rank]
+    def owned(self, rank: int) -> FrameRows:
+        """Frames that a rank encodes, in the order in which it concatenates them."""
+        return FrameRows(tuple((s.replica, s.begin, s.end) for s in self.spans if s.rank == rank))
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """One step, window after window."""
+
+    windows: tuple[WindowPlan, ...]
+
+    @property
+    def frames(self) -> int:
+        """Frames of the whole step."""
+        return sum(sum(window.frames) for window in self.windows)
 
     def encoded_frames(self, rank: int) -> int:
         """How many frames a rank encodes."""
-        return sum(span.size for span in self.owned(rank))
+        return sum(window.owned(rank).size for window in self.windows)
 
 
-def plan_frames(frames: Sequence[int], places: Sequence[RankPlace], attends: Sequence[bool]) -> FramePlan:
+def held_rows(counts: Sequence[int], replica: int, context_size: int, context: int) -> FrameRows:
+    """Frames of a replica whose features one of its context-parallel ranks holds, over the micro-batches of a window.
+
+    Args:
+        counts: frames of each micro-batch of the window.
+    """
+    ranges: list[tuple[int, int, int]] = []
+    first = 0
+    for count in counts:
+        begin, end = (first + edge for edge in frame_share(count, context_size, context))
+        if ranges and ranges[-1][2] == begin:
+            ranges[-1] = (replica, ranges[-1][1], end)
+        elif end > begin:
+            ranges.append((replica, begin, end))
+        first += count
+    return FrameRows(tuple(ranges))
+
+
+def plan_frames(
+    counts: Sequence[Sequence[int]], places: Sequence[RankPlace], attends: Sequence[bool], bound: WindowBound | None = None
+) -> FramePlan:
     """Plan one step.
 
     Args:
-        frames: frames of each data-parallel replica, its micro-batches together.
+        counts: frames of each micro-batch of each data-parallel replica.
         places: place of every rank.
         attends: for every rank, whether its pipeline stage has a cross-attention layer.
+        bound: memory bound of a window; None makes one window of the step.
     """
-    members = [[rank for rank, place in enumerate(places) if place.data == replica] for replica in range(len(frames))]
-    spans = assign_frames(frames, members)
-    replica_of = [place.data for place in places]
+    members = [[rank for rank, place in enumerate(places) if place.data == replica] for replica in range(len(counts))]
+    loads = [0] * len(places)
+    windows = []
+    for first, last in cut_windows(counts, bound):
+        windows.append(_plan_window(first, last, [row[first:last] for row in counts], members, places, attends, loads))
+        for span in windows[-1].spans:
+            loads[span.rank] += span.size
+    return FramePlan(tuple(windows))
+
+
+def _plan_window(
+    first: int, last: int, counts: Sequence[Sequence[int]], members: Sequence[Sequence[int]], places: Sequence[RankPlace],
+    attends: Sequence[bool], loads: Sequence[int],
+) -> WindowPlan:  # fmt: skip
+    frames = [sum(row) for row in counts]
+    spans = assign_frames(frames, members, loads)
+    context_size = 1 + max(place.context for place in places)
+    position = {rank: i for ranks in members for i, rank in enumerate(ranks)}
+    held = {
+        rank: held_rows(counts[place.data], place.data, context_size, place.context)
+        for rank, place in enumerate(places)
+        if attends[rank]
+    }
     pixels, features, gradients = [], [], []
     for span in spans:
         home = members[span.replica]
-        if replica_of[span.rank] != span.replica:
+        if places[span.rank].data != span.replica:
             # Spread the sending over the replica: the rank in the same place as the receiver sends.
-            sender = home[members[replica_of[span.rank]].index(span.rank)]
-            pixels.append(Transfer(sender, span.rank, span))
+            pixels.append(Transfer(home[position[span.rank]], span.rank, span))
         for rank in home:
-            if attends[rank]:
-                features.append(Transfer(span.rank, rank, span))
+            for piece in held[rank].pieces(span) if attends[rank] else ():
+                features.append(Transfer(span.rank, rank, piece))
                 if places[rank].tensor == 0:
                     # Every tensor-parallel rank holds the complete gradient: one copy, never the sum.
-                    gradients.append(Transfer(rank, span.rank, span))
-    return FramePlan(tuple(frames), tuple(spans), tuple(pixels), tuple(features), tuple(gradients))
+                    gradients.append(Transfer(rank, span.rank, piece))
+    return WindowPlan(first, last, tuple(frames), tuple(spans), tuple(pixels), tuple(features), tuple(gradients), held)

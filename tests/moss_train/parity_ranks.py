@@ -27,6 +27,7 @@ from moss_train.config.schema import OptimizerConfig, ParallelConfig, PrecisionC
 from moss_train.dense_step import DenseStep
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
+from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
 from moss_train.parallel.world import start_world, stop_world
 from moss_train.platform.device import resolve_device
@@ -101,7 +102,8 @@ def make_step(models: Models, optimization: Optimization, layout: ParallelLayout
     """The step of an objective."""
     if dense:
         return DenseStep(models, optimization, layout, chunk=2)
-    return DecoupledStep(models, optimization, layout, StepSettings(0.1, SILENCE, keep, 2, DATASETS))
+    encode = EncodeSettings(keep_frames=keep, chunk=2, again_chunk=2)
+    return DecoupledStep(models, optimization, layout, StepSettings(0.1, SILENCE, encode, DATASETS))
 
 
 def run(layout: ParallelLayout, preset: str, optimizer: OptimizerConfig, keep: int) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_plan_reaches_every_attending_rank_and_returns_one_copy_a_stage(frames: 
         for t in range(tensor)
     ]
     attends = [place.pipeline != 0 or pipeline == 1 for place in places]
-    plan = plan_frames(frames, places, attends)
+    plan = plan_frames([[n] for n in frames], places, attends).windows[0]
     for rank, place in enumerate(places):
         got = sorted((t.span.begin, t.span.end) for t in plan.features if t.target == rank)
         wanted = sorted((s.begin, s.end) for s in plan.spans if s.replica == place.data)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from moss_train.frames.owned import OwnedFrames
+from moss_train.frames.settings import EncodeSettings
 
 
 class TwoLayers(torch.nn.Module):
@@ -25,11 +26,15 @@ class TwoLayers(torch.nn.Module):
         return self.upper(vision_out)[:, None]
 
 
+def _settings(chunk: int) -> EncodeSettings:
+    return EncodeSettings(chunk=chunk, again_chunk=chunk)
+
+
 def _run(trains: str, keep: int, chunk: int, count: int = 7) -> tuple[TwoLayers, OwnedFrames, torch.Tensor]:
     torch.manual_seed(0)
     encoder = TwoLayers()
     frames = torch.randint(0, 256, (count, 3, 2, 2), dtype=torch.uint8)
-    owned = OwnedFrames(encoder, frames, torch.ones(count, dtype=torch.int64), trains, keep, chunk)
+    owned = OwnedFrames(encoder, frames, torch.ones(count, dtype=torch.int64), trains, keep, _settings(chunk))
     gradient = torch.randn(count, 1, 5)
     if trains != "nothing":
         owned.backward(gradient)
@@ -62,6 +67,6 @@ def test_frozen_encoder_keeps_nothing() -> None:
 
 def test_no_frames() -> None:
     empty = torch.empty(0, 3, 2, 2, dtype=torch.uint8)
-    owned = OwnedFrames(TwoLayers(), empty, torch.empty(0, dtype=torch.int64), "tower", -1, 4)
+    owned = OwnedFrames(TwoLayers(), empty, torch.empty(0, dtype=torch.int64), "tower", -1, _settings(4))
     assert owned.features is None
     owned.backward(torch.empty(0, 1, 5))
