@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +100,29 @@ def iterate_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
                     yield name, file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} is not a readable safetensors file ({error}); copy or convert it again") from error
+
+
+class OpenTensors(Mapping[str, torch.Tensor]):
+    """The tensors of a checkpoint by name, each read when it is asked for, as fp32 copies of the caller's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._where: dict[str, Any] = {}
+        for path in weight_files(folder):
+            try:
+                file: Any = safe_open(str(path), framework="pt")
+                self._where |= dict.fromkeys(file.keys(), file)
+            except (SafetensorError, OSError) as error:
+                raise InputError(f"{path} is not a readable safetensors file ({error}); copy or convert it again") from error
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._where:
+            raise InputError(f"{self.folder} lacks the tensor {name}; convert or download it again")
+        tensor: torch.Tensor = self._where[name].get_tensor(name)
+        return tensor.float()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)

@@ -60,7 +60,7 @@ def read_into(descriptor: int, offset: int, target: Tensor, path: Path) -> None:
     Raises:
         InputError: the file ends before.
     """
-    rest = memoryview(bytes_of(target))
+    rest = memoryview(bytes_of(target).data)
     while len(rest):
         count = os.preadv(descriptor, [rest], offset)
         if count == 0:

@@ -1,4 +1,4 @@
-"""`moss convert to-hf RUN OUT` and `moss convert from-hf HF RUN`."""
+"""`moss convert to-hf RUN OUT`, `from-hf HF RUN`, `verify RUN HF` and `random MODEL OUT`."""
 
 from __future__ import annotations
 
@@ -21,25 +21,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["video_mllama", "mllama"],
         help="video_mllama (default) says how frames are pooled; mllama is the plain layout for stock transformers",
     )
-    to_hf.add_argument("--tokenizer", type=Path, help="tokenizer.json to put beside the weights (default: the run's own)")
+    help_text = "tokenizer.json to put beside the weights, or a folder with one and its companions (default: the run's own)"
+    to_hf.add_argument("--tokenizer", type=Path, help=help_text)
     text = "a folder in the Hugging Face layout to the first checkpoint of a run"
-    from_hf = directions.add_parser("from-hf", help=text, epilog="example: moss convert from-hf hf/realtime runs/start --tp 2")
+    from_hf = directions.add_parser("from-hf", help=text, epilog="example: moss convert from-hf hf/realtime runs/start")
     from_hf.add_argument("hf", type=Path, help="folder with config.json and safetensors (mllama or video_mllama)")
     from_hf.add_argument("run", type=Path, help="run folder to write; give it as train.init_from")
-    from_hf.add_argument("--tp", type=int, default=1, help="tensor-parallel ranks that write it (default 1; any layout reads it)")
-    from_hf.add_argument("--pp", type=int, default=1, help="pipeline stages that write it (default 1)")
+    help_text = "refuse a model that cannot be trained with this {}; what is written does not depend on it (default 1)"
+    from_hf.add_argument("--tp", type=int, default=1, help=help_text.format("tensor-parallel size"))
+    from_hf.add_argument("--pp", type=int, default=1, help=help_text.format("number of pipeline stages"))
+    text = "compare a checkpoint and a folder: every tensor's bytes, and the logits of both"
+    verify = directions.add_parser("verify", help=text, epilog="example: moss convert verify runs/start hf/realtime")
+    verify.add_argument("run", type=Path, help="run folder (its newest checkpoint) or a checkpoint folder")
+    verify.add_argument("hf", type=Path, help="folder in the Hugging Face layout")
+    for direction in (to_hf, from_hf):
+        direction.add_argument("--no-verify", action="store_true", help="do not compare source and target afterwards")
+    for direction in (to_hf, from_hf, verify):
+        direction.add_argument("--no-logits", action="store_true", help="compare the tensors' bytes only, not the logits")
+    text = "a folder of random weights of any size, to try a conversion with"
+    random = directions.add_parser("random", help=text, epilog="example: moss convert random 11b hf/random_11b")
+    random.add_argument("model", help="a group of conf/model (tiny, small, 11b, 90b) or the path of a config.json")
+    random.add_argument("out", type=Path, help="folder to write; a checkpoint that is already there is replaced")
+    random.add_argument("--dtype", default="bf16", choices=["bf16", "fp32"], help="dtype of the weights (default bf16)")
+    random.add_argument("--seed", type=int, default=0, help="equal seeds give equal weights (default 0)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts and prints what was written.
+    """Converts, verifies and prints what was written.
+
+    Returns:
+        0; 1 where the verification found a difference.
 
     Raises:
         InputError: a missing or broken source, a bad target, or sizes that do not fit the model.
     """
-    from moss_train import platform
-
-    platform.install()
-    return _to_hf(args) if args.direction == "to-hf" else _from_hf(args)
+    work = {"to-hf": _to_hf, "from-hf": _from_hf, "verify": _verify, "random": _random}
+    return work[args.direction](args)
 
 
 def _to_hf(args: argparse.Namespace) -> int:
@@ -52,27 +69,52 @@ def _to_hf(args: argparse.Namespace) -> int:
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     print(f"{checkpoint} -> {out}")
-    return 0
+    return _check(args, checkpoint, out)
 
 
 def _from_hf(args: argparse.Namespace) -> int:
+    from moss_train.convert.from_hf import hf_to_checkpoint
+
+    if (args.tp, args.pp) != (1, 1):
+        _check_layout(args)
+    checkpoint = hf_to_checkpoint(args.hf, args.run)
+    print(f"{args.hf} -> {checkpoint}")
+    return _check(args, checkpoint, args.hf)
+
+
+def _check_layout(args: argparse.Namespace) -> None:
     from model.conversion.folder import read_hf_folder
     from model.errors import InputError
-    from model.text.transformer_config import make_transformer_config
-    from moss_train.convert.from_hf import check_target, copy_tokenizer, hf_to_checkpoint
-    from moss_train.parallel.spawn import run_on_ranks
+    from moss_train import platform
 
     for name, value in (("--tp", args.tp), ("--pp", args.pp)):
         if value < 1:
             raise InputError(f"{name} is {value}; it must be at least 1")
-    check_target(args.run)
-    # Sizes and files are checked here, before any process is started.
+    platform.install()
+    from model.text.transformer_config import make_transformer_config
+
     make_transformer_config(read_hf_folder(args.hf)[0], tensor=args.tp, pipeline=args.pp)
-    if args.tp * args.pp == 1:
-        checkpoint = hf_to_checkpoint(args.hf, args.run, tensor=1, pipeline=1)
-    else:
-        values = [args.hf.resolve(), args.run.resolve(), args.tp, args.pp]
-        checkpoint = run_on_ranks("moss_train.convert.from_hf", args.tp * args.pp, values)
-    copy_tokenizer(args.hf, args.run)
-    print(f"{args.hf} -> {checkpoint}")
+
+
+def _check(args: argparse.Namespace, checkpoint: Path, folder: Path) -> int:
+    """The verification after a conversion."""
+    if args.no_verify:
+        return 0
+    from moss_train.cli.convert_check import verify_pair
+
+    return verify_pair(checkpoint, folder, logits=not args.no_logits)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from moss_train.checkpoint.description import find_checkpoint
+    from moss_train.cli.convert_check import verify_pair
+
+    return verify_pair(find_checkpoint(args.run), args.hf, logits=not args.no_logits)
+
+
+def _random(args: argparse.Namespace) -> int:
+    from moss_train.convert.random_folder import model_named, write_random_folder
+
+    out = write_random_folder(model_named(args.model), args.out, dtype=args.dtype, seed=args.seed)
+    print(f"random weights of {args.model} -> {out}")
     return 0

@@ -1,15 +1,41 @@
-"""A folder in the Hugging Face layout as the first checkpoint of a run, written by any layout."""
+"""A folder in the Hugging Face layout as the first checkpoint of a run, one block of rows at a time."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from model.config import VideoMllamaConfig
+from model.conversion.folder import COMPANIONS, FolderWeights, read_hf_folder
+from model.conversion.room import check_room, filling
+from model.conversion.stream import check_published, cut, parameter_info, parameter_rows
+from model.conversion.table import Rule, all_rules
+from model.conversion.tensor_file import TensorInfo
 from model.errors import InputError
-from moss_train.checkpoint.description import newest_checkpoint
+from moss_train.checkpoint.description import (
+    LATEST,
+    CheckpointDescription,
+    newest_checkpoint,
+    step_name,
+    write_atomically,
+    write_description,
+)
+from moss_train.checkpoint.tensor_writer import CheckpointTensorWriter
+from moss_train.convert.certificate import Hashes, make_certificate, write_certificate
+from moss_train.convert.progress import ByteProgress
+
+COMPANION_FOLDER = "hf_files"
+"""Where a run keeps the files that lay beside the weights it came from."""
+
+CHUNK_BYTES = 256 << 20
+"""Largest piece in which a tensor is stored: what a rank that loads a share of it has to read at once."""
 
 _STAGE_FIELDS = ("frames", "template")
 
@@ -32,52 +58,96 @@ def stage_values(section: dict[str, Any]) -> dict[str, Any]:
     return ({"name": section["stage"]} if section.get("stage") else {}) | known
 
 
-def hf_to_checkpoint(folder: Path, run: Path, *, tensor: int, pipeline: int) -> str:
-    """Loads the folder in a layout of this world and saves weights only; every rank calls it.
+class _HashedWeights:
+    """Published tensors whose rows are hashed while they are read; each row is read once, in order."""
+
+    def __init__(self, weights: FolderWeights, hashes: Hashes, progress: ByteProgress) -> None:
+        self._weights, self._hashes, self._progress = weights, hashes, progress
+
+    def info(self, name: str) -> TensorInfo:
+        return self._weights.info(name)
+
+    def read_rows(self, name: str, first: int, target: Tensor) -> None:
+        self._weights.read_rows(name, first, target)
+        self._hashes.update(name, target)
+        self._progress.advance(target.numel() * target.element_size())
+
+
+def hf_to_checkpoint(folder: Path, run: Path, *, chunk_bytes: int = CHUNK_BYTES) -> Path:
+    """Writes the weights of a folder as a checkpoint that any layout loads; no model is built.
+
+    Args:
+        folder: config.json and safetensors, of either format.
+        run: the run folder to write.
+        chunk_bytes: largest piece of a tensor in memory, and in the checkpoint.
 
     Returns:
-        The checkpoint folder.
+        The checkpoint folder, with its certificate.
 
     Raises:
-        InputError: a bad folder, or sizes that do not fit the model.
+        InputError: a bad folder, a run folder with a checkpoint, or too little room.
     """
-    from model.conversion.folder import read_hf_folder
-    from moss_train.checkpoint.load import load_model_weights
-    from moss_train.checkpoint.save import save_model_only
-    from moss_train.config.schema import ParallelConfig
-    from moss_train.convert.solo import bare_model
-
-    config, tensors, section = read_hf_folder(folder)
-    dtype = tensors["language_model.model.norm.weight"].dtype if "language_model.model.norm.weight" in tensors else None
-    if dtype is None:
-        raise InputError(f"{folder} lacks the tensor language_model.model.norm.weight; it holds another model")
-    with bare_model(config, dtype, ParallelConfig(tensor=tensor, pipeline=pipeline)) as model:
-        load_model_weights(folder, model.chunks, model.vision)
-        written = save_model_only(run, model.chunks, model.vision, config, stage=stage_values(section))
-    return str(written)
-
-
-def copy_tokenizer(folder: Path, run: Path) -> None:
-    """Puts the folder's tokenizer.json, if it has one, where a run keeps its own."""
-    source = folder / "tokenizer.json"
-    if source.is_file():
-        partial = run / ".tokenizer.json"
-        shutil.copyfile(source, partial)
-        os.replace(partial, run / "tokenizer.json")
-
-
-def main(arguments: list[str]) -> int:
-    """`RESULT FOLDER RUN TENSOR PIPELINE`: one rank of the conversion."""
-    from moss_train import platform
-
-    platform.install()
-    from moss_train.parallel.spawn import answer
-
-    result, folder, run, tensor, pipeline = arguments
-    return answer(
-        Path(result), lambda: hf_to_checkpoint(Path(folder), Path(run), tensor=int(tensor), pipeline=int(pipeline))
-    )  # fmt: skip
+    check_target(run)
+    config, weights, section = read_hf_folder(folder)
+    infos = {name: weights.info(name) for name in weights}
+    try:
+        check_published(set(weights), infos, config)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+    total = sum(info.num_bytes for info in infos.values())
+    check_room(run, total)
+    final = run / "checkpoints" / step_name(0)
+    temporary = final.with_name(final.name + ".tmp")
+    fresh = not run.exists()
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    hashes = Hashes()
+    try:
+        with filling(run), ByteProgress("from-hf", total) as progress:
+            source = _HashedWeights(weights, hashes, progress)
+            _write_tensors(temporary, config, source, infos, chunk_bytes)
+            model, stage = dataclasses.asdict(config), stage_values(section)
+            write_description(temporary, CheckpointDescription(step=0, model=model, stage=stage, weights_only=True))
+            certificate = make_certificate(folder, final, "from-hf", config, infos, hashes.digests())
+            write_certificate(temporary, certificate)
+            _copy_companions(folder, run)
+        os.replace(temporary, final)
+        write_atomically(run / LATEST, final.name)
+    except BaseException:
+        shutil.rmtree(run if fresh else temporary, ignore_errors=True)
+        raise
+    return final
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _write_tensors(
+    folder: Path, config: VideoMllamaConfig, source: _HashedWeights, infos: dict[str, TensorInfo], chunk_bytes: int
+) -> None:
+    with CheckpointTensorWriter(folder) as writer:
+        for rule in all_rules(config):
+            info = parameter_info(rule, infos)
+            writer.write_tensor(rule.megatron, info, _chunks(rule, info, source, config, chunk_bytes))
+            module, _, name = rule.megatron.rpartition(".")
+            if name == "weight" and module.rpartition(".")[2].startswith("linear_"):
+                # megatron-core's linear layers ask for a state of their own when they are loaded.
+                writer.write_nothing(f"{module}._extra_state/shard_0_1")
+
+
+def _chunks(
+    rule: Rule, info: TensorInfo, source: _HashedWeights, config: VideoMllamaConfig, chunk_bytes: int
+) -> Iterator[Tensor]:
+    for first, count in cut(0, info.shape[0], info.row_bytes, chunk_bytes):
+        chunk = torch.empty((count, *info.shape[1:]), dtype=info.dtype)
+        parameter_rows(rule, source, config, first, chunk)
+        yield chunk
+        del chunk  # before the next one is made
+
+
+def _copy_companions(folder: Path, run: Path) -> None:
+    """The tokenizer goes where a run keeps its own, other files that lie beside the weights into a folder of theirs."""
+    found = {name: run / COMPANION_FOLDER / name for name in COMPANIONS} | {"tokenizer.json": run / "tokenizer.json"}
+    for name, target in found.items():
+        if (folder / name).is_file():
+            target.parent.mkdir(exist_ok=True)
+            partial = target.with_name(f".{name}")
+            shutil.copyfile(folder / name, partial)
+            os.replace(partial, target)

@@ -1,36 +1,25 @@
-"""A checkpoint of a run, written by any layout, as a folder in the Hugging Face layout."""
+"""A checkpoint of a run, written by any layout, as a folder in the Hugging Face layout, one block of rows at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from megatron.core import dist_checkpointing
+from torch import Tensor
 
-from model.conversion.folder import FORMATS, write_hf_folder
-from model.conversion.live import gather_hf_weights
+from model.config import VideoMllamaConfig
+from model.conversion.folder import FORMATS, MAX_FILE_BYTES, write_hf_folder
+from model.conversion.stream import ParameterRows, published_blocks, published_infos
+from model.conversion.table import Rule, all_rules
+from model.conversion.tensor_file import StreamedTensor, TensorInfo
 from model.errors import InputError
 from moss_train.checkpoint.description import find_checkpoint, read_description
-from moss_train.checkpoint.load import load_model_weights
-from moss_train.config.schema import ParallelConfig
-from moss_train.convert.solo import bare_model
-
-_NORM = "decoder.final_layernorm.weight"
-
-
-def checkpoint_dtype(checkpoint: Path) -> torch.dtype:
-    """Dtype of the weights in a checkpoint.
-
-    Raises:
-        InputError: the checkpoint's index cannot be read.
-    """
-    try:
-        tensors = dist_checkpointing.load_tensors_metadata(str(checkpoint))
-        dtype: torch.dtype = tensors[_NORM].dtype
-    except Exception as error:  # the reader raises whatever its index decoder raises
-        raise InputError(f"{checkpoint} cannot be read ({type(error).__name__}: {error}); use an earlier checkpoint") from None
-    return dtype
+from moss_train.convert.certificate import Hashes, make_certificate, write_certificate
+from moss_train.convert.from_hf import COMPANION_FOLDER
+from moss_train.convert.parameters import open_parameters
+from moss_train.convert.progress import ByteProgress
 
 
 def run_root(checkpoint: Path) -> Path:
@@ -39,37 +28,71 @@ def run_root(checkpoint: Path) -> Path:
 
 
 def checkpoint_to_hf(
-    source: Path, out: Path, *, model_format: str = "video_mllama", tokenizer: Path | None = None
-) -> tuple[Path, Path]:
-    """Writes the newest checkpoint of a run (or the checkpoint given) as a Hugging Face folder, in a world of one rank.
+    source: Path, out: Path, *, model_format: str = "video_mllama", tokenizer: Path | None = None,
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> tuple[Path, Path]:  # fmt: skip
+    """Writes the newest checkpoint of a run (or the checkpoint given) as a Hugging Face folder; no model is built.
 
     Args:
         source: run folder or checkpoint folder.
         out: the folder to write.
         model_format: video_mllama | mllama.
-        tokenizer: a tokenizer.json; None takes the run's own.
+        tokenizer: a tokenizer.json, or a folder with one and the files that belong to it; None takes the run's own.
+        max_file_bytes: bytes in one safetensors file at most, unless a single tensor is larger.
 
     Returns:
         The checkpoint that was read and the folder that was written.
 
     Raises:
-        InputError: nothing to read, nothing to write to, or an unknown format.
+        InputError: nothing to read, nothing to write to, too little room, or an unknown format.
     """
     if model_format not in FORMATS:
         raise InputError(f"--format is {model_format!r}; use one of {', '.join(FORMATS)}")
     checkpoint = find_checkpoint(source)
     description = read_description(checkpoint)
-    own = run_root(checkpoint) / "tokenizer.json"
-    chosen = tokenizer or (own if own.is_file() else None)
-    with bare_model(description.config, checkpoint_dtype(checkpoint), ParallelConfig()) as model:
-        load_model_weights(checkpoint, model.chunks, model.vision)
-        tensors = gather_hf_weights(model.chunks, model.vision)
-        assert tensors is not None, "rank 0 of a world of one gathers everything"
+    config, parameters = description.config, open_parameters(checkpoint, description)
+    infos = published_infos(parameters, config)
+    chosen, companions = _files_beside(run_root(checkpoint), tokenizer)
+    hashes = Hashes()
+
+    def finish(folder: Path) -> None:
+        merged = description.lora is not None
+        certificate = make_certificate(checkpoint, out, "to-hf", config, infos, hashes.digests(), adapters_merged=merged)
+        write_certificate(folder, certificate)
+
+    with ByteProgress("to-hf", sum(info.num_bytes for info in infos.values())) as progress:
         write_hf_folder(
-            out, tensors, description.config, model_format=model_format, stage=description.stage.get("name"),
-            tokenizer_path=chosen, extra=_extra(description.stage, description.step),
+            out, streams(parameters, config, infos, hashes, progress), config, model_format=model_format,
+            stage=description.stage.get("name"), tokenizer_path=chosen, extra=_extra(description.stage, description.step),
+            max_file_bytes=max_file_bytes, companions=companions, finish=finish,
         )  # fmt: skip
     return checkpoint, out
+
+
+def streams(
+    parameters: ParameterRows, config: VideoMllamaConfig, infos: dict[str, TensorInfo], hashes: Hashes, progress: ByteProgress
+) -> dict[str, StreamedTensor]:
+    """Every published tensor of a checkpoint, made and hashed block by block when it is asked for."""
+
+    def blocks(name: str, rule: Rule, part: int) -> Iterator[Tensor]:
+        for block in hashes.passing(name, published_blocks(rule, part, parameters, config)):
+            progress.advance(block.numel() * block.element_size())
+            yield block
+
+    found = {
+        name: StreamedTensor(infos[name], partial(blocks, name, rule, part))
+        for rule in all_rules(config)
+        for part, name in enumerate(rule.hf)
+    }
+    return {name: found[name] for name in infos}
+
+
+def _files_beside(run: Path, tokenizer: Path | None) -> tuple[Path | None, Path]:
+    """tokenizer.json and the folder of the files that belong to it."""
+    if tokenizer is not None and tokenizer.is_dir():
+        return tokenizer / "tokenizer.json", tokenizer
+    own = run / "tokenizer.json"
+    return tokenizer or (own if own.is_file() else None), run / COMPANION_FOLDER
 
 
 def _extra(stage: dict[str, Any], step: int) -> dict[str, Any]:

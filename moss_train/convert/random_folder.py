@@ -1,0 +1,82 @@
+"""A folder of random weights of any size, written in blocks: conversions can be tried and measured without real weights."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from model.config import VideoMllamaConfig
+from model.conversion.folder import write_hf_folder
+from model.conversion.folder_reader import read_json
+from model.conversion.stream import cut
+from model.conversion.table import hf_shapes
+from model.conversion.tensor_file import StreamedTensor, TensorInfo
+from model.errors import InputError
+from moss_train.convert.progress import ByteProgress
+
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_BLOCK_BYTES = 16 << 20
+
+
+def write_random_folder(
+    config: VideoMllamaConfig, out: Path, *, dtype: str = "bf16", seed: int = 0, max_file_bytes: int = 5 * 10**9
+) -> Path:
+    """Writes weights in which nothing is neutral: gates are open, norms differ from 1, biases from 0.
+
+    Args:
+        config: the model.
+        out: the folder.
+        dtype: bf16 | fp32.
+        seed: with the tensor's name it fixes the values.
+        max_file_bytes: bytes in one safetensors file at most, unless a single tensor is larger.
+
+    Raises:
+        InputError: the folder cannot be written, or there is too little room.
+    """
+    infos = {name: TensorInfo(shape, _DTYPES[dtype]) for name, shape in hf_shapes(config).items()}
+    with ByteProgress("random", sum(info.num_bytes for info in infos.values())) as progress:
+
+        def blocks(name: str, info: TensorInfo) -> Iterator[Tensor]:
+            for block in _random_blocks(name, info, seed):
+                progress.advance(block.numel() * block.element_size())
+                yield block
+
+        tensors = {name: StreamedTensor(info, partial(blocks, name, info)) for name, info in infos.items()}
+        return write_hf_folder(out, tensors, config, max_file_bytes=max_file_bytes)
+
+
+def _random_blocks(name: str, info: TensorInfo, seed: int) -> Iterator[Tensor]:
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+    deviation = 0.1 if len(info.shape) == 1 else math.prod(info.shape[1:]) ** -0.5
+    if name.endswith(("gate", "gate_attn", "gate_ffn")):
+        mean, deviation = 0.5, 0.2
+    elif "embed" in name and len(info.shape) > 1 and "patch" not in name:
+        deviation = 1.0 if name.startswith("language_model.") else 0.1
+    for _, rows in cut(0, info.shape[0], info.row_bytes, _BLOCK_BYTES):
+        yield torch.randn((rows, *info.shape[1:]), generator=generator).mul_(deviation).add_(mean).to(info.dtype)
+
+
+def model_named(name: str) -> VideoMllamaConfig:
+    """The model of a shipped group (`11b`) or of a config.json.
+
+    Raises:
+        InputError: neither of them.
+    """
+    if name.endswith(".json"):
+        return VideoMllamaConfig.from_hf(read_json(Path(name)))
+    from moss_train.config.compose import conf_dir
+
+    group = conf_dir() / "model" / f"{name}.yaml"
+    if not group.is_file():
+        known = ", ".join(sorted(path.stem for path in group.parent.glob("*.yaml")))
+        raise InputError(f"MODEL is {name!r}; use one of {known}, or the path of a config.json")
+    return VideoMllamaConfig.from_dict(yaml.safe_load(group.read_text()))
