@@ -80,20 +80,7 @@ def attach_adapters(chunks: Sequence[nn.Module], vision: nn.Module, spec: LoraSp
         for path in spec.modules("vision_tower"):
             linear = layer.get_submodule(path)
             attach(linear, LowRankAdapter(linear.weight, spec.rank, spec.scale, "whole", dtype=linear.weight.dtype))
-    for chunk in chunks:
-        _let_gradients_through(unwrap(chunk))
     start_adapters(chunks, vision, seed)
-
-
-def _let_gradients_through(chunk: Any) -> None:
-    """Under recomputation a layer takes part in the backward pass only if its input does; a frozen embedding's does not."""
-    if chunk.config.recompute_granularity is None or not chunk.pre_process:
-        return
-
-    def mark(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output if output.requires_grad or not torch.is_grad_enabled() else output.requires_grad_()
-
-    chunk.embedding.register_forward_hook(mark)
 
 
 def adapted_layers(chunks: Sequence[nn.Module], vision: nn.Module | None) -> Iterator[Adapted]:
