@@ -17,7 +17,7 @@ from model.vision.layers import VisionLayer
 class Fp8Linear(te.Linear):
     """A linear layer with the parameters, and their names, of torch's, whose products are fp8 with current scaling.
 
-    Whoever calls it, in whatever scope: the layers between stay in the parameters' dtype. There is no state beside the parameters.
+    Whoever calls it, in whatever scope: the layers between stay in the parameters' dtype. It has no state beside its parameters.
     """
 
     get_extra_state = nn.Module.get_extra_state
