@@ -239,5 +239,5 @@ def test_adapters_without_a_place_are_refused(asked: LoraSpec, config: object, n
 def test_a_layer_that_norms_its_own_input_is_refused(build: Build) -> None:
     decoder, encoder = build()
     decoder.decoder.layers[2].mlp.linear_fc1.layer_norm_weight = nn.Parameter(torch.ones(32))
-    with pytest.raises(InputError, match="layers.2.mlp.linear_fc1.*modules=torch"):
+    with pytest.raises(InputError, match=r"layers.2.mlp.linear_fc1.*modules=torch"):
         attach_adapters([decoder], encoder, spec(), seed=1)
