@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from model.attention.context_plan import ContextPlan
-from model.attention.functional import attend, cross_attention_with_lse
+from model.attention.cross.attention import cross_attention
+from model.attention.kernels import attend
 
 
 def gather_rows(own: Tensor, group: ProcessGroup) -> Tensor:
@@ -119,23 +120,20 @@ def merge_partial(out: Tensor, lse: Tensor) -> Tensor:
     return (weights[..., None] * out.to(weights.dtype)).sum(0).to(out.dtype)
 
 
-def context_cross_attention(q: Tensor, k: Tensor, v: Tensor, context: ContextPlan) -> Tensor:
+def context_cross_attention(q: Tensor, k: Tensor, v: Tensor, context: ContextPlan, backend: str = "auto") -> Tensor:
     """Attention from the rows of this rank to the frames of all ranks.
 
     Args:
         q: [T / size, heads, d], normed and rotated.
         k, v: [frames of this rank, P, groups, d]; k rotated and normed.
         context: who has which rows and frames.
+        backend: of `model.attention.cross.attention.cross_attention`, one whose log-sums are differentiable.
 
     Returns:
         [T / size, heads * d]; zero for rows that attend to no frame.
     """
     everyone = gather_rows(q, context.group)  # [T, heads, d]
-    if context.cross.blocks:
-        out, lse = cross_attention_with_lse(everyone, k, v, context.cross)
-    else:
-        out = everyone.new_zeros(everyone.shape[0], q.shape[1] * q.shape[2])
-        lse = everyone.new_full(everyone.shape[:2], -torch.inf, dtype=torch.float32)
+    out, lse = cross_attention(everyone, k, v, context.cross, backend=backend, with_lse=True)
     if everyone.requires_grad:
         out = _Anchor.apply(out, everyone)  # type: ignore[no-untyped-call]
     elif (k.requires_grad or v.requires_grad) and not out.requires_grad:

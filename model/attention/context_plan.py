@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
+from model.attention.cross.plan import CrossPlan
 from model.context_rows import Ints, rows_by_rank, zigzag_rows
-
-if TYPE_CHECKING:
-    from model.attention.plan import RowPlan
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class ContextPlan:
     row_places: Tensor
     """int64 [T]; where each row lies when the rows of all ranks are laid behind each other."""
     self_blocks: list[SelfBlock]
-    cross: RowPlan
+    cross: CrossPlan
     """Cross-attention of all rows, in the order of the ranks, to the frames of this rank."""
     attends: bool
     """Whether any row attends to a frame, of whichever rank."""
@@ -84,7 +81,7 @@ def piece_bounds(cu_seqlens: Ints, size: int) -> Ints:
 
 
 def make_context_plan(
-    cu_seqlens: Ints, group: ProcessGroup, cross: RowPlan, attends: bool, scores: int, device: torch.device
+    cu_seqlens: Ints, group: ProcessGroup, cross: CrossPlan, attends: bool, scores: int, device: torch.device
 ) -> ContextPlan:
     """Puts the parts together; `scores` as in `self_blocks`, the other arguments as the fields of `ContextPlan`."""
     size, rank = group.size(), group.rank()

@@ -11,7 +11,8 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from model.attention.context import context_cross_attention, context_self_attention
-from model.attention.functional import cross_attention, self_attention
+from model.attention.cross.attention import cross_attention
+from model.attention.functional import self_attention
 from model.attention.plan import RowPlan
 from model.rows import PackedRows
 from model.text.rope import apply_rope
@@ -62,6 +63,7 @@ class CrossCore(MegatronModule):
 
     def __init__(self, config: TransformerConfig, **_: Any) -> None:
         super().__init__(config=config)
+        self.backend: str = getattr(config, "cross_attention_backend", "auto")
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None,
@@ -70,5 +72,5 @@ class CrossCore(MegatronModule):
         """query [T, heads, d], key and value [F, P, groups, d] -> [T, heads * d]; this rank's under context parallelism."""
         plan = plan_of(packed_seq_params)
         if plan.context is not None:
-            return context_cross_attention(query, key, value, plan.context)
-        return cross_attention(query, key, value, plan)
+            return context_cross_attention(query, key, value, plan.context, self.backend)
+        return cross_attention(query, key, value, plan.cross, backend=self.backend)

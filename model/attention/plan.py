@@ -7,33 +7,17 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from model.attention.context_plan import ContextPlan, clip_ranges, make_context_plan, piece_bounds
+from model.attention.cross.blocks import SCORES_PER_BLOCK, Ints
+from model.attention.cross.plan import CrossPlan
 from model.config import VideoMllamaConfig
 from model.context_rows import rows_by_rank, zigzag_rows
 from model.errors import InputError
 from model.rows import IGNORE_INDEX, PackedRows, frame_share
 from model.text.rope import rope_angles, rope_tables
-
-SCORES_PER_BLOCK = 1 << 22
-"""Rows times keys of one cross-attention call at most: bounds the mask, whatever the length of a sample."""
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class CrossBlock:
-    """Rows [row_begin, row_end) look at frames [frame_begin, frame_end), all of them where `mask` is None."""
-
-    row_begin: int
-    row_end: int
-    frame_begin: int
-    frame_end: int
-    mask: Tensor | None
-    """bool [rows, frames], true where the row sees the frame."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +26,8 @@ class RowPlan:
 
     segments: list[tuple[int, int]]
     """First row and one past the last row of every sample that has rows."""
-    blocks: list[CrossBlock]
-    """In ascending order of rows; rows in no block attend to no frame."""
+    cross: CrossPlan
+    """Frames that every row attends to."""
     num_rows: int
     rope: tuple[Tensor, Tensor]
     """cos and sin of the rows' positions, each [T, head_dim]."""
@@ -56,22 +40,13 @@ class RowPlan:
     target_rows: Tensor | None
     """int64, the rows with a target; None if all have one or there are no targets."""
     context: ContextPlan | None = None
-    """Under context parallelism: who has which rows and frames. `blocks` is empty then, `segments` is of all rows, and the
+    """Under context parallelism: who has which rows and frames. `cross` is empty then, `segments` is of all rows, and the
     rest is of this rank's rows and frames."""
 
     @property
     def attends(self) -> bool:
         """Whether any row, on whatever rank, attends to a frame."""
-        return bool(self.blocks) if self.context is None else self.context.attends
-
-
-def _cross_block(begin: Ints, end: Ints, first_row: int, device: torch.device) -> CrossBlock:
-    low, high = int(begin.min()), int(end.max())
-    mask = None
-    if (begin != low).any() or (end != high).any():
-        frames = np.arange(low, high)
-        mask = torch.from_numpy((begin[:, None] <= frames) & (frames < end[:, None])).to(device)
-    return CrossBlock(first_row, first_row + len(begin), low, high, mask)
+        return self.cross.attends if self.context is None else self.context.attends
 
 
 def effective_ranges(
@@ -101,37 +76,6 @@ def effective_ranges(
         if attend_all:
             begin[~seeing], end[~seeing] = low, high
     return begins, ends
-
-
-def cut_cross_blocks(begin: Ints, end: Ints, bounds: Ints, *, tokens_per_frame: int, device: torch.device) -> list[CrossBlock]:
-    """Cuts the rows that attend to frames into blocks.
-
-    Args:
-        begin, end: frames of every row, from `effective_ranges`.
-        bounds: rows at which a block must end, rising from 0 to T: the samples' bounds.
-        tokens_per_frame: keys of a frame; with `SCORES_PER_BLOCK` it bounds the rows of a block.
-        device: where the masks go.
-    """
-    blocks: list[CrossBlock] = []
-    for first, last in pairwise(bounds.tolist()):
-        seeing = end[first:last] > begin[first:last]
-        edges = first + np.flatnonzero(np.diff(np.concatenate([[False], seeing, [False]]).astype(np.int8)))
-        for run_first, run_last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            keys = (int(end[run_first:run_last].max()) - int(begin[run_first:run_last].min())) * tokens_per_frame
-            rows = max(16, SCORES_PER_BLOCK // keys)
-            for row in range(run_first, run_last, rows):
-                stop = min(row + rows, run_last)
-                blocks.append(_cross_block(begin[row:stop], end[row:stop], row, device))
-    return blocks
-
-
-def plan_cross_blocks(
-    cu_seqlens: Ints, cu_frames: Ints, frame_begin: Ints, frame_end: Ints, *,
-    tokens_per_frame: int, attend_all: bool, device: torch.device,
-) -> list[CrossBlock]:  # fmt: skip
-    """`effective_ranges`, cut into blocks of one sample each."""
-    begin, end = effective_ranges(cu_seqlens, cu_frames, frame_begin, frame_end, attend_all)
-    return cut_cross_blocks(begin, end, cu_seqlens, tokens_per_frame=tokens_per_frame, device=device)
 
 
 def _host(tensor: Tensor) -> Ints:
@@ -167,8 +111,7 @@ def _make_plan(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, 
     attend_all = config.switches.no_visible_rows == "attend_all"
     begin, end = effective_ranges(cu_seqlens, cu_frames, _host(rows.frame_begin), _host(rows.frame_end), attend_all)
     if group is None:
-        blocks = cut_cross_blocks(begin, end, cu_seqlens, tokens_per_frame=tokens_per_frame, device=device)
-        return _plan_of(rows, config, dtype, blocks)
+        return _plan_of(rows, config, dtype, CrossPlan(begin, end, cu_seqlens, rows.num_frames, tokens_per_frame, device))
     size, rank = group.size(), group.rank()
     order = rows_by_rank(cu_seqlens, size)
     low, high = frame_share(rows.num_frames, size, rank)
@@ -178,14 +121,14 @@ def _make_plan(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, 
         rows, position_ids=rows.position_ids[own], frame_begin=rows.frame_begin[own], frame_end=rows.frame_end[own],
         frame_positions=rows.frame_positions[low:high], targets=None if rows.targets is None else rows.targets[own],
     )  # fmt: skip
-    plan = _plan_of(share, config, dtype, [])
-    blocks = cut_cross_blocks(*clipped, bounds, tokens_per_frame=tokens_per_frame, device=device)
-    everyone = replace(plan, blocks=blocks, num_rows=rows.num_rows)
+    nothing = np.zeros(0, dtype=np.int64)
+    plan = _plan_of(share, config, dtype, CrossPlan(nothing, nothing, nothing[:1], 0, tokens_per_frame, device))
+    everyone = CrossPlan(*clipped, bounds, high - low, tokens_per_frame, device)
     attends = bool((end > begin).any())
     return replace(plan, context=make_context_plan(cu_seqlens, group, everyone, attends, SCORES_PER_BLOCK, device))
 
 
-def _plan_of(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, blocks: list[CrossBlock]) -> RowPlan:
+def _plan_of(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, cross: CrossPlan) -> RowPlan:
     inverse_dtype, seeing = config.switches.rope_inv_freq_dtype, rows.frame_end > rows.frame_begin
     target_rows = None
     if rows.targets is not None:
@@ -194,7 +137,7 @@ def _plan_of(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, bl
         target_rows = None if len(wanted) == len(rows.targets) else wanted if len(wanted) else wanted.new_zeros(1)
     return RowPlan(
         segments=[(int(a), int(b)) for a, b in pairwise(_host(rows.cu_seqlens)) if b > a],
-        blocks=blocks,
+        cross=cross,
         num_rows=len(rows.position_ids),
         rope=rope_tables(config.text, rows.position_ids, inverse_dtype, dtype),
         angles=rope_angles(config.text, rows.position_ids, inverse_dtype),

@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.attention import plan as plan_module
-from model.attention.functional import cross_attention, self_attention
-from model.attention.plan import RowPlan, make_plan, plan_cross_blocks
+from model.attention.cross import blocks as blocks_module
+from model.attention.cross.attention import cross_attention
+from model.attention.cross.plan import CrossPlan
+from model.attention.functional import self_attention
+from model.attention.plan import effective_ranges, make_plan
 from model.errors import InputError
 from tests.model.small import packed_rows, small_config
 
@@ -58,12 +60,10 @@ def _dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor
 def test_blocks_equal_a_dense_mask(drawn: Samples, attend_all: bool, budget: int) -> None:
     cu_seqlens, cu_frames, begin, end = _bounds(drawn)
     rows, frames, tokens = len(begin), int(cu_frames[-1]), 3
-    with patch.object(plan_module, "SCORES_PER_BLOCK", budget):
-        blocks = plan_cross_blocks(
-            cu_seqlens, cu_frames, begin, end, tokens_per_frame=tokens, attend_all=attend_all, device=CPU
-        )  # fmt: skip
-    empty = torch.zeros(0, 4)
-    plan = RowPlan([], blocks, rows, (empty, empty), empty, (empty, empty), None, None)
+    ranges = effective_ranges(cu_seqlens, cu_frames, begin, end, attend_all)
+    plan = CrossPlan(*ranges, cu_seqlens, frames, tokens, CPU)
+    with patch.object(blocks_module, "SCORES_PER_BLOCK", budget):
+        assert plan.blocks is not None
     generator = torch.Generator().manual_seed(rows)
     q = torch.randn(rows, 4, 8, dtype=torch.float64, generator=generator)
     k, v = torch.randn(2, frames, tokens, 2, 8, dtype=torch.float64, generator=generator).unbind(0)
@@ -80,17 +80,17 @@ def test_blocks_equal_a_dense_mask(drawn: Samples, attend_all: bool, budget: int
 def test_no_mask_spans_more_than_one_sample_or_the_budget() -> None:
     config = small_config()
     rows = packed_rows(config, [(200, list(range(5, 45))), (200, list(range(3, 33)))], 1)
-    with patch.object(plan_module, "SCORES_PER_BLOCK", 2000):
-        plan = make_plan(rows, config, torch.float32)
-    masks = [b.mask for b in plan.blocks if b.mask is not None]
+    with patch.object(blocks_module, "SCORES_PER_BLOCK", 2000):
+        blocks = make_plan(rows, config, torch.float32).cross.blocks
+    masks = [b.mask for b in blocks if b.mask is not None]
     assert masks and all(m.numel() <= 16 * 40 for m in masks)
-    assert all(not (b.row_begin < 200 < b.row_end) for b in plan.blocks)
+    assert all(not (b.row_begin < 200 < b.row_end) for b in blocks)
 
 
 def test_rows_that_all_see_the_same_frames_need_no_mask() -> None:
     config = small_config()
     plan = make_plan(packed_rows(config, [(20, [0])], 1), config, torch.float32)
-    assert [b.mask for b in plan.blocks] == [None] and plan.visible is None
+    assert [b.mask for b in plan.cross.blocks] == [None] and plan.visible is None
 
 
 def test_a_row_that_names_frames_of_another_sample_is_refused() -> None:

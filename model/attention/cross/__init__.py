@@ -1,0 +1,5 @@
+"""Cross-attention from packed rows to their ranges of frames: one function, one backend a file, no mask of rows by keys.
+
+`plan` holds the ranges and what each backend derives from them once a micro-batch; `attention` is the function;
+`reference` is plain torch, `flex` FlexAttention over block lists, `varlen` unmasked flash calls over rectangles.
+"""

@@ -1,0 +1,71 @@
+"""Cross-attention as one function, and which backend `auto` takes."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from model.attention.cross import flash
+from model.attention.cross.flex import flex_cross_attention
+from model.attention.cross.plan import CrossPlan
+from model.attention.cross.reference import torch_cross_attention, torch_cross_attention_with_lse
+from model.errors import InputError
+
+BACKENDS = ("auto", "torch", "flex", "flash")
+
+
+def choose(plan: CrossPlan, q: Tensor, with_lse: bool) -> str:
+    """What `auto` means for these rows and keys: by device, dtype and size, never by trial. docs/benchmarks/cross-attention.md
+    has the measurements behind it."""
+    if q.device.type != "cuda" or q.dtype not in (torch.bfloat16, torch.float16):
+        return "torch"
+    return "flash" if flash.available(q.device) else "flex"
+
+
+@overload
+def cross_attention(
+    q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan, *, backend: str = ..., with_lse: Literal[False] = ...
+) -> Tensor: ...
+@overload
+def cross_attention(
+    q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan, *, backend: str = ..., with_lse: Literal[True]
+) -> tuple[Tensor, Tensor]: ...
+def cross_attention(
+    q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan, *, backend: str = "auto", with_lse: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Attention from rows to frames.
+
+    Args:
+        q: [T, heads, d], normed and rotated.
+        k, v: [F, P, groups, d]; k rotated and normed. Consecutive heads share the keys of a group.
+        plan: what every row sees.
+        backend: auto | torch | flex | flash.
+        with_lse: return the log-sums too.
+
+    Returns:
+        [T, heads * d]; zero for rows that attend to no frame. With the log-sums also fp32 [T, heads], the natural
+        logarithm of the sum of the exponentiated scaled scores, -inf for rows that attend to no frame: differentiable.
+
+    Raises:
+        InputError: a backend that does not exist or does not run here.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"attention.cross is {backend!r}; use one of {', '.join(BACKENDS)}")
+    if not plan.attends:
+        out = q.new_zeros(q.shape[0], q.shape[1] * q.shape[2])
+        return (out, q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)) if with_lse else out
+    chosen = choose(plan, q, with_lse) if backend == "auto" else backend
+    if chosen == "torch" and not with_lse:
+        return torch_cross_attention(q, k, v, plan)
+    result = _with_lse(chosen, q, k, v, plan)
+    return result if with_lse else result[0]
+
+
+def _with_lse(backend: str, q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) -> tuple[Tensor, Tensor]:
+    if backend == "torch":
+        return torch_cross_attention_with_lse(q, k, v, plan)
+    if backend == "flash":
+        return flash.flash_cross_attention(q, k, v, plan)
+    return flex_cross_attention(q, k, v, plan)

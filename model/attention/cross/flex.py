@@ -1,0 +1,52 @@
+"""FlexAttention over block lists made from the rows' bounds: Triton kernels that skip what no row of a tile sees."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import flex_attention as flex
+
+from model.attention.cross.block_lists import key_bounds, tile_lists
+from model.attention.cross.plan import CrossPlan
+
+TILE = 128
+
+KERNEL_OPTIONS: dict[str, Any] = {}
+
+
+@functools.cache
+def _compiled() -> Any:
+    """One compilation for all lengths: the numbers of rows and keys stay symbols."""
+    return torch.compile(flex.flex_attention, dynamic=True)
+
+
+def _block_mask(plan: CrossPlan) -> flex.BlockMask:
+    lists, _ = tile_lists(plan, TILE, TILE)
+    begin, end = key_bounds(plan)
+
+    def sees(_batch: Tensor, _head: Tensor, row: Tensor, key: Tensor) -> Tensor:
+        return (key >= begin[row]) & (key < end[row])
+
+    return flex.BlockMask.from_kv_blocks(
+        lists.partial_count, lists.partial_index, lists.full_count, lists.full_index,
+        BLOCK_SIZE=TILE, mask_mod=sees, seq_lengths=(plan.num_rows, plan.num_keys),
+    )  # fmt: skip
+
+
+def flex_cross_attention(q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) -> tuple[Tensor, Tensor]:
+    """Shapes and results as `model.attention.cross.attention.cross_attention` with the log-sums; both are differentiable.
+
+    On the CPU it runs uncompiled, builds all scores, and has no backward pass: it is there for comparisons only.
+    """
+    run = _compiled() if q.is_cuda else flex.flex_attention
+    query, key, value = (t.transpose(0, 1)[None] for t in (q, k.flatten(0, 1), v.flatten(0, 1)))
+    out, lse = run(
+        query, key, value, block_mask=plan.derive("flex", _block_mask), scale=q.shape[-1] ** -0.5,
+        enable_gqa=q.shape[1] != k.shape[2], return_lse=True, kernel_options=KERNEL_OPTIONS or None,
+    )  # fmt: skip
+    mixed: Tensor = out[0].transpose(0, 1).flatten(1)
+    sums: Tensor = lse[0].transpose(0, 1)
+    return mixed, sums
