@@ -58,17 +58,19 @@ class RowShare:
 
     rows: PackedRows
     """The same on every rank; padded under context parallelism."""
+    targets: Tensor | None
+    """int64 [rows of this rank], their targets; None if the rows have none."""
     origin: Tensor | None = None
-    """int64 [rows of this rank]: index of each in the micro-batch as it was given, -1 for padding. None: all, in order."""
+    """int64 [rows of this rank], on the host: index of each in the micro-batch as it was given, -1 for padding.
+    None: all, in order."""
     places: Tensor | None = None
-    """int64 [T as given]: where each given row lies in `rows`. None: the same place."""
+    """int64 [T as given], on the host: where each given row lies in `rows`. None: the same place."""
 
     def take(self, values: Tensor, fill: int) -> Tensor:
-        """This rank's part of a value by row, [T as given] -> [rows of this rank]; padding rows get `fill`."""
+        """This rank's part of a value by row on the host, [T as given] -> [rows of this rank]; padding rows get `fill`."""
         if self.origin is None:
             return values
-        origin = self.origin.to(values.device)
-        return values[origin.clamp(min=0)].masked_fill(origin < 0, fill)
+        return values[self.origin.clamp(min=0)].masked_fill(self.origin < 0, fill)
 
 
 def share_rows(batches: Sequence[PackedRows], size: int, rank: int, multiple: int = 1) -> list[RowShare]:
@@ -85,7 +87,7 @@ def share_rows(batches: Sequence[PackedRows], size: int, rank: int, multiple: in
         multiple: what the rows of each rank must be a multiple of; the tensor-parallel size under sequence parallelism.
     """
     if size == 1:
-        return [RowShare(rows) for rows in batches]
+        return [RowShare(rows, rows.targets) for rows in batches]
     unit = math.lcm(2 * size, multiple * size)
     bounds = [rows.cu_seqlens.cpu().numpy().astype(np.int64) for rows in batches]
     padded = [-(-np.diff(cu) // (2 * size)) * 2 * size for cu in bounds]
@@ -123,4 +125,5 @@ def _share(rows: PackedRows, cu: Ints, lengths: Ints, size: int, rank: int) -> R
     # Positions of real rows are the given ones, whatever they are; padding continues them.
     out.position_ids = torch.where(padding, out.position_ids, laid(rows.position_ids, 0))
     own = zigzag_rows(new_cu, size, rank)
-    return RowShare(out, torch.from_numpy(origin[own]).to(device), torch.from_numpy(np.flatnonzero(real)).to(device))
+    targets = None if out.targets is None else out.targets[torch.from_numpy(own).to(device)]
+    return RowShare(out, targets, torch.from_numpy(origin[own]), torch.from_numpy(np.flatnonzero(real)))

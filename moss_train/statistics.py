@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from data_pipeline.packing.batch import IGNORE_INDEX, TOKEN_CLASSES, PackedMicroBatch
+from model.context_rows import RowShare
 from model.loss import LossSums
 
 _HEAD = 5  # slots before the sums by class
@@ -55,16 +56,18 @@ class StepSums:
         index = torch.where(index < 0, self._datasets - 1, index)
         return torch.repeat_interleave(index, batch.cu_seqlens.long().diff().cpu())
 
-    def add(self, sums: LossSums, losses: torch.Tensor, batch: PackedMicroBatch) -> None:
+    def add(self, sums: LossSums, losses: torch.Tensor, batch: PackedMicroBatch, share: RowShare) -> None:
         """Add one micro-batch on the rank that counts its loss.
 
         Args:
             sums: the micro-batch's sums; `total` is what is differentiated.
-            losses: unweighted loss of every row, fp32 [T]; 0 where the row has no target.
+            losses: unweighted loss of every row of this rank, fp32; 0 where the row has no target.
             batch: the micro-batch.
+            share: which rows are this rank's.
         """
-        counted = (batch.targets != IGNORE_INDEX).to(losses.device)
-        groups = self.row_groups(batch).to(losses.device)
+        assert share.targets is not None
+        counted = share.targets != IGNORE_INDEX
+        groups = share.take(self.row_groups(batch), self._datasets - 1).to(losses.device)
         vector, begin = self.vector, _HEAD + 2 * self._classes
         vector[0] += sums.total.detach()
         vector[1] += sums.count

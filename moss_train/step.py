@@ -22,6 +22,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from data_pipeline.packing.batch import TOKEN_CLASSES, PackedMicroBatch
 from model.loss import sum_losses
+from model.context_rows import RowShare, share_rows
 from model.rows import PackedRows
 from moss_train.engines.models import Models
 from moss_train.engines.optimization import Optimization
@@ -55,7 +56,7 @@ class DecoupledStep:
         config = models.transformer_config
         config.finalize_model_grads_func = self._finalize
         config.no_sync_func = None
-        self._frames = FrameDistribution(models, layout, settings.encode)
+        self.frames = FrameDistribution(models, layout, settings.encode)
 
     def accumulate(self, batches: Sequence[PackedMicroBatch], stop: bool = False) -> StepStatistics:
         """Leave in all gradient buffers the gradient of the mean loss over the global batch.
@@ -65,13 +66,13 @@ class DecoupledStep:
             stop: whether this rank was told to end; the statistics tell all ranks.
         """
         self._optimization.zero()
-        self._frames.encode(batches, train=True)
+        self.frames.encode(batches, train=True)
         sums = self._decode(batches, self._settings.dataset_names, forward_only=False)
-        self._frames.send_back()
+        self.frames.send_back()
         assert self._targets is not None
         self._optimization.finish_vision(self._targets)
         sums.wish_to_stop(stop)
-        return sums.reduce(self._frames.encoded_by_rank, self._frames.encoded_again)
+        return sums.reduce(self.frames.encoded_by_rank, self.frames.encoded_again)
 
     def evaluate(self, groups: Iterable[Sequence[PackedMicroBatch]], dataset_names: Sequence[str]) -> StepStatistics:
         """Forward passes only.
@@ -84,9 +85,9 @@ class DecoupledStep:
         encoded = [0] * self._layout.world_size
         with torch.no_grad():
             for batches in groups:
-                self._frames.encode(batches, train=False)
+                self.frames.encode(batches, train=False)
                 total.vector += self._decode(batches, dataset_names, forward_only=True).vector
-                encoded = [a + b for a, b in zip(encoded, self._frames.encoded_by_rank, strict=True)]
+                encoded = [a + b for a, b in zip(encoded, self.frames.encoded_by_rank, strict=True)]
         return total.reduce(encoded)
 
     def _finalize(self, chunks: list[torch.nn.Module], targets: torch.Tensor | None = None, **options: Any) -> None:
@@ -99,12 +100,12 @@ class DecoupledStep:
         if self._layout.writes_for_replica:
             for batch in batches:
                 sums.add_size(real_rows(batch), batch.num_frames)
-        rows = [PackedRows.of(batch, self._layout.device) for batch in batches]
+        shares = self._share_rows([PackedRows.of(batch, self._layout.device) for batch in batches])
 
         def forward(iterator: Iterator[int], chunk: torch.nn.Module) -> tuple[torch.Tensor, Callable[..., Any]]:
             index = next(iterator)
-            output = chunk(rows[index], self._frames.states[index])
-            return output, lambda losses: self._loss(losses, rows[index], batches[index], sums)
+            output = chunk(shares[index].rows, self.frames.states[index])
+            return output, lambda losses: self._loss(losses, shares[index], batches[index], sums)
 
         count, virtual = len(batches), len(self._optimization.decoder)
         iterators = [iter(range(count)) for _ in range(virtual)]
@@ -113,24 +114,29 @@ class DecoupledStep:
             data_iterator=iterators if virtual > 1 else iterators[0],
             model=self._optimization.decoder if virtual > 1 else self._optimization.decoder[0],
             num_microbatches=count,
-            seq_length=batches[0].num_rows,
+            seq_length=shares[0].rows.num_rows,
             micro_batch_size=1,
             forward_only=forward_only,
         )
         return sums
 
+    def _share_rows(self, rows: Sequence[PackedRows]) -> list[RowShare]:
+        """Under context parallelism all micro-batches equally long, and which of their rows are this rank's."""
+        sizes, place = self._layout.sizes, self._layout.place
+        return share_rows(rows, sizes.context, place.context, sizes.tensor if sizes.sequence_parallel else 1)
+
     def _loss(
-        self, losses: torch.Tensor, rows: PackedRows, batch: PackedMicroBatch, sums: StepSums
+        self, losses: torch.Tensor, share: RowShare, batch: PackedMicroBatch, sums: StepSums
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        assert rows.targets is not None
+        assert share.targets is not None
         added = sum_losses(
             losses,
-            rows.targets,
-            batch.token_class.to(losses.device),
+            share.targets,
+            share.take(batch.token_class, 0).to(losses.device),
             num_classes=len(TOKEN_CLASSES),
             silence_id=self._settings.silence_id,
             silence_weight=self._settings.silence_token_weight,
         )
         if self._layout.counts_loss:
-            sums.add(added, losses, batch)
+            sums.add(added, losses, batch, share)
         return added.total, added.count.int(), {}

@@ -61,7 +61,8 @@ class ParallelLayout:
 
     @property
     def counts_loss(self) -> bool:
-        """Whether this rank's losses enter global sums: one rank of each last stage (all its tensor ranks hold the same)."""
+        """Whether this rank's losses enter global sums: on the last stage one rank of each tensor-parallel group, whose ranks
+        hold the same losses; context ranks each have rows of their own."""
         return self.is_last_stage and self.place.tensor == 0
 
 
