@@ -21,8 +21,8 @@ from megatron.core.distributed import finalize_model_grads
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from data_pipeline.packing.batch import TOKEN_CLASSES, PackedMicroBatch
-from model.loss import sum_losses
 from model.context_rows import RowShare, share_rows
+from model.loss import sum_losses
 from model.rows import PackedRows
 from moss_train.engines.models import Models
 from moss_train.engines.optimization import Optimization
