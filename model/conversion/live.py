@@ -15,7 +15,7 @@ from model.config import VideoMllamaConfig
 from model.conversion.fusion import fuse, put_together, shard, take_apart
 from model.conversion.table import Rule, decoder_rules, hf_shapes
 from model.errors import InputError
-from model.lora.adapter import is_adapter_name
+from model.lora.names import is_adapter_name
 from model.text.fused_norms import plain_name
 from model.video_mllama import VideoMllamaDecoder
 from model.vision.encoder import VisionEncoder

@@ -30,9 +30,9 @@ from megatron.core.tensor_parallel.mappings import (
 )
 from torch import Tensor, nn
 
+from model.lora.names import CHILD
+
 KINDS = ("column", "row", "whole")
-CHILD = "adapter"
-"""Name of the adapter inside its layer."""
 
 
 class LowRankAdapter(nn.Module):
@@ -89,11 +89,6 @@ def attach(linear: nn.Module, adapter: LowRankAdapter) -> None:
     """Makes `adapter` a part of `linear`."""
     linear.add_module(CHILD, adapter)
     linear.register_forward_hook(_add)
-
-
-def is_adapter_name(name: str) -> bool:
-    """Whether a parameter's dotted name is that of an adapter's factor."""
-    return name.rpartition(".")[0].endswith(f".{CHILD}")
 
 
 def start_deviation(in_features: int) -> float:

@@ -14,7 +14,8 @@ from model.conversion.fusion import shard
 from model.conversion.live import unwrap
 from model.conversion.table import Rule, decoder_rules
 from model.errors import InputError
-from model.lora.adapter import LowRankAdapter, attach, is_adapter_name, start_deviation
+from model.lora.adapter import LowRankAdapter, attach, start_deviation
+from model.lora.names import is_adapter_name
 from model.lora.spec import LoraSpec
 from model.text.cross_layer import GatedCrossLayer
 

@@ -1,17 +1,11 @@
-"""Adapters into the matrices that they adapt."""
+"""Adapters into the matrices that they adapt, as plain tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from megatron.core import parallel_state
-from torch import Tensor, nn
-
-from model.conversion.fusion import shard
-from model.conversion.live import live_parameters, unwrap
-from model.conversion.table import decoder_rules
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -37,29 +31,3 @@ def merge(base: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
         The merged matrix, in the dtype of `base`.
     """
     return torch.addmm(base.float(), b.float(), a.float(), alpha=scale).to(base.dtype)
-
-
-@torch.no_grad()
-def merge_into(chunks: Sequence[nn.Module], vision: nn.Module, factors: Mapping[str, Factors], scale: float) -> None:
-    """Merges whole adapters into a live model without adapters; every rank takes its share.
-
-    Args:
-        chunks, vision: the model of this rank.
-        factors: adapters by the name of the matrix: megatron-core's over the whole decoder, the tower's published one.
-        scale: alpha / rank.
-    """
-    config = unwrap(chunks[0]).model_config
-    rules = {rule.megatron: rule for rule in decoder_rules(config)}  # type: ignore[arg-type]
-    size, rank = parallel_state.get_tensor_model_parallel_world_size(), parallel_state.get_tensor_model_parallel_rank()
-    for name, parameter in live_parameters(chunks):
-        if name not in factors:
-            continue
-        a, b, rule = factors[name].a, factors[name].b, rules[name]
-        if rule.sharding == "columns":
-            a = shard(rule, a, size, rank)
-        else:
-            b = shard(rule, b, size, rank)
-        parameter.copy_(merge(parameter, a.to(parameter.device), b.to(parameter.device), scale))
-    for name, parameter in unwrap(vision).named_parameters():
-        if name in factors:
-            parameter.copy_(merge(parameter, factors[name].a.to(parameter.device), factors[name].b.to(parameter.device), scale))

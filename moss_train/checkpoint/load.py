@@ -13,7 +13,7 @@ from megatron.core import dist_checkpointing
 
 from model.config import VideoMllamaConfig
 from model.errors import InputError
-from model.lora.merge import merge_into
+from model.lora.merge_live import merge_into
 from model.lora.spec import LoraSpec
 from moss_train.checkpoint.adapters import read_adapters
 from moss_train.checkpoint.description import CheckpointDescription, find_checkpoint, first_difference, read_description
@@ -62,7 +62,8 @@ def load_model_weights(path: Path | str, chunks: Sequence[torch.nn.Module], visi
     state = _load(model_state(chunks, encoder), checkpoint)
     put_back(state, chunks, encoder)
     if description.lora is not None:
-        merge_into(chunks, encoder, read_adapters(checkpoint), LoraSpec.from_dict(description.lora).scale)
+        factors = {name.removeprefix("vision."): pair for name, pair in read_adapters(checkpoint).items()}
+        merge_into(chunks, encoder, factors, LoraSpec.from_dict(description.lora).scale)
 
 
 def load_training_state(

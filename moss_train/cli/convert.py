@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     help_text = "tokenizer.json to put beside the weights, or a folder with one and its companions (default: the run's own)"
     to_hf.add_argument("--tokenizer", type=Path, help=help_text)
+    help_text = "write a run's low-rank adapters alone, in the layout of the PEFT library, instead of merging them"
+    to_hf.add_argument("--adapters", action="store_true", help=help_text)
+    to_hf.add_argument("--base", help="with --adapters: where the weights without adapters are, for adapter_config.json")
     text = "a folder in the Hugging Face layout to the first checkpoint of a run"
     from_hf = directions.add_parser("from-hf", help=text, epilog="example: moss convert from-hf hf/realtime runs/start")
     from_hf.add_argument("hf", type=Path, help="folder with config.json and safetensors (mllama or video_mllama)")
@@ -60,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _to_hf(args: argparse.Namespace) -> int:
+    if args.adapters:
+        return _adapters(args)
     from moss_train.convert.to_hf import checkpoint_to_hf
 
     with warnings.catch_warnings(record=True) as caught:
@@ -70,6 +75,17 @@ def _to_hf(args: argparse.Namespace) -> int:
         print(f"warning: {warning.message}", file=sys.stderr)
     print(f"{checkpoint} -> {out}")
     return _check(args, checkpoint, out)
+
+
+def _adapters(args: argparse.Namespace) -> int:
+    from model.errors import InputError
+    from moss_train.convert.adapters import checkpoint_to_adapters
+
+    if args.format != "video_mllama" or args.tokenizer is not None:
+        raise InputError("--adapters writes no weights and no tokenizer; leave out --format and --tokenizer")
+    checkpoint, out = checkpoint_to_adapters(args.run, args.out, args.base)
+    print(f"adapters of {checkpoint} -> {out}")
+    return 0
 
 
 def _from_hf(args: argparse.Namespace) -> int:

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from model.conversion.stream import ParameterRows, whole_parameter
 from model.conversion.tensor_file import TensorInfo
+from model.lora.merge import merge
+from model.lora.names import adapter_keys
+from model.lora.spec import LoraSpec
 from moss_train.checkpoint.description import CheckpointDescription
 from moss_train.checkpoint.tensors import CheckpointTensors
 
@@ -27,8 +30,6 @@ class _Merged:
         stem = self._stems.get(key)
         if stem is None:
             return base
-        from model.lora.merge import merge
-
         if self._a is None or self._a[0] != stem:
             self._a = stem, whole_parameter(self._tensors, f"{stem}.a")
         return merge(base, self._a[1], self._tensors.read_rows(f"{stem}.b", first, count), self._scale)
@@ -43,7 +44,4 @@ def open_parameters(checkpoint: Path, description: CheckpointDescription) -> Par
     tensors = CheckpointTensors(checkpoint)
     if description.lora is None:
         return tensors
-    from model.lora.spec import LoraSpec
-    from moss_train.checkpoint.adapters import adapter_keys
-
     return _Merged(tensors, adapter_keys(tensors.keys()), LoraSpec.from_dict(description.lora).scale)

@@ -14,7 +14,8 @@ from model.conversion.table import decoder_rules
 from model.errors import InputError
 from model.freeze import PARTS, apply_preset
 from model.lora.attach import adapted_layers, attach_adapters, freeze_base
-from model.lora.merge import Factors, merge, merge_into
+from model.lora.merge import Factors, merge
+from model.lora.merge_live import merge_into
 from model.lora.spec import MODULES, LoraSpec
 from model.rows import PackedRows
 from model.video_mllama import VideoMllamaDecoder, build_decoder_chunks, make_transformer_config
