@@ -14,7 +14,7 @@ from model.conversion.table import Rule, all_rules, hf_shapes
 from model.conversion.tensor_file import TensorInfo
 from model.errors import InputError
 
-BLOCK_BYTES = 64 << 20
+BLOCK_BYTES = 16 << 20
 """What a conversion holds of a tensor at a time, unless a single row is larger."""
 
 
@@ -74,8 +74,10 @@ def published_infos(source: ParameterRows, config: VideoMllamaConfig) -> dict[st
     return {name: found[name] for name in shapes}
 
 
-def published_blocks(rule: Rule, part: int, source: ParameterRows, config: VideoMllamaConfig) -> Iterator[Tensor]:
-    """The rows of one published tensor, in order, in blocks of at most `BLOCK_BYTES`.
+def published_blocks(
+    rule: Rule, part: int, source: ParameterRows, config: VideoMllamaConfig, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Tensor]:
+    """The rows of one published tensor, in order, in blocks of at most `block_bytes`, at least one row each.
 
     Args:
         rule: the parameter that holds it.
@@ -86,7 +88,7 @@ def published_blocks(rule: Rule, part: int, source: ParameterRows, config: Video
     info = source.info(rule.megatron)
     for s in segments(rule, heights(rule, info.shape[0], config.text), config.text):
         if s.part == part:
-            for row, count in cut(s.row, s.rows, info.row_bytes):
+            for row, count in cut(s.row, s.rows, info.row_bytes, block_bytes):
                 yield source.read_rows(rule.megatron, row, count)
 
 

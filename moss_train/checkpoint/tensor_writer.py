@@ -18,11 +18,11 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint import Metadata
 from torch.distributed.checkpoint.filesystem import CURRENT_DCP_VERSION, _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     BytesStorageMetadata,
     ChunkStorageMetadata,
+    Metadata,
     MetadataIndex,
     TensorProperties,
     TensorStorageMetadata,
@@ -110,8 +110,9 @@ class CheckpointTensorWriter:
             self._file = (self._folder / f"__0_{self._files}.distcp").open("wb", buffering=0)
             self._files += 1
         stream, offset = _Stream(self._file), self._file.tell()
+        target: Any = stream
         try:
-            torch.save(value, stream)
+            torch.save(value, target)
         except RuntimeError:
             if stream.error is not None:
                 raise stream.error from None

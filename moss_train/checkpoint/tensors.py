@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed.checkpoint import FileSystemReader, Metadata, TensorStorageMetadata
-from torch.distributed.checkpoint.metadata import MetadataIndex
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
 from torch.distributed.checkpoint.utils import _create_file_view
 
 from model.conversion.stream import cut
@@ -121,7 +121,8 @@ class CheckpointTensors:
         descriptor = self._descriptor(path)
         with open(os.dup(descriptor), "rb") as file, FakeTensorMode():
             try:
-                found = torch.load(_create_file_view(file, stored.offset, stored.length), weights_only=True)
+                share: Any = _create_file_view(file, stored.offset, stored.length)
+                found = torch.load(share, weights_only=True)
                 offset = found.untyped_storage()._checkpoint_offset
             except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, OSError) as error:
                 raise InputError(f"{path} is damaged at byte {stored.offset} ({key}); use an earlier checkpoint") from error

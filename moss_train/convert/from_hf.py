@@ -34,7 +34,7 @@ from moss_train.convert.progress import ByteProgress
 COMPANION_FOLDER = "hf_files"
 """Where a run keeps the files that lay beside the weights it came from."""
 
-CHUNK_BYTES = 256 << 20
+CHUNK_BYTES = 32 << 20
 """Largest piece in which a tensor is stored: what a rank that loads a share of it has to read at once."""
 
 _STAGE_FIELDS = ("frames", "template")

@@ -6,17 +6,41 @@ import json
 import math
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from megatron.core.dist_checkpointing.dict_utils import nested_values
+from megatron.core.dist_checkpointing.mapping import ShardedTensor, ShardedTensorFactory
 
 from model.config import TextConfig, VideoMllamaConfig
 from model.conversion.fusion import fuse, put_together, shard, take_apart
 from model.conversion.live import live_parameters
-from model.conversion.table import decoder_rules, hf_shapes
+from model.conversion.stream import parameter_info, published_infos
+from model.conversion.table import VISION_KEY, all_rules, decoder_rules, hf_shapes
+from model.conversion.tensor_file import TensorInfo
 from model.initialise import RandomWeights
-from model.video_mllama import build_decoder_chunks, make_transformer_config
+from model.video_mllama import VideoMllamaDecoder, build_decoder_chunks, make_transformer_config
+from model.vision.encoder import VisionEncoder
+from moss_train.checkpoint.state import model_state
+from moss_train.convert.random_folder import model_named
 from tests.model.small import small_config
+
+_SHORT = {torch.bfloat16: "bf16", torch.float32: "fp32"}
+
+
+class _Announced:
+    """The parameters of a checkpoint by shape alone."""
+
+    def __init__(self, config: VideoMllamaConfig, dtype: torch.dtype) -> None:
+        published = {name: TensorInfo(shape, dtype) for name, shape in hf_shapes(config).items()}
+        self.infos = {rule.megatron: parameter_info(rule, published) for rule in all_rules(config)}
+
+    def info(self, key: str) -> TensorInfo:
+        return self.infos[key]
+
+    def read_rows(self, key: str, first: int, count: int) -> torch.Tensor:
+        raise AssertionError(f"{key} is announced, not stored")
 
 
 def test_every_live_parameter_and_every_published_tensor_has_one_rule(solo: None) -> None:
@@ -35,9 +59,34 @@ def test_sizes_of_the_published_model() -> None:
     assert sum(math.prod(shape) for shape in shapes.values()) == 10_670_220_835
 
 
-def test_names_and_shapes_equal_the_published_list(reference_data: Path) -> None:
+def test_names_shapes_and_dtypes_equal_the_published_list(reference_data: Path) -> None:
     recorded = json.loads((reference_data / "state_dict_keys_11b.json").read_text())
-    assert {name: list(shape) for name, shape in hf_shapes(VideoMllamaConfig()).items()} == {n: v[0] for n, v in recorded.items()}
+    config = VideoMllamaConfig()
+    stored = _Announced(config, torch.bfloat16)
+    found = {name: [list(info.shape), _SHORT[info.dtype]] for name, info in published_infos(stored, config).items()}
+    assert found == recorded
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "11b", "90b"])
+def test_the_table_is_total_for_every_shipped_model(solo: None, name: str) -> None:
+    """Every parameter of the model, every key of its checkpoint and every published tensor stand in it exactly once."""
+    config = model_named(name)
+    decoder_config = make_transformer_config(config)
+    decoder_config.perform_initialization, decoder_config.use_cpu_initialization = False, True
+    with torch.device("meta"):
+        decoder = VideoMllamaDecoder(config, decoder_config, pre_process=True, post_process=True)
+        vision = VisionEncoder(config)
+    rules = all_rules(config)
+    shapes = hf_shapes(config)
+    fused = {rule.megatron: (sum(shapes[n][0] for n in rule.hf), *shapes[rule.hf[0]][1:]) for rule in rules}
+    live = {n: tuple(p.shape) for n, p in live_parameters([decoder])}
+    live |= {VISION_KEY + n: tuple(p.shape) for n, p in vision.named_parameters()}
+    assert len(rules) == len(fused) and fused == live
+    state = model_state([decoder], vision)
+    keys = sorted(t.key for t in nested_values(state) if isinstance(t, ShardedTensor | ShardedTensorFactory))
+    assert keys == sorted(fused)
+    published = [n for rule in rules for n in rule.hf]
+    assert len(published) == len(set(published)) and set(published) == set(shapes)
 
 
 @settings(max_examples=25)
