@@ -84,7 +84,8 @@ def share_rows(batches: Sequence[PackedRows], size: int, rank: int, multiple: in
         batches: the micro-batches.
         size: number of context-parallel ranks.
         rank: this one.
-        multiple: what the rows of each rank must be a multiple of; the tensor-parallel size under sequence parallelism.
+        multiple: what the rows of each rank must be a multiple of: the tensor-parallel size under sequence parallelism,
+            what matrix products in fp8 take.
     """
     if size == 1:
         return [RowShare(rows, rows.targets) for rows in batches]

@@ -22,6 +22,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 
 from data_pipeline.packing.batch import TOKEN_CLASSES, PackedMicroBatch
 from model.context_rows import RowShare, share_rows
+from model.fp8 import MULTIPLE as FP8_MULTIPLE
 from model.loss import sum_losses
 from model.rows import PackedRows
 from moss_train.engines.models import Models
@@ -123,7 +124,10 @@ class DecoupledStep:
     def _share_rows(self, rows: Sequence[PackedRows]) -> list[RowShare]:
         """Under context parallelism all micro-batches equally long, and which of their rows are this rank's."""
         sizes, place = self._layout.sizes, self._layout.place
-        return share_rows(rows, sizes.context, place.context, sizes.tensor if sizes.sequence_parallel else 1)
+        multiple = sizes.tensor if sizes.sequence_parallel else 1
+        if self._models.transformer_config.fp8:
+            multiple *= FP8_MULTIPLE
+        return share_rows(rows, sizes.context, place.context, multiple)
 
     def _loss(
         self, losses: torch.Tensor, share: RowShare, batch: PackedMicroBatch, sums: StepSums

@@ -28,6 +28,7 @@ from torch.distributed import ProcessGroup
 from model.attention.context_plan import ContextPlan
 from model.attention.cross.attention import cross_attention
 from model.attention.kernels import attend
+from model.errors import InputError
 
 
 def gather_rows(own: Tensor, group: ProcessGroup) -> Tensor:
@@ -131,7 +132,15 @@ def context_cross_attention(q: Tensor, k: Tensor, v: Tensor, context: ContextPla
 
     Returns:
         [T / size, heads * d]; zero for rows that attend to no frame.
+
+    Raises:
+        InputError: a backend whose log-sums have no gradient, which the merging needs.
     """
+    if backend == "varlen":
+        raise InputError(
+            f"attention.cross is varlen with parallel.context {context.group.size()}, whose ranks merge partial results by "
+            "log-sums that varlen gives no gradient; use auto, flex or torch"
+        )
     everyone = gather_rows(q, context.group)  # [T, heads, d]
     out, lse = cross_attention(everyone, k, v, context.cross, backend=backend, with_lse=True)
     if everyone.requires_grad:
