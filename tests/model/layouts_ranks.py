@@ -6,6 +6,7 @@ treatment of rows without frames, `cp2:recompute` with full recomputation, `cp2:
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +24,8 @@ from megatron.core.pipeline_parallel import get_forward_backward_func  # noqa: E
 
 from model.context_rows import share_rows  # noqa: E402
 from model.conversion import gather_hf_weights, load_hf_weights  # noqa: E402
-from model.rows import frame_share  # noqa: E402
+from model.errors import InputError  # noqa: E402
+from model.rows import PackedRows, frame_share  # noqa: E402
 from model.video_mllama import build_decoder_chunks, make_transformer_config  # noqa: E402
 from model.vision.encoder import VisionEncoder  # noqa: E402
 from moss_train.config.schema import ParallelConfig  # noqa: E402
@@ -77,11 +79,26 @@ def _whole_gradient(leaf: Tensor, frames: int) -> Tensor:
     return whole
 
 
-Result = tuple[list[float], list[Tensor], dict[str, Tensor] | None]
+def _logits(chunk: Any, given: PackedRows, share: PackedRows, places: Tensor | None, states: Tensor | None) -> Tensor:
+    """Logits of the rows as they were given, on every rank; refuses more frames than this rank's share."""
+    with torch.no_grad():
+        logits: Tensor = chunk(dataclasses.replace(share, targets=None, cache={}), states)
+        if states is not None:
+            try:
+                chunk(share, torch.cat([states, states[:1], states.new_zeros(1, *states.shape[1:])]))
+            except InputError as error:
+                assert f"the micro-batch has {given.num_frames} frames" in str(error)
+            else:
+                raise AssertionError("frames of other ranks were taken")
+    return logits if places is None else logits[places]
+
+
+Result = tuple[list[float], list[Tensor], dict[str, Tensor] | None, Tensor | None]
 
 
 def run_layout(sizes: dict[str, Any], option: str = "") -> Result:
-    """Losses of the micro-batches, gradients of their frame states, gradients by published name (rank 0)."""
+    """Losses of the micro-batches, gradients of their frame states, gradients by published name (rank 0), logits of the
+    micro-batches (without pipeline stages)."""
     config = small_config(no_visible_rows="attend_all" if option == "attend_all" else "skip")
     weights = lively_weights(config, 1)
     start_layout(ParallelConfig(**sizes), torch.device("cpu"), seed=1)
@@ -101,7 +118,8 @@ def run_layout(sizes: dict[str, Any], option: str = "") -> Result:
     context, place = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
     given = [packed_rows(config, samples, i) for i, samples in enumerate(SAMPLES)] * 2  # six: a multiple of the stages
     multiple = sizes.get("tensor", 1) if sizes.get("sequence_parallel") else 1
-    rows = [share.rows for share in share_rows(given, context, place, multiple)]
+    shares = share_rows(given, context, place, multiple)
+    rows = [share.rows for share in shares]
     leaves = [
         random_states(config, r.num_frames, i)[slice(*frame_share(r.num_frames, context, place))].clone().requires_grad_()
         if r.num_frames
@@ -134,8 +152,14 @@ def run_layout(sizes: dict[str, Any], option: str = "") -> Result:
     _sum_partial_gradients(chunks)
     gradients = gather_hf_weights(chunks, vision=None, read=_gradient)
     states = [_whole_gradient(leaf, r.num_frames) for leaf, r in zip(leaves, rows, strict=True) if leaf is not None]
+    logits = None
+    if "pipeline" not in sizes:
+        parts = [
+            _logits(chunks[0], g, s.rows, s.places, leaf) for g, s, leaf in zip(given[:3], shares[:3], leaves[:3], strict=True)
+        ]
+        logits = torch.cat(parts)
     stop_layout()
-    return summed.tolist(), states, gradients
+    return summed.tolist(), states, gradients, logits
 
 
 def _largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[float, str]:
@@ -159,9 +183,12 @@ def main(names: list[str]) -> None:
         key = option if option == "attend_all" else ""
         if key not in reference:
             reference[key] = run_layout(LAYOUTS["one"], key)
-        expected_losses, expected_states, expected_gradients = reference[key]
-        losses, states, gradients = run_layout(LAYOUTS[layout], option)
+        expected_losses, expected_states, expected_gradients, expected_logits = reference[key]
+        losses, states, gradients, logits = run_layout(LAYOUTS[layout], option)
         worst = max(abs(a - b) / b for a, b in zip(losses, expected_losses, strict=True))
+        if logits is not None and expected_logits is not None:
+            assert logits.shape == expected_logits.shape
+            assert (logits - expected_logits).abs().max() < 1e-5 * expected_logits.abs().max(), name
         worst_state = max(float((a - b).norm() / b.norm()) for a, b in zip(states, expected_states, strict=True))
         worst_gradient, tensor = 0.0, ""
         if gradients is not None and expected_gradients is not None and option != "frozen":
