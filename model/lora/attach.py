@@ -69,7 +69,7 @@ def attach_adapters(chunks: Sequence[nn.Module], vision: nn.Module, spec: LoraSp
             linear: Any = layer.get_submodule(path)
             if getattr(linear, "layer_norm_weight", None) is not None:
                 raise InputError(
-                    f"lora.targets reaches {prefix}{path}, a {type(linear).__name__} that norms its input itself, so that an "
+                    f"lora.targets reaches {prefix}{path}, made of {type(linear).__name__}, which norms its input itself, so that an "
                     "adapter cannot see it; use modules=torch or leave that target out"
                 )
             adapter = LowRankAdapter(

@@ -59,7 +59,7 @@ def test_a_table_as_long_as_the_pack_turns_the_second_sample_by_its_place_in_the
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_fused_rotation_of_a_pack_equals_the_unfused(solo: None, dtype: torch.dtype) -> None:
-    """Transformer Engine's kernel restarts with each sample, whatever the length of the table; ours brings angles for each row."""
+    """Transformer Engine's kernel restarts with each sample, whatever the length of the table; so do our angles."""
     pytest.importorskip("transformer_engine")
     from model.text.transformer_engine.modules import rotate
 
