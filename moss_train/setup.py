@@ -162,6 +162,7 @@ def _build(config: RunConfig, model_config: VideoMllamaConfig, layout: ParallelL
         provider=provider_of(config),
         fp8=config.precision.fp8,
         fp8_vision=config.precision.fp8_vision,
+        cross_attention=config.attention.cross,
     )
     if fresh:
         if config.train.init_from is not None:

@@ -46,7 +46,9 @@ def check_stage_layers(num_layers: int, stages: int, stage_layers: Sequence[int]
     if min(stage_layers) < 1:
         raise InputError(f"{shown}; every stage needs at least 1 layer")
     if sum(stage_layers) != num_layers:
-        raise InputError(f"{shown}, which sums to {sum(stage_layers)}, but text.num_hidden_layers is {num_layers}; make them equal")
+        raise InputError(
+            f"{shown}, which sums to {sum(stage_layers)}, but text.num_hidden_layers is {num_layers}; make them equal"
+        )
 
 
 def _pipeline_layout(num_layers: int, stages: int, stage_layers: Sequence[int] | None) -> list[list[str]]:
@@ -84,7 +86,7 @@ def _fp8_settings(fp8: str) -> dict[str, Any]:
 def make_transformer_config(
     config: VideoMllamaConfig, *, tensor: int = 1, pipeline: int = 1, virtual_pipeline: int = 1, context: int = 1,
     sequence_parallel: bool = False, dtype: str | torch.dtype = "fp32", recompute: str = "none",
-    stage_layers: Sequence[int] | None = None, fp8: str = "none",
+    stage_layers: Sequence[int] | None = None, fp8: str = "none", cross_attention: str = "auto",
 ) -> TransformerConfig:  # fmt: skip
     """The decoder's configuration for a parallel layout.
 
@@ -97,12 +99,18 @@ def make_transformer_config(
         stage_layers: layers of every pipeline stage, virtual ones included, in the order of the layers; None splits
             them evenly.
         fp8: none | delayed | current, scaling recipe of the products; needs Transformer Engine's modules.
+        cross_attention: backend of `model.attention.cross.attention.cross_attention`.
 
     Raises:
         InputError: a size that does not divide what it has to, or stages that do not fit the layers, named.
     """
     text = config.text
     _check_parallel(text, tensor, pipeline, virtual_pipeline)
+    if cross_attention == "varlen" and context > 1:
+        raise InputError(
+            f"attention.cross is varlen with parallel.context {context}, but its partial results cannot be merged over ranks; "
+            "use attention.cross=auto"
+        )
     if fp8 != "none":
         check_decoder_widths(config, tensor)
     params_dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
@@ -112,7 +120,7 @@ def make_transformer_config(
         check_stage_layers(text.num_hidden_layers, stages, stage_layers)
     layout = _pipeline_layout(text.num_hidden_layers, stages, stage_layers) if pipeline > 1 else None
     full = recompute == "full"
-    return TransformerConfig(
+    made = TransformerConfig(
         num_layers=text.num_hidden_layers,
         hidden_size=text.hidden_size,
         num_attention_heads=text.num_attention_heads,
@@ -157,3 +165,5 @@ def make_transformer_config(
         recompute_num_layers=1 if full else None,
         **_fp8_settings(fp8),
     )
+    made.cross_attention_backend = cross_attention  # type: ignore[attr-defined]
+    return made

@@ -14,7 +14,7 @@ OBJECTIVES = ("next_token", "dense_labels")
 SCHEDULES = ("cosine", "reference_log_linear", "constant")
 MODALITIES = ("text", "image", "video", "realtime", "dense")
 MODULES = ("auto", "torch", "transformer_engine")
-CROSS_BACKENDS = ("auto", "torch", "flex", "varlen")
+CROSS_BACKENDS = ("auto", "torch", "flex", "flash", "varlen")
 RECOMPUTE = ("none", "full")
 FP8_RECIPES = ("none", "delayed", "current")
 KEEP_MODES = ("all", "attention")
@@ -177,9 +177,10 @@ class PrecisionConfig:
     """fp32 | bf16"""
     grad_reduce_fp32: bool = True
     fp8: str = "none"
-    """none | delayed | current: scaling recipe of the matrix products of self layers and their MLPs."""
+    """none | delayed | current: scaling recipe of the matrix products of self layers and their MLPs. Delayed takes scales from
+    the largest magnitudes of the last 1,024 products, current from the tensors at hand."""
     fp8_cross_layers: bool = False
-    """Also the cross layers' products; they stay in `dtype` otherwise. Embedding and head always do."""
+    """Also the cross layers' products, with current scaling; they stay in `dtype` otherwise. Embedding and head always do."""
     fp8_vision: bool = False
     """Also the tower's products, always with current scaling, so that a second forward pass repeats the first."""
 
@@ -188,16 +189,16 @@ class PrecisionConfig:
         _one_of("precision.fp8", self.fp8, FP8_RECIPES)
         if self.fp8 != "none" and self.dtype != "bf16":
             raise InputError(f"precision.fp8 is {self.fp8} with precision.dtype {self.dtype}; fp8 needs precision.dtype=bf16")
-
         if self.fp8_cross_layers and self.fp8 == "none":
             raise InputError("precision.fp8_cross_layers is true with precision.fp8 none; choose precision.fp8=current or delayed")
         if self.fp8_vision and self.dtype != "bf16":
             raise InputError(f"precision.fp8_vision is true with precision.dtype {self.dtype}; use precision.dtype=bf16")
 
+
 @dataclass(kw_only=True)
 class AttentionConfig:
     cross: str = "auto"
-    """auto | torch | flex | varlen: how text rows attend to frames; auto takes the fastest that works on the device."""
+    """auto | torch | flex | flash | varlen: how text rows attend to frames; auto takes the fastest that works on the device."""
 
     def __post_init__(self) -> None:
         _one_of("attention.cross", self.cross, CROSS_BACKENDS)
@@ -236,10 +237,10 @@ class VisionStepConfig:
     """The decoupled encode and return phases."""
 
     keep_activations_gib: float = 20.0
-    """Memory of a rank, in GiB, for the autograd state of frames (2.6 GB a frame at 11B in bf16); frames that do not fit
+    """Memory of a rank, in GiB, for the autograd state of frames (2.7 GB a frame at 11B in bf16); frames that do not fit
     are encoded again in the return phase. -1 keeps all, 0 none."""
     keep_mode: str = "all"
-    """all | attention: attention keeps only every layer's input and attention output of such a frame (0.33 GB at 11B)
+    """all | attention: attention keeps only every layer's input and attention output of such a frame (0.35 GB at 11B)
     and computes the rest again in the backward pass, attention's forward apart."""
     window_gib: float = 4.0
     """Memory of a rank, in GiB, for frames in flight: micro-batches whose pixels and features fit are exchanged at once."""

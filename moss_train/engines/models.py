@@ -64,6 +64,7 @@ def build_models(
     provider: ModuleProvider | None = None,
     fp8: str = "none",
     fp8_vision: bool = False,
+    cross_attention: str = "auto",
 ) -> Models:
     """Modules with random weights; everything is trainable until `freeze`.
 
@@ -76,6 +77,7 @@ def build_models(
         provider: what the decoder's layers are made of; None takes plain torch.
         fp8: none | delayed | current, of the decoder; needs a provider with fp8.
         fp8_vision: also of the tower, with current scaling.
+        cross_attention: backend of the attention from rows to frames.
 
     Raises:
         InputError: sizes that the layout does not divide, or that fp8 does not take.
@@ -92,6 +94,7 @@ def build_models(
         recompute=sizes.recompute,
         stage_layers=sizes.stage_layers,
         fp8=fp8,
+        cross_attention=cross_attention,
     )
     torch.manual_seed(seed + layout.place.pipeline)
     chunks = build_decoder_chunks(config, transformer_config, provider)

@@ -11,9 +11,10 @@ from model.attention.cross import flash
 from model.attention.cross.flex import flex_cross_attention
 from model.attention.cross.plan import CrossPlan
 from model.attention.cross.reference import torch_cross_attention, torch_cross_attention_with_lse
+from model.attention.cross.varlen import varlen_cross_attention
 from model.errors import InputError
 
-BACKENDS = ("auto", "torch", "flex", "flash")
+BACKENDS = ("auto", "torch", "flex", "flash", "varlen")
 
 
 def choose(plan: CrossPlan, q: Tensor, with_lse: bool) -> str:
@@ -41,12 +42,13 @@ def cross_attention(
         q: [T, heads, d], normed and rotated.
         k, v: [F, P, groups, d]; k rotated and normed. Consecutive heads share the keys of a group.
         plan: what every row sees.
-        backend: auto | torch | flex | flash.
+        backend: auto | torch | flex | flash | varlen.
         with_lse: return the log-sums too.
 
     Returns:
         [T, heads * d]; zero for rows that attend to no frame. With the log-sums also fp32 [T, heads], the natural
-        logarithm of the sum of the exponentiated scaled scores, -inf for rows that attend to no frame: differentiable.
+        logarithm of the sum of the exponentiated scaled scores, -inf for rows that attend to no frame: differentiable,
+        except in the varlen backend.
 
     Raises:
         InputError: a backend that does not exist or does not run here.
@@ -68,4 +70,6 @@ def _with_lse(backend: str, q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) ->
         return torch_cross_attention_with_lse(q, k, v, plan)
     if backend == "flash":
         return flash.flash_cross_attention(q, k, v, plan)
+    if backend == "varlen":
+        return varlen_cross_attention(q, k, v, plan)
     return flex_cross_attention(q, k, v, plan)

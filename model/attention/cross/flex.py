@@ -43,10 +43,10 @@ def flex_cross_attention(q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) -> tu
     """
     run = _compiled() if q.is_cuda else flex.flex_attention
     query, key, value = (t.transpose(0, 1)[None] for t in (q, k.flatten(0, 1), v.flatten(0, 1)))
-    out, lse = run(
+    out, aux = run(
         query, key, value, block_mask=plan.derive("flex", _block_mask), scale=q.shape[-1] ** -0.5,
-        enable_gqa=q.shape[1] != k.shape[2], return_lse=True, kernel_options=KERNEL_OPTIONS or None,
+        enable_gqa=q.shape[1] != k.shape[2], return_aux=flex.AuxRequest(lse=True), kernel_options=KERNEL_OPTIONS or None,
     )  # fmt: skip
     mixed: Tensor = out[0].transpose(0, 1).flatten(1)
-    sums: Tensor = lse[0].transpose(0, 1)
+    sums: Tensor = aux.lse[0].transpose(0, 1)
     return mixed, sums

@@ -1,0 +1,126 @@
+"""`moss bench`: measures a part on this machine, prints a table and writes it with hardware, versions and command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.errors import InputError
+
+if TYPE_CHECKING:
+    from moss_train.bench.cross_attention import Result
+
+VERSIONS = ("torch", "triton", "flash-attn-4", "nvidia-cutlass-dsl", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to measure."""
+    parser.add_argument("part", choices=["cross-attention"], help="what to measure")
+    parser.add_argument("--workloads", default="growing,offline,mixture", help="growing, offline, mixture; separated by commas")
+    parser.add_argument("--backends", default="dense mask,no mask,torch,flex,varlen,flash", help="backends and baselines")
+    parser.add_argument("--rows", type=int, default=4096, help="text rows of the micro-batch")
+    parser.add_argument("--frames", default="256,64", help="frames of 101 keys; several sizes separated by commas")
+    parser.add_argument("--heads", default="32/8", help="query heads / key-value heads")
+    parser.add_argument("--width", type=int, default=128, help="width of a head")
+    parser.add_argument("--repeats", type=int, default=20, help="timed calls; the median is taken")
+    parser.add_argument("--device", default=None, help="cuda or cpu; cuda if there is one")
+    parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print, write."""
+    import torch
+
+    from model.attention.cross.attention import BACKENDS
+    from moss_train.bench.cross_attention import BASELINES, Shape
+    from moss_train.bench.cross_attention import run as run_cross
+    from moss_train.bench.workloads import WORKLOADS
+    from moss_train.checkpoint.description import write_atomically
+
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device is cuda, but torch sees no CUDA device; use --device cpu")
+    names = _chosen("--workloads", arguments.workloads, tuple(WORKLOADS))
+    backends = _chosen("--backends", arguments.backends, (*BACKENDS, *BASELINES))
+    sizes = [_positive("--frames", n) for n in arguments.frames.split(",")]
+    heads, _, groups = arguments.heads.partition("/")
+    shape = Shape(_positive("--heads", heads), _positive("--heads", groups or heads), arguments.width)
+    rows = _positive("--rows", str(arguments.rows))
+    workloads = [WORKLOADS[name](rows, frames) for name in names for frames in sizes]
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    print(_HEADER, flush=True)
+    results, missing = run_cross(workloads, backends, shape, device, dtype, arguments.repeats, _print)
+    for backend, reason in missing.items():
+        print(f"{backend}: not measured: {reason}")
+    if arguments.out is not None:
+        content = {**_surroundings(device), "dtype": str(dtype), "results": results, "not_measured": missing}
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(arguments.out, json.dumps(content, indent=2) + "\n")
+    return 0
+
+
+def _chosen(name: str, given: str, known: tuple[str, ...]) -> list[str]:
+    found = [part.strip() for part in given.split(",") if part.strip()]
+    for part in found:
+        if part not in known:
+            raise InputError(f"{name} has {part!r}; use some of {', '.join(known)}")
+    return found
+
+
+def _positive(name: str, given: str) -> int:
+    if not given.strip().isdigit() or int(given) < 1:
+        raise InputError(f"{name} has {given!r}; it takes numbers of at least 1")
+    return int(given)
+
+
+_HEADER = (
+    f"{'workload':<30}{'backend':<12}{'forward ms':>11}{'both ms':>9}{'TFLOP/s':>9}{'extra GiB':>11}"
+    f"{'first s':>9}{'plan ms':>9}{'out':>10}{'worst gradient':>16}"
+)
+
+
+def _print(result: Result) -> None:
+    print(_line(result), flush=True)
+
+
+def _line(result: Result) -> str:
+    errors = dict(result.errors)
+    out = f"{errors.pop('out'):.2e}" if errors else "-"
+    worst = f"{max(errors.values()):.2e}" if errors else "-"
+    return (
+        f"{result.workload:<30}{result.backend:<12}{result.forward_ms:>11.2f}{result.both_ms:>9.2f}{result.tflops:>9.0f}"
+        f"{result.extra_gib:>11.2f}{result.first_call_s:>9.1f}{result.plan_ms:>9.1f}{out:>10}{worst:>16}"
+    )
+
+
+def _surroundings(device: Any) -> dict[str, object]:
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for package in VERSIONS:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    hardware: dict[str, object] = {"device": platform.processor() or platform.machine()}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        hardware = {
+            "device": properties.name,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "multiprocessors": properties.multi_processor_count,
+        }
+        versions["cuda"], versions["cudnn"] = str(torch.version.cuda), str(torch.backends.cudnn.version())
+    return {
+        "command": "moss " + shlex.join(sys.argv[1:]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": hardware,
+        "versions": versions,
+    }

@@ -1,0 +1,75 @@
+"""The backends' kernels in bf16 on a GPU, against the dense oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.attention.cross import flash
+from model.attention.cross.attention import choose
+from tests.model.attention.cross_cases import Case, make_case
+from tests.model.attention.test_cross_backends import compare
+
+pytestmark = pytest.mark.gpu
+BACKENDS = ("torch", "flex", "varlen", "flash")
+
+
+def _case(begin: np.ndarray, end: np.ndarray, bounds: list[int], frames: int, **sizes: Any) -> Case:
+    sizes = {"tokens": 101, "heads": 8, "groups": 2, "width": 128, **sizes}
+    return make_case(begin, end, np.array(bounds), frames, dtype=torch.bfloat16, device="cuda", **sizes)
+
+
+def _growing(rows: int, frames: int, **sizes: Any) -> Case:
+    return _case(np.zeros(rows, dtype=np.int64), np.arange(rows) * frames // rows + 1, [0, rows], frames, **sizes)
+
+
+def _pack(**sizes: Any) -> Case:
+    """A stream, a text that sees nothing, and a video whose first rows see nothing; no length is a multiple of a tile."""
+    begin = np.concatenate([np.zeros(331), np.zeros(200), np.full(413, 9)]).astype(np.int64)
+    end = np.concatenate([np.arange(331) * 9 // 331 + 1, np.zeros(200), np.clip(np.arange(413) - 40, 0, 17) + 9]).astype(np.int64)
+    return _case(begin, end, [0, 331, 531, 944], 26, **sizes)
+
+
+def _unsorted(**sizes: Any) -> Case:
+    generator = np.random.default_rng(3)
+    begin, end = generator.integers(0, 12, 300), generator.integers(0, 13, 300)
+    return _case(begin, end, [0, 300], 12, **sizes)
+
+
+def _skip_without(backend: str) -> None:
+    if backend == "flash" and not flash.available(torch.device("cuda")):
+        pytest.skip("flash-attn-4 or a GPU for it is missing")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("make", [_pack, _unsorted, lambda: _growing(1500, 40), lambda: _pack(heads=4, groups=4)])
+def test_bf16_equals_the_oracle(backend: str, make: Any) -> None:
+    _skip_without(backend)
+    compare(make(), backend, backend != "varlen", 2e-2)
+
+
+@pytest.mark.parametrize("backend", ["flex", "flash"])
+def test_no_sample_of_the_pack_sees_anything_at_its_end(backend: str) -> None:
+    """Whole tiles of rows without a key, and keys that no row sees."""
+    _skip_without(backend)
+    begin, end = np.zeros(600, dtype=np.int64), np.where(np.arange(600) < 200, 3, 0)
+    compare(_case(begin, end, [0, 200, 600], 8), backend, True, 2e-2)
+
+
+def test_other_numbers_of_frames_and_rows_do_not_compile_again() -> None:
+    from torch._dynamo.utils import counters
+
+    compare(_growing(600, 7), "flex", False, 2e-2)
+    compare(_growing(610, 9), "flex", False, 2e-2)
+    before = counters["stats"]["unique_graphs"]
+    for rows, frames in ((700, 11), (384, 5), (1001, 23), (900, 40)):
+        compare(_growing(rows, frames), "flex", False, 2e-2)
+    assert counters["stats"]["unique_graphs"] == before
+
+
+def test_auto_is_a_backend_that_runs() -> None:
+    case = _growing(640, 20)
+    compare(case, choose(case.plan, case.q, with_lse=True), True, 2e-2)

@@ -1,0 +1,33 @@
+"""The config's choice of backend reaches the attention of every cross layer."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from model.attention import cores
+from model.attention.cross.attention import cross_attention
+from model.errors import InputError
+from model.text.transformer_config import make_transformer_config
+from model.video_mllama import build_decoder_chunks
+from tests.model.small import packed_rows, small_config
+
+
+@pytest.mark.parametrize("backend", ["torch", "varlen"])
+def test_the_decoder_attends_with_the_chosen_backend(backend: str, solo: None) -> None:
+    config = small_config()
+    (chunk,) = build_decoder_chunks(config, make_transformer_config(config, cross_attention=backend))
+    rows = packed_rows(config, [(24, [0, 5, 11])], 1)
+    states = torch.randn(3, config.vision.tokens_per_frame, config.text.hidden_size)
+    with patch.object(cores, "cross_attention", wraps=cross_attention) as called:
+        losses = chunk(rows, states)
+    assert len(called.call_args_list) == len(config.text.cross_attention_layers)
+    assert all(call.kwargs["backend"] == backend for call in called.call_args_list)
+    assert torch.isfinite(losses).all()
+
+
+def test_a_backend_that_cannot_merge_is_refused_under_context_parallelism() -> None:
+    with pytest.raises(InputError, match=r"attention.cross is varlen with parallel.context 2"):
+        make_transformer_config(small_config(), context=2, cross_attention="varlen")
