@@ -63,6 +63,16 @@ COMMANDS: dict[str, Command] = {
         "Write a page of loss curves, scores and frame strips",
         "moss report --out report.html --run pt1=runs/pt1 --eval trained=eval/realtime --scenarios scenarios.jsonl",
     ),
+    "plan": Command(
+        "moss_train.cli.plan",
+        "Predict how evenly the frames of the four stages are spread over many ranks",
+        "moss plan balance --ranks 8 64 --stage pt2",
+    ),
+    "bench": Command(
+        "moss_train.cli.bench",
+        "Measure a part on this machine and write the numbers with hardware and versions",
+        "moss bench cross-attention --out cross-attention.json",
+    ),
     "launch": Command(
         "moss_train.cli.launch",
         "Start a training run with torchrun or as a Slurm job",

@@ -9,8 +9,8 @@ width D, an MLP of width I, h heads and e bytes an element, a layer keeps
     mean and deviation of both norms                                                 16 S (8 S e on the CPU)
     both branches before their gates, in gated layers                                2 S D e
 
-which is 66 MB at 11B in bf16, 2.6 GB a frame over 40 layers. Keeping layer inputs and attention outputs is
-2 S D e + 4 S h: 8.3 MB, 0.33 GB a frame.
+which is 66 MB at 11B in bf16: with what lies outside the layers 2.7 GB a frame. Layer inputs and attention outputs alone
+are 2 S D e + 4 S h: 8.3 MB a layer, 0.35 GB a frame.
 """
 
 from __future__ import annotations

@@ -1,0 +1,82 @@
+"""Predicted cost of encoding, and settings that follow from sizes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.config import VideoMllamaConfig
+from model.errors import InputError
+from moss_train.config.schema import VisionStepConfig
+from moss_train.frames.assignment import assign_frames
+from moss_train.frames.cost import BACKWARD, FrameCost, frame_flops
+from moss_train.frames.settings import EncodeSettings
+
+CONFIG = VideoMllamaConfig()
+
+
+def test_operations_at_full_size() -> None:
+    assert frame_flops(CONFIG) == pytest.approx(3.07e12, rel=2e-3)
+
+
+def test_cost_of_kept_and_other_frames() -> None:
+    plain = FrameCost.of(CONFIG, "tower")
+    assert plain.rank(10) == pytest.approx(10 * (1 + BACKWARD))
+    assert plain.rank(10, keep=4) == pytest.approx(10 * (1 + BACKWARD) + 6)
+    attention = FrameCost.of(CONFIG, "tower", "attention")
+    assert plain.rank(10) < attention.rank(10) < plain.rank(10, keep=0)
+    assert attention.rank(10) - plain.rank(10) == pytest.approx(5.5, rel=0.01), "55 % of a forward pass is run again"
+    assert FrameCost.of(CONFIG, "projector").rank(10) == 10
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=5),
+    st.integers(1, 3),
+    st.integers(-1, 9),
+    st.sampled_from(["all", "attention"]),
+)
+def test_no_assignment_has_a_cheaper_busiest_rank(frames: list[int], size: int, keep: int, mode: str) -> None:
+    cost = FrameCost.of(CONFIG, "tower", mode)
+    members = [list(range(r * size, (r + 1) * size)) for r in range(len(frames))]
+    loads = [0] * (size * len(frames))
+    for span in assign_frames(frames, members):
+        loads[span.rank] += span.size
+    some_rank_has_at_least = -(-sum(frames) // len(loads))
+    assert max(cost.rank(load, keep) for load in loads) == cost.rank(some_rank_has_at_least, keep)
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=6), st.lists(st.integers(0, 20), min_size=2, max_size=2))
+def test_ranks_that_had_more_get_less(before: list[int], frames: list[int]) -> None:
+    half = len(before) // 2
+    members = [list(range(half)), list(range(half, 2 * half))]
+    loads = before[: 2 * half]
+    for span in assign_frames(frames, members, before):
+        loads[span.rank] += span.size
+    given_something = [load for load, old in zip(loads, before, strict=False) if load > old]
+    assert sum(loads) == sum(before[: 2 * half]) + sum(frames)
+    assert not given_something or max(given_something) - min(loads) <= 1
+
+
+def test_gibibytes_become_frames() -> None:
+    def keep(gib: float, mode: str = "all", size: int = 2) -> int:
+        config = VisionStepConfig(keep_activations_gib=gib, keep_mode=mode)
+        return EncodeSettings.of(config, CONFIG.vision, size, pad_tokens=True).keep_frames
+
+    assert (keep(-1), keep(0), keep(20), keep(20, "attention"), keep(20, size=4)) == (-1, 0, 7, 61, 3)
+    assert EncodeSettings.of(VisionStepConfig(window_gib=0.5), CONFIG.vision, 2, True).window_bytes == 2**29
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"keep_activations_gib": -0.5}, "vision.keep_activations_gib is -0.5"),
+        ({"window_gib": 0.0}, "vision.window_gib is 0.0"),
+        ({"keep_mode": "some"}, "vision.keep_mode is 'some'"),
+        ({"again_chunk_frames": 0}, "vision.again_chunk_frames is 0"),
+    ],
+)
+def test_settings_that_cannot_be(values: dict[str, float], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        VisionStepConfig(**values)  # type: ignore[arg-type]
+    assert words in str(caught.value)

@@ -1,0 +1,128 @@
+"""What is kept of a frame: its size as predicted, and gradients that do not depend on it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model.config import TextConfig, VideoMllamaConfig, VisionConfig
+from model.errors import InputError
+from model.vision.encoder import VisionEncoder
+from moss_train.frames.activations import activation_bytes
+from moss_train.frames.kept import attention_outputs_kept
+
+FRAMES = 3
+
+
+def _config(width: int = 64, heads: int = 4, layers: int = 4, pool: str = "average") -> VideoMllamaConfig:
+    return VideoMllamaConfig(
+        vision=VisionConfig(
+            hidden_size=width, num_attention_heads=heads, num_hidden_layers=layers, num_global_layers=2,
+            intermediate_size=3 * width, image_size=56, patch_size=7, intermediate_layers_indices=(1, 3), pool_stride=2,
+            pool_mode=pool,
+        ),
+        text=TextConfig(hidden_size=32, num_attention_heads=4, num_key_value_heads=2),
+    )  # fmt: skip
+
+
+def _encoder(config: VideoMllamaConfig, dtype: torch.dtype = torch.float32, device: str = "cpu") -> VisionEncoder:
+    torch.manual_seed(0)
+    encoder = VisionEncoder(config)
+    torch.nn.init.constant_(encoder.vision_model.gated_positional_embedding.gate, 0.5)
+    return encoder.to(device=device, dtype=dtype)
+
+
+def _frames(config: VideoMllamaConfig, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    size = config.vision.image_size
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 256, (FRAMES, 3, size, size), dtype=torch.uint8, generator=generator)
+    return frames.to(device), torch.ones(FRAMES, dtype=torch.int64, device=device)
+
+
+class _Attentions(TorchDispatchMode):
+    """Counts the forward passes of attention that really run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += "scaled_dot_product" in str(func) and "backward" not in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def _run(encoder: VisionEncoder, config: VideoMllamaConfig, mode: str) -> tuple[torch.Tensor, dict[str, torch.Tensor], int]:
+    """Features, gradients, and attention forward passes during the backward pass."""
+    encoder.zero_grad()
+    with attention_outputs_kept(encoder) if mode == "attention" else nullcontext():
+        output = encoder(*_frames(config))
+    with _Attentions() as attentions:
+        (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+    return output.detach(), {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}, attentions.count
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_outputs_alone_give_the_same_gradients(dtype: torch.dtype) -> None:
+    config = _config()
+    encoder = _encoder(config, dtype)
+    output, gradients, _ = _run(encoder, config, "all")
+    again, kept, attentions = _run(encoder, config, "attention")
+    assert torch.equal(output, again)
+    assert attentions == 0, "the backward pass ran attention's forward again"
+    assert gradients.keys() == kept.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(kept[name], gradient, rtol=1e-6, atol=1e-6 * float(gradient.abs().max()), msg=name)
+
+
+def test_layers_train_above_an_input_that_does_not() -> None:
+    config = _config()
+    encoder = _encoder(config)
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_("q_proj" in name)
+    _, gradients, _ = _run(encoder, config, "all")
+    _, kept, _ = _run(encoder, config, "attention")
+    assert len(kept) == 6 and all(torch.allclose(kept[n], g, rtol=1e-6, atol=1e-9) for n, g in gradients.items())
+
+
+@pytest.mark.parametrize("mode", ["all", "attention"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(64, 4, 4), (80, 2, 6)])
+def test_predicted_bytes_are_those_allocated(mode: str, dtype: torch.dtype, sizes: tuple[int, int, int]) -> None:
+    config = _config(*sizes)
+    encoder, inputs = _encoder(config, dtype), _frames(config)
+    kept = attention_outputs_kept(encoder) if mode == "attention" else nullcontext()
+    with kept, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+        output = encoder(*inputs)
+    left = sum(event.self_cpu_memory_usage for event in measured.key_averages()) - output.untyped_storage().nbytes()
+    assert left / FRAMES == pytest.approx(activation_bytes(config.vision, dtype.itemsize, mode), rel=0.02)
+
+
+def test_bytes_at_full_size() -> None:
+    vision = VisionConfig()
+    assert activation_bytes(vision, 2) == pytest.approx(2.7e9, rel=0.01)
+    assert activation_bytes(vision, 2, "attention") == pytest.approx(0.35e9, rel=0.01)
+
+
+def test_an_encoder_without_such_layers_is_refused() -> None:
+    with pytest.raises(InputError, match=r"vision\.keep_mode is attention"), attention_outputs_kept(torch.nn.Linear(2, 2)):
+        pass
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["all", "attention"])
+def test_predicted_bytes_on_cuda(mode: str) -> None:
+    """Layers of the full width in bf16, few of them."""
+    config = VideoMllamaConfig(vision=VisionConfig(num_hidden_layers=4, num_global_layers=2, intermediate_layers_indices=(1, 3)))
+    encoder, inputs = _encoder(config, torch.bfloat16, "cuda"), _frames(config, "cuda")
+    encoder(*inputs).sum().backward()  # libraries have their workspaces from here on
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    with attention_outputs_kept(encoder) if mode == "attention" else nullcontext():
+        output = encoder(*inputs)
+    left = torch.cuda.memory_allocated() - before - output.untyped_storage().nbytes()
+    assert left / FRAMES == pytest.approx(activation_bytes(config.vision, 2, mode), rel=0.05)
