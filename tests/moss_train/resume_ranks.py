@@ -62,9 +62,10 @@ def main(data: Path, out: Path) -> None:
         "dp2": {},
         "tp2": {"parallel__tensor": 2, **here},
         "pp2": {"parallel__pipeline": 2, **here},
+        "cp2": {"parallel__context": 2, **here},
     }
     report: dict[str, Any] = {}
-    for name, then in (("dp2", "dp2"), ("tp2", "pp2")):
+    for name, then in (("dp2", "dp2"), ("tp2", "pp2"), ("cp2", "tp2")):
         whole, killed = out / name, out / f"{name}_killed"
         run(data, whole, **layouts[name])
         if first:
