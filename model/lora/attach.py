@@ -69,8 +69,8 @@ def attach_adapters(chunks: Sequence[nn.Module], vision: nn.Module, spec: LoraSp
             linear: Any = layer.get_submodule(path)
             if getattr(linear, "layer_norm_weight", None) is not None:
                 raise InputError(
-                    f"lora.targets reaches {prefix}{path}, made of {type(linear).__name__}, which norms its input itself, so that an "
-                    "adapter cannot see it; use modules=torch or leave that target out"
+                    f"lora.targets reaches {prefix}{path}, made of {type(linear).__name__}, which norms its input itself, so "
+                    "that an adapter cannot see it; use modules=torch or leave that target out"
                 )
             adapter = LowRankAdapter(
                 linear.weight, spec.rank, spec.scale, _KINDS[path.rpartition(".")[2]], chunk.pg_collection.tp,
