@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +47,18 @@ class TensorInfo:
     def row_bytes(self) -> int:
         """Bytes of one step along the first axis; of the whole tensor where it has no axis."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+def scratch(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor whose memory goes back to the system as soon as the tensor is gone.
+
+    The C library keeps freed blocks of up to 32 MiB for itself, in pieces that the next ones may not fit into.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < mmap.PAGESIZE:
+        return torch.empty(tuple(shape), dtype=dtype)
+    private = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(private, dtype=dtype).view(tuple(shape))
 
 
 def bytes_of(tensor: Tensor) -> NDArray[np.uint8]:

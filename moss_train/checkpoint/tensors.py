@@ -6,21 +6,23 @@ larger one. Plain reads fetch just the rows that are asked for.
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import pickle
+import struct
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
-from torch.distributed.checkpoint.utils import _create_file_view
 
 from model.conversion.stream import cut
-from model.conversion.tensor_file import TensorInfo, read_into
+from model.conversion.tensor_file import TensorInfo, read_into, scratch
 from model.errors import InputError
 
 _COPY_BYTES = 16 << 20
@@ -75,27 +77,27 @@ class CheckpointTensors:
             InputError: no such tensor, or a file that is missing or cut short.
         """
         info = self.info(key)
-        target = torch.empty((count, *info.shape[1:]), dtype=info.dtype)
+        target = scratch((count, *info.shape[1:]), info.dtype)
         covered = 0
         for part in self._parts(key):
             begin, stop = max(first, part.offsets[0]), min(first + count, part.offsets[0] + part.sizes[0])
             if begin < stop:
                 self._read_part(part, begin - part.offsets[0], target[begin - first : stop - first])
-                covered += (stop - begin) * _area(part.sizes[1:])
+                covered += (stop - begin) * math.prod(part.sizes[1:])
         if covered != target.numel():
             raise InputError(f"{self.folder} stores only a part of {key}; use an earlier checkpoint")
         return target
 
     def _read_part(self, part: _Rectangle, row: int, target: Tensor) -> None:
         """Fills a rectangle's columns of `target` [n, ...] with its rows from `row` on."""
-        row_bytes = _area(part.sizes[1:]) * target.element_size()
+        row_bytes = math.prod(part.sizes[1:]) * target.element_size()
         descriptor = self._descriptor(part.path)
         if part.sizes[1:] == tuple(target.shape[1:]):
             read_into(descriptor, part.position + row * row_bytes, target, part.path)
             return
         columns = tuple(slice(o, o + n) for o, n in zip(part.offsets[1:], part.sizes[1:], strict=True))
         for begin, rows in cut(0, target.shape[0], row_bytes, _COPY_BYTES):
-            piece = torch.empty((rows, *part.sizes[1:]), dtype=target.dtype)
+            piece = scratch((rows, *part.sizes[1:]), target.dtype)
             read_into(descriptor, part.position + (row + begin) * row_bytes, piece, part.path)
             target[(slice(begin, begin + rows), *columns)] = piece
 
@@ -114,24 +116,15 @@ class CheckpointTensors:
         return self._rectangles[key]
 
     def _locate(self, key: str, chunk: Any, dtype: torch.dtype) -> _Rectangle:
-        """Finds where the values of a stored share begin: fake tensors tell it without reading them."""
+        """Finds where the values of a stored share begin, without reading them."""
         stored: Any = (self._metadata.storage_data or {})[MetadataIndex(key, chunk.offsets)]
-        path = self.folder / stored.relative_path
-        sizes = tuple(chunk.sizes)
-        descriptor = self._descriptor(path)
-        with open(os.dup(descriptor), "rb") as file, FakeTensorMode():
-            try:
-                share: Any = _create_file_view(file, stored.offset, stored.length)
-                found = torch.load(share, weights_only=True)
-                offset = found.untyped_storage()._checkpoint_offset
-            except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, OSError) as error:
-                raise InputError(f"{path} is damaged at byte {stored.offset} ({key}); use an earlier checkpoint") from error
-            # 1-D shards of prepended axes are stored with more axes than the tensor; only the values' order matters.
-            sound = found.numel() == _area(sizes) and found.dtype == dtype and found.is_contiguous() and offset is not None
-            start = found.storage_offset() * found.element_size()
-        if not sound:
-            raise InputError(f"{path} stores {key} in an unexpected form; save the checkpoint again with this version")
-        return _Rectangle(tuple(chunk.offsets), sizes, path, stored.offset + offset + start)
+        path, sizes = self.folder / stored.relative_path, tuple(chunk.sizes)
+        share = _Share(self._descriptor(path), stored.offset, stored.length)
+        try:
+            position = _position_of_values(share, math.prod(sizes) * dtype.itemsize, dtype)
+        except (OSError, EOFError, KeyError, ValueError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+            raise InputError(f"{path} is damaged at byte {stored.offset} ({key}: {error}); use an earlier checkpoint") from error
+        return _Rectangle(tuple(chunk.offsets), sizes, path, stored.offset + position)
 
     def close(self) -> None:
         """Closes all files."""
@@ -144,11 +137,72 @@ class CheckpointTensors:
             self.close()
 
 
-def _area(sizes: tuple[int, ...]) -> int:
-    area = 1
-    for size in sizes:
-        area *= size
-    return area
+class _Share(io.RawIOBase):
+    """A part of an open file as a file of its own."""
+
+    def __init__(self, descriptor: int, begin: int, length: int) -> None:
+        self._descriptor, self._begin, self._length, self._place = descriptor, begin, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._length}[whence]
+        if base + offset < 0:
+            raise OSError(f"seek to {base + offset}")
+        self._place = base + offset
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: max(0, self._length - self._place)]
+        count = os.preadv(self._descriptor, [view], self._begin + self._place) if len(view) else 0
+        self._place += count
+        return count
+
+
+class _Description(pickle.Unpickler):
+    """Reads what torch.save says of one tensor, and refuses everything else; builds nothing."""
+
+    def persistent_load(self, pid: Any) -> Any:
+        return pid
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return lambda *arguments: arguments[:4]  # storage, offset, sizes, strides
+        if (module, name) == ("collections", "OrderedDict"):
+            return dict
+        if module == "torch" and name.endswith("Storage"):
+            return name
+        raise pickle.UnpicklingError(f"{module}.{name} where a tensor is expected")
+
+
+def _position_of_values(share: _Share, expected: int, dtype: torch.dtype) -> int:
+    """Where the values of a tensor that torch.save wrote begin in its file, which is an uncompressed zip archive.
+
+    Raises:
+        ValueError: it is no contiguous tensor of this dtype with `expected` bytes.
+    """
+    with zipfile.ZipFile(cast(Any, share)) as archive:
+        names = {name.partition("/")[2]: name for name in archive.namelist()}
+        storage, offset, sizes, strides = _Description(io.BytesIO(archive.read(names["data.pkl"]))).load()
+        values = archive.getinfo(names[f"data/{storage[2]}"])
+    contiguous = torch.empty(sizes, device="meta").stride()
+    if storage[1] != _storage_name(dtype) or tuple(strides) != contiguous or values.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"stored as {storage[1]} with the strides {list(strides)}")
+    if math.prod(sizes) * dtype.itemsize != expected or offset * dtype.itemsize + expected > values.file_size:
+        raise ValueError(f"{values.file_size} bytes where {expected} belong")
+    share.seek(values.header_offset)
+    # A local header: 26 bytes, two lengths, the name, and an extra field that aligns the values.
+    name_length, extra_length = struct.unpack("<26xHH", share.read(30))
+    return int(values.header_offset) + 30 + int(name_length) + int(extra_length) + int(offset) * dtype.itemsize
+
+
+def _storage_name(dtype: torch.dtype) -> str:
+    names = {torch.float32: "FloatStorage", torch.bfloat16: "BFloat16Storage", torch.float16: "HalfStorage"}
+    return names.get(dtype, str(dtype))
 
 
 def _read_metadata(folder: Path) -> Metadata:

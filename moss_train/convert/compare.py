@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from model.conversion.folder import FolderWeights, read_hf_folder, read_json
 from model.conversion.stream import check_published, cut, published_blocks, published_infos
 from model.conversion.table import all_rules
+from model.conversion.tensor_file import scratch
 from model.errors import InputError
 from moss_train.checkpoint.description import first_difference, read_description
 from moss_train.convert.certificate import Hashes, digest_of, read_certificate
@@ -80,7 +80,7 @@ def folder_blocks(weights: FolderWeights, name: str) -> Iterator[Tensor]:
     """The rows of a published tensor in blocks of at most `BLOCK_BYTES`."""
     info = weights.info(name)
     for first, count in cut(0, info.shape[0], info.row_bytes):
-        block = torch.empty((count, *info.shape[1:]), dtype=info.dtype)
+        block = scratch((count, *info.shape[1:]), info.dtype)
         weights.read_rows(name, first, block)
         yield block
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from model.config import VideoMllamaConfig
@@ -17,7 +16,7 @@ from model.conversion.folder import COMPANIONS, FolderWeights, read_hf_folder
 from model.conversion.room import check_room, filling
 from model.conversion.stream import check_published, cut, parameter_info, parameter_rows
 from model.conversion.table import Rule, all_rules
-from model.conversion.tensor_file import TensorInfo
+from model.conversion.tensor_file import TensorInfo, scratch
 from model.errors import InputError
 from moss_train.checkpoint.description import (
     LATEST,
@@ -136,7 +135,7 @@ def _chunks(
     rule: Rule, info: TensorInfo, source: _HashedWeights, config: VideoMllamaConfig, chunk_bytes: int
 ) -> Iterator[Tensor]:
     for first, count in cut(0, info.shape[0], info.row_bytes, chunk_bytes):
-        chunk = torch.empty((count, *info.shape[1:]), dtype=info.dtype)
+        chunk = scratch((count, *info.shape[1:]), info.dtype)
         parameter_rows(rule, source, config, first, chunk)
         yield chunk
         del chunk  # before the next one is made

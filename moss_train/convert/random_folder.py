@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor
@@ -22,6 +24,12 @@ from model.errors import InputError
 from moss_train.convert.progress import ByteProgress
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_BITS: dict[torch.dtype, tuple[Any, int, int, Any]] = {
+    torch.bfloat16: (np.uint16, 16, 0x807F, np.int16),
+    torch.float32: (np.uint32, 32, 0x807FFFFF, np.int32),
+}
+"""Dtype -> unsigned integer of the same width, its bits, the bits of sign and mantissa, signed integer of the same width."""
+
 _BLOCK_BYTES = 16 << 20
 
 
@@ -54,15 +62,27 @@ def write_random_folder(
 
 def _random_blocks(name: str, info: TensorInfo, seed: int) -> Iterator[Tensor]:
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-    mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-    deviation = 0.1 if len(info.shape) == 1 else math.prod(info.shape[1:]) ** -0.5
-    if name.endswith(("gate", "gate_attn", "gate_ffn")):
-        mean, deviation = 0.5, 0.2
-    elif "embed" in name and len(info.shape) > 1 and "patch" not in name:
+    generator = np.random.Generator(np.random.SFC64(int.from_bytes(digest[:8], "little")))
+    if len(info.shape) == 1:
+        mean = 1.0 if "norm" in name and name.endswith("weight") else 0.5 if "gate" in name else 0.0
+        yield torch.from_numpy(generator.normal(mean, 0.1, info.shape)).to(info.dtype)
+        return
+    deviation = math.prod(info.shape[1:]) ** -0.5
+    if "embed" in name and "patch" not in name:
         deviation = 1.0 if name.startswith("language_model.") else 0.1
     for _, rows in cut(0, info.shape[0], info.row_bytes, _BLOCK_BYTES):
-        yield torch.randn((rows, *info.shape[1:]), generator=generator).mul_(deviation).add_(mean).to(info.dtype)
+        yield _random_matrix((rows, *info.shape[1:]), info.dtype, deviation, generator)
+
+
+def _random_matrix(shape: tuple[int, ...], dtype: torch.dtype, deviation: float, generator: np.random.Generator) -> Tensor:
+    """Random signs and mantissas under one exponent: some ten times faster than a normal distribution, and as good here."""
+    # Magnitudes are uniform in [e, 2 e), whose root mean square is 1.53 e.
+    exponent = 127 + round(math.log2(deviation / 1.53))
+    kind, width, kept, signed = _BITS[dtype]
+    bits = generator.integers(0, 1 << width, math.prod(shape), dtype=kind)
+    np.bitwise_and(bits, kind(kept), out=bits)
+    np.bitwise_or(bits, kind(exponent << (width - 9)), out=bits)
+    return torch.from_numpy(bits.view(signed)).view(dtype).view(shape)
 
 
 def model_named(name: str) -> VideoMllamaConfig:

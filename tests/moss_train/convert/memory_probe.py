@@ -7,6 +7,8 @@ from pathlib import Path
 
 import rich.progress  # noqa: F401 - what the conversion imports is no part of what it holds
 
+from model.config import VideoMllamaConfig
+from model.conversion.table import hf_shapes
 from moss_train.convert.from_hf import hf_to_checkpoint
 from moss_train.convert.to_hf import checkpoint_to_hf
 
@@ -19,6 +21,7 @@ def resident(field: str) -> int:
 
 def main(direction: str, source: Path, target: Path) -> None:
     """Prints the growth."""
+    hf_shapes(VideoMllamaConfig())  # imports more
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     before = resident("VmRSS")
     if direction == "from-hf":
