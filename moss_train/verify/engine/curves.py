@@ -18,7 +18,17 @@ from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.schedule import LearningRate
 from moss_train.step import DecoupledStep, StepSettings
-from moss_train.verify.engine.subject import ALL_FP8, CURRENT, DELAYED, ENGINE, TORCH, Variant, build, learnable_pack
+from moss_train.verify.engine.subject import (
+    ALL_FP8,
+    CURRENT,
+    DELAYED,
+    ENGINE,
+    TORCH,
+    Variant,
+    build,
+    forget_engine,
+    learnable_pack,
+)
 
 VARIANTS = (TORCH, ENGINE, DELAYED, CURRENT, ALL_FP8)
 ROWS = ((64, 4), (96, 6), (96, 0))
@@ -36,15 +46,14 @@ class Training:
 
     def __init__(self, config: VideoMllamaConfig, variant: Variant, layout: ParallelLayout, steps: int) -> None:
         self.config, self.layout = config, layout
-        self.models = build(config, variant, layout)
+        self.models = build(config, variant, layout, cross_attention="auto")
         initialise_weights(self.models.chunks, self.models.vision, config, 7)
         set_cross_gates(self.models.chunks, 0.3)
         precision = PrecisionConfig(dtype=variant.dtype, fp8=variant.fp8, fp8_vision=variant.fp8_vision)
         self.optimization = Optimization(
             self.models.chunks, self.models.unit, self.models.transformer_config, layout, OptimizerConfig(), precision
         )
-        # Frames are encoded again in the chunks of the first pass: fp8 scales are those of a chunk.
-        encode = EncodeSettings(keep_frames=4, chunk=8, again_chunk=8)
+        encode = EncodeSettings(keep_frames=-1, chunk=32)
         settings = StepSettings(silence_token_weight=1.0, silence_id=None, encode=encode, dataset_names=("synthetic",))
         self.step = DecoupledStep(self.models, self.optimization, layout, settings)
         self._rate = LearningRate("cosine", LEARNING_RATE, 0.0, 0.05, steps)
@@ -84,7 +93,7 @@ def measure(layout: ParallelLayout, steps: int, variants: Sequence[Variant] = VA
             "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         }
         del training
-        torch.cuda.empty_cache()
+        forget_engine()
     base = found[ENGINE.name]["losses"]
     for curve in found.values():
         curve["mean_difference"] = fmean(abs(a - b) for a, b in zip(curve["losses"], base, strict=True))

@@ -1,16 +1,20 @@
-"""Layer by layer: how far each variant in bf16 is from fp32, with the same weights, rows and frames."""
+"""Layer by layer: how far each variant is from fp32, with the same weights, rows and frames."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from megatron.core.fp8_utils import get_fp8_context
 from torch import Tensor
 
 from model.conversion import gather_hf_weights, load_hf_weights
 from model.rows import PackedRows
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.verify.engine.subject import (
+    ALL_FP8,
+    CURRENT,
+    DELAYED,
     ENGINE,
     REFERENCE,
     TORCH,
@@ -21,6 +25,7 @@ from moss_train.verify.engine.subject import (
     lively_weights,
 )
 
+VARIANTS = (TORCH, ENGINE, DELAYED, CURRENT, ALL_FP8)
 SAMPLES = ((144, 5), (80, 3), (32, 0))
 """Three samples in one pack, one without frames."""
 
@@ -48,6 +53,11 @@ class Replay:
         self.outputs: list[Tensor] = []
         self.keywords: list[dict[str, Any]] = []
         hooks = [layer.register_forward_hook(self._note, with_kwargs=True) for layer in self.decoder.decoder.layers]
+        if variant.fp8 == "delayed":  # scales come from passes before
+            self.decoder(rows, self.states).sum().backward()
+            self.decoder.zero_grad()
+            self.states.grad = None
+            del self.inputs[:], self.outputs[:], self.keywords[:]
         losses: Tensor = self.decoder(rows, self.states)
         for hook in hooks:
             hook.remove()
@@ -67,19 +77,20 @@ class Replay:
         """What one layer adds to the given hidden states."""
         dtype = self.states.dtype
         keywords = {**self.keywords[index], "context": context.to(dtype)}
-        output: Tensor = self.decoder.decoder.layers[index](hidden_states=hidden.to(dtype), **keywords)[0]
+        with get_fp8_context(self.decoder.config):
+            output: Tensor = self.decoder.decoder.layers[index](hidden_states=hidden.to(dtype), **keywords)[0]
         return output.double() - hidden.to(dtype).double()
 
 
 def measure(layout: ParallelLayout) -> dict[str, Any]:
-    """Distances from fp32 of bf16 with torch's modules and with Transformer Engine's.
+    """Distances from fp32 of every variant: bf16 with torch's modules and with Transformer Engine's, and fp8.
 
     Returns:
         `layers`: of every layer the distance of its output after all layers before it (`output`), and of what it adds to the
         fp32 model's own input, rounded to bf16 (`alone`); `losses`; `gradients` by published name; `all gradients` together.
     """
     reference = Replay(REFERENCE, layout)
-    others = {variant.name: Replay(variant, layout) for variant in (TORCH, ENGINE)}
+    others = {variant.name: Replay(variant, layout) for variant in VARIANTS}
     layers = []
     for index, expected in enumerate(reference.outputs):
         rounded, context = reference.inputs[index].bfloat16(), reference.states.detach()

@@ -21,12 +21,14 @@ from moss_train.parallel.layout import start_layout
 from moss_train.parallel.world import start_world
 from moss_train.platform.device import resolve_device
 from moss_train.verify.engine import curves, distances, repeats, rotary, speed
-from moss_train.verify.engine.subject import ENGINE, TORCH
+from moss_train.verify.engine.subject import ALL_FP8, CURRENT, DELAYED, ENGINE, TORCH, Variant
 
 YARDSTICK = 1.5
 """bf16 with Transformer Engine may be this many times as far from fp32 as bf16 with torch's modules."""
 ORDER = 1e-2
 """Gradients in bf16 that differ only in the order in which attention's backward kernels add up."""
+FP8 = 0.1
+"""Distance from fp32 of what one layer in fp8 adds."""
 CURVE = 0.1
 """Mean difference of an fp8 loss curve from the bf16 one, as a share of how far the bf16 loss fell."""
 
@@ -56,7 +58,23 @@ def _distance_verdicts(found: dict[str, Any]) -> list[Verdict]:
         Verdict("losses, times torch's own distance", _ratios([found["losses"]])[0], YARDSTICK),
         Verdict("all gradients, times torch's own distance", _ratios([found["all gradients"]])[0], YARDSTICK),
         Verdict("median gradient, times torch's own distance", median(_ratios(found["gradients"].values())), YARDSTICK),
+        *(verdict for variant in (DELAYED, CURRENT, ALL_FP8) for verdict in _fp8_verdicts(layers, variant)),
     ]
+
+
+def _fp8_verdicts(layers: list[dict[str, Any]], variant: Variant) -> list[Verdict]:
+    """Layers in fp8 must be as far from fp32 as 3 bits of fraction make them, and all others as near as in bf16."""
+    verdicts = []
+    for kind in ("self", "cross"):
+        pairs = [(x["alone"][variant.name], x["alone"][ENGINE.name]) for x in layers if x["kind"] == kind]
+        if kind == "self" or variant.fp8_cross_layers:
+            verdicts.append(Verdict(f"{kind} layers of {variant.name}: distance", max(fp8 for fp8, _ in pairs), FP8))
+            inverse = max(bf16 / fp8 for fp8, bf16 in pairs)
+            verdicts.append(Verdict(f"{kind} layers of {variant.name}: bf16's distance, times theirs", inverse, 0.5))
+        else:
+            worst = max(fp8 / bf16 for fp8, bf16 in pairs)
+            verdicts.append(Verdict(f"{kind} layers of {variant.name}: times bf16's distance", worst, 1.001))
+    return verdicts
 
 
 def _rotary_verdicts(found: dict[str, float]) -> list[Verdict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from moss_train.engines.models import Models, build_models
 from moss_train.parallel.layout import ParallelLayout
 
 SEED = 11
-STEPS_OF_TOKENS = 16
+STEPS_OF_TOKENS = 4
 """Kinds of sequences: each colour of a clip stands for one difference between neighbouring tokens."""
 
 
@@ -63,13 +64,28 @@ def check_config() -> VideoMllamaConfig:
     )  # fmt: skip
 
 
-def build(config: VideoMllamaConfig, variant: Variant, layout: ParallelLayout) -> Models:
-    """A variant of the model without weights of its own."""
+def build(config: VideoMllamaConfig, variant: Variant, layout: ParallelLayout, cross_attention: str = "torch") -> Models:
+    """A variant of the model without weights of its own; its cross-attention is the same in all variants."""
     parallel: dict[str, Any] = {**vars(layout.sizes), "recompute": variant.recompute}
     placed = ParallelLayout(**{**vars(layout), "sizes": ParallelConfig(**parallel)})
     return build_models(
-        config, placed, dtype=variant.dtype, provider=variant.provider(), fp8=variant.fp8, fp8_vision=variant.fp8_vision
+        config,
+        placed,
+        dtype=variant.dtype,
+        provider=variant.provider(),
+        fp8=variant.fp8,
+        fp8_vision=variant.fp8_vision,
+        cross_attention=cross_attention,
     )
+
+
+def forget_engine() -> None:
+    """Frees what is left of the models before, the histories of delayed scaling among it: they are kept by the process."""
+    from transformer_engine.pytorch.quantization import FP8GlobalStateManager
+
+    FP8GlobalStateManager.reset()
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def lively_weights(config: VideoMllamaConfig, deviation: float = 0.05) -> dict[str, Tensor]:
@@ -87,7 +103,7 @@ def learnable_pack(config: VideoMllamaConfig, seed: int, samples: Sequence[tuple
         samples: (rows, frames) of each sample; its frames stand at equal distances from its first row on.
     """
     generator = torch.Generator().manual_seed(seed)
-    modulus, size = 97, config.vision.image_size
+    modulus, size = 31, config.vision.image_size
     fields: dict[str, list[Tensor]] = {name: [] for name in ("ids", "targets", "positions", "begin", "end", "at", "frames")}
     lengths, totals = [0], [0]
     for rows, count in samples:
