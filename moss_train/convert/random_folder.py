@@ -79,7 +79,8 @@ def _random_matrix(shape: tuple[int, ...], dtype: torch.dtype, deviation: float,
     # Magnitudes are uniform in [e, 2 e), whose root mean square is 1.53 e.
     exponent = 127 + round(math.log2(deviation / 1.53))
     kind, width, kept, signed = _BITS[dtype]
-    bits = generator.integers(0, 1 << width, math.prod(shape), dtype=kind)
+    count = math.prod(shape)
+    bits = generator.bit_generator.random_raw(-(-count * width // 64)).view(kind)[:count]
     np.bitwise_and(bits, kind(kept), out=bits)
     np.bitwise_or(bits, kind(exponent << (width - 9)), out=bits)
     return torch.from_numpy(bits.view(signed)).view(dtype).view(shape)
