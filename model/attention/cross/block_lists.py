@@ -78,12 +78,18 @@ def tile_lists(plan: CrossPlan, rows_per_tile: int, keys_per_tile: int) -> tuple
     return plan.derive(("tiles", rows_per_tile, keys_per_tile), make)
 
 
-def key_bounds(plan: CrossPlan) -> tuple[Tensor, Tensor]:
-    """Keys [begin, end) that every row sees, int32 [T] each on the plan's device; kept in the plan."""
+def key_bounds(plan: CrossPlan, multiple: int = 128) -> tuple[Tensor, Tensor]:
+    """Keys [begin, end) that every row sees, int32 on the plan's device; kept in the plan.
+
+    Rows up to the next `multiple` that do not exist see nothing, so that a kernel may read whole tiles.
+    """
 
     def make(plan: CrossPlan) -> tuple[Tensor, Tensor]:
-        scaled = (x * plan.tokens_per_frame for x in (plan.begin, np.maximum(plan.begin, plan.end)))
-        begin, end = (torch.from_numpy(x.astype(np.int32)).to(plan.device) for x in scaled)
+        rows = -(-plan.num_rows // multiple) * multiple
+        bounds = np.zeros((2, rows), dtype=np.int32)
+        bounds[0, : plan.num_rows] = plan.begin * plan.tokens_per_frame
+        bounds[1, : plan.num_rows] = np.maximum(plan.begin, plan.end) * plan.tokens_per_frame
+        begin, end = torch.from_numpy(bounds).to(plan.device)
         return begin, end
 
-    return plan.derive("key_bounds", make)
+    return plan.derive(("key_bounds", multiple), make)

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import flex_attention as flex
 
@@ -14,7 +15,8 @@ from model.attention.cross.plan import CrossPlan
 
 TILE = 128
 
-KERNEL_OPTIONS: dict[str, Any] = {}
+KERNEL_OPTIONS: dict[str, Any] = {"IS_DIVISIBLE": True}
+"""Inputs come in whole tiles, which a compilation for all lengths could not know; its checks at every load cost a quarter."""
 
 
 @functools.cache
@@ -23,17 +25,28 @@ def _compiled() -> Any:
     return torch.compile(flex.flex_attention, dynamic=True)
 
 
+def _whole(length: int) -> int:
+    """The length in whole tiles."""
+    return -(-length // TILE) * TILE
+
+
 def _block_mask(plan: CrossPlan) -> flex.BlockMask:
     lists, _ = tile_lists(plan, TILE, TILE)
-    begin, end = key_bounds(plan)
+    begin, end = key_bounds(plan, TILE)
 
     def sees(_batch: Tensor, _head: Tensor, row: Tensor, key: Tensor) -> Tensor:
         return (key >= begin[row]) & (key < end[row])
 
     return flex.BlockMask.from_kv_blocks(
         lists.partial_count, lists.partial_index, lists.full_count, lists.full_index,
-        BLOCK_SIZE=TILE, mask_mod=sees, seq_lengths=(plan.num_rows, plan.num_keys),
+        BLOCK_SIZE=TILE, mask_mod=sees, seq_lengths=(_whole(plan.num_rows), _whole(plan.num_keys)),
     )  # fmt: skip
+
+
+def _by_head(rows: Tensor) -> Tensor:
+    """[n, heads, d] -> [1, heads, whole tiles, d]; a view where n is whole tiles."""
+    missing = _whole(len(rows)) - len(rows)
+    return (F.pad(rows, (0, 0, 0, 0, 0, missing)) if missing else rows).transpose(0, 1)[None]
 
 
 def flex_cross_attention(q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) -> tuple[Tensor, Tensor]:
@@ -41,12 +54,12 @@ def flex_cross_attention(q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) -> tu
 
     On the CPU it runs uncompiled, builds all scores, and has no backward pass: it is there for comparisons only.
     """
-    run = _compiled() if q.is_cuda else flex.flex_attention
-    query, key, value = (t.transpose(0, 1)[None] for t in (q, k.flatten(0, 1), v.flatten(0, 1)))
+    run, options = (_compiled(), KERNEL_OPTIONS) if q.is_cuda else (flex.flex_attention, None)
     out, aux = run(
-        query, key, value, block_mask=plan.derive("flex", _block_mask), scale=q.shape[-1] ** -0.5,
-        enable_gqa=q.shape[1] != k.shape[2], return_aux=flex.AuxRequest(lse=True), kernel_options=KERNEL_OPTIONS or None,
+        _by_head(q), _by_head(k.flatten(0, 1)), _by_head(v.flatten(0, 1)), block_mask=plan.derive("flex", _block_mask),
+        scale=q.shape[-1] ** -0.5, enable_gqa=q.shape[1] != k.shape[2], return_aux=flex.AuxRequest(lse=True),
+        kernel_options=options,
     )  # fmt: skip
-    mixed: Tensor = out[0].transpose(0, 1).flatten(1)
-    sums: Tensor = aux.lse[0].transpose(0, 1)
+    mixed: Tensor = out[0].transpose(0, 1)[: len(q)].flatten(1)
+    sums: Tensor = aux.lse[0].transpose(0, 1)[: len(q)]
     return mixed, sums

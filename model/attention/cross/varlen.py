@@ -42,8 +42,14 @@ def _lengths(plan: CrossPlan, tiling: Tiling, heads_of_group: int) -> Lengths:
 
 def _gather(by_row: Tensor, rows: Tensor, groups: int) -> Tensor:
     """[T, heads, ...] -> chosen rows with the heads of a group behind each other, [rows * heads of a group, groups, ...]."""
-    chosen: Tensor = by_row.unflatten(1, (groups, -1)).transpose(1, 2).index_select(0, rows)
-    return chosen.contiguous().flatten(0, 1)
+    by_place: Tensor = by_row.unflatten(1, (groups, -1)).transpose(1, 2).contiguous()  # [T, heads of a group, groups, ...]
+    chosen = by_place.flatten(1).index_select(0, rows)  # whole rows: the fast path of the selection
+    return chosen.view(-1, *by_place.shape[2:])
+
+
+def _frames(by_frame: Tensor, frames: Tensor) -> Tensor:
+    """[F, P, groups, d] -> tokens of the chosen frames [frames * P, groups, d]."""
+    return by_frame.flatten(1).index_select(0, frames).view(-1, *by_frame.shape[2:])
 
 
 def _spread(gathered: Tensor, heads_of_group: int) -> Tensor:
@@ -62,7 +68,7 @@ class _Varlen(torch.autograd.Function):
             rows, frames = slice(r.row_begin, r.row_end), slice(r.frame_begin, r.frame_end)
             parts.append((rows, *kernels.one(q[rows], k[frames].flatten(0, 1), v[frames].flatten(0, 1))))
         if tiling.rounds:
-            keys, values = (t.index_select(0, tiling.frames).flatten(0, 1) for t in (k, v))
+            keys, values = (_frames(t, tiling.frames) for t in (k, v))
             ratio = q.shape[1] // groups
             out, lse = kernels.many(_gather(q, tiling.rows, groups), keys, values, _lengths(plan, tiling, ratio))
             out, lse = _spread(out, ratio), _spread(lse, ratio)
@@ -98,7 +104,7 @@ class _Varlen(torch.autograd.Function):
             dv[frames] += parts[2].view_as(v[frames])
         if tiling.rounds:
             ratio = q.shape[1] // groups
-            keys, values = (t.index_select(0, tiling.frames).flatten(0, 1) for t in (k, v))
+            keys, values = (_frames(t, tiling.frames) for t in (k, v))
             some = (_gather(t, tiling.rows, groups) for t in (grad, q, out, lse))
             grad_rows, q_rows, out_rows, lse_rows = some
             parts = kernels.many_backward(
