@@ -77,7 +77,7 @@ class DenseStep:
         """Loss sum, patches, right patches, frames and a free slot of the frames of this rank, float64 [5]."""
         layout = self._layout
         counts = gather_counts([batch.num_frames for batch in batches], layout)
-        self._plan = plan_frames(counts, layout.places, self._models.attends)
+        self._plan = plan_frames(counts, layout.places, self._models.attends, rank=layout.rank)
         window = self._plan.windows[0]  # without a bound there is one
         sums = torch.zeros(5, dtype=torch.float64, device=layout.device)
         pixels, ids = gather_pixels(window, batches, layout)
@@ -149,7 +149,7 @@ class DenseStep:
             dataset_loss={},
             tokens=0,
             frames=int(frames),
-            encoded_by_rank=[self._plan.encoded_frames(rank) for rank in range(self._layout.world_size)],
+            encoded_by_rank=self._plan.encoded_by_rank(self._layout.world_size),
             accuracy=right / max(patches, 1.0),
             stop=stop > 0,
         )

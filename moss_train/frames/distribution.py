@@ -120,7 +120,7 @@ class FrameDistribution:
     def encoded_by_rank(self) -> list[int]:
         """Frames of the first pass, by rank."""
         assert self._plan is not None
-        return [self._plan.encoded_frames(rank) for rank in range(self._layout.world_size)]
+        return self._plan.encoded_by_rank(self._layout.world_size)
 
     @property
     def encoded_again(self) -> int:
@@ -136,7 +136,7 @@ class FrameDistribution:
         """Fill `states`; every rank calls it, with frames or without."""
         layout, models = self._layout, self._models
         counts = gather_counts([batch.num_frames for batch in batches], layout)
-        self._plan = plan_frames(counts, layout.places, models.attends, self._bound)
+        self._plan = plan_frames(counts, layout.places, models.attends, self._bound, layout.rank)
         self._trains = models.vision_trains if train else "nothing"
         edges = [frame_share(batch.num_frames, layout.sizes.context, layout.place.context) for batch in batches]
         self._shares = [end - begin for begin, end in edges]
@@ -207,6 +207,7 @@ class FrameDistribution:
     ) -> list[tuple[Transfer, torch.Tensor]]:
         """What the attending ranks return for this rank's frames; takes the window's micro-batches out of `gradients`."""
         layout, models = self._layout, self._models
+        held = window.held[layout.place.data, layout.place.context]
         leaves = [gradient for gradient in gradients[window.first : window.last] if gradient is not None]
         local = torch.cat(leaves) if leaves else None
         leaves.clear()
@@ -214,7 +215,7 @@ class FrameDistribution:
 
         def rows_of(transfer: Transfer) -> torch.Tensor:
             assert local is not None
-            return local[window.held[layout.rank].place(transfer.span)]
+            return local[held.place(transfer.span)]
 
         return exchange(window.gradients, rows_of, models.state_shape, models.dtype, layout.device)
 

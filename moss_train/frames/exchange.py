@@ -7,21 +7,21 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.distributed as dist
 
-from moss_train.frames.plan import Transfer
+from moss_train.frames.plan import Transfer, Transfers
 
 
 def exchange(
-    transfers: Sequence[Transfer],
+    transfers: Transfers,
     rows_of: Callable[[Transfer], torch.Tensor],
     row_shape: Sequence[int],
     dtype: torch.dtype,
     device: torch.device,
     group: dist.ProcessGroup | None = None,
 ) -> list[tuple[Transfer, torch.Tensor]]:
-    """Run the transfers; every rank of the group calls with the same list.
+    """Run the transfers; every rank of the group calls with those of the same plan.
 
     Args:
-        transfers: all transfers of the world, in the same order everywhere; ranks are ranks of the group.
+        transfers: at least those in which this rank takes part; ranks are ranks of the group.
         rows_of: rows `[span.size, *row_shape]` of a transfer whose source is this rank.
         row_shape: shape of one row.
         dtype: type of the rows.
@@ -32,15 +32,14 @@ def exchange(
         The transfers whose target is this rank with their rows, in list order.
     """
     rank, world = dist.get_rank(group), dist.get_world_size(group)
-    received = {i: rows_of(t) for i, t in enumerate(transfers) if t.source == t.target == rank}
-    crossing = [(i, t) for i, t in enumerate(transfers) if t.source != t.target]
-    if crossing:
+    received = {i: (t, rows_of(t)) for i, t in enumerate(transfers) if t.source == t.target == rank}
+    if transfers.crosses:
         outgoing: list[list[Transfer]] = [[] for _ in range(world)]
         incoming: list[list[tuple[int, Transfer]]] = [[] for _ in range(world)]
-        for i, t in crossing:
-            if t.source == rank:
+        for i, t in enumerate(transfers):
+            if t.source == rank != t.target:
                 outgoing[t.target].append(t)
-            if t.target == rank:
+            if t.target == rank != t.source:
                 incoming[t.source].append((i, t))
         parts = [rows_of(t).reshape(t.span.size, *row_shape).to(dtype) for peer in outgoing for t in peer]
         send = torch.cat(parts) if parts else torch.empty((0, *row_shape), dtype=dtype, device=device)
@@ -51,6 +50,6 @@ def exchange(
         begin = 0
         for peer in incoming:
             for i, t in peer:
-                received[i] = buffer[begin : begin + t.span.size]
+                received[i] = (t, buffer[begin : begin + t.span.size])
                 begin += t.span.size
-    return [(transfers[i], received[i]) for i in sorted(received)]
+    return [received[i] for i in sorted(received)]

@@ -40,8 +40,6 @@ class OwnedFrames:
         settings: EncodeSettings,
     ) -> None:  # fmt: skip
         self._encoder = encoder
-        self._frames = frames
-        self._ids = aspect_ratio_ids
         self._trains = trains
         self._settings = settings
         count = int(frames.shape[0])
@@ -54,17 +52,19 @@ class OwnedFrames:
         keeps_less = settings.keep_mode == "attention" and trains == "tower" and self.kept > 0
         with attention_outputs_kept(encoder) if keeps_less else nullcontext():
             for begin, end in _ranges(0, self.kept, settings.chunk):
-                outputs.append(self._encode(begin, end))
+                outputs.append(self._encode(frames[begin:end], aspect_ratio_ids[begin:end]))
                 self._chunks.append((begin, end, outputs[-1]))
         with torch.no_grad():
-            outputs += [self._encode(begin, end) for begin, end in _ranges(self.kept, count, settings.chunk)]
+            for begin, end in _ranges(self.kept, count, settings.chunk):
+                outputs.append(self._encode(frames[begin:end], aspect_ratio_ids[begin:end]))
+        # Pixels stay only where they are needed again.
+        self._again = (frames, aspect_ratio_ids) if self.kept < count and trains != "nothing" else None
         self.features: torch.Tensor | None = torch.cat([o.detach() for o in outputs]) if outputs else None
         """[n, P, H] without autograd state; None when this rank encodes nothing. May be set to None after use."""
         self.encoded_again = 0
         """Frames that went through a second forward pass."""
 
-    def _encode(self, begin: int, end: int) -> torch.Tensor:
-        frames, ids = self._frames[begin:end], self._ids[begin:end]
+    def _encode(self, frames: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         if self._trains == "tower":
             return self._encoder.project(self._encoder.tower(frames, ids))
         with torch.no_grad():
@@ -80,8 +80,11 @@ class OwnedFrames:
         while self._chunks:
             begin, end, output = self._chunks.pop(0)
             torch.autograd.backward(output, gradient[begin:end].to(output.dtype))
-        for begin, end in _ranges(self.kept, int(self._frames.shape[0]), self._settings.again_chunk):
-            output = self._encode(begin, end)
+        if self._again is None:
+            return
+        frames, ids = self._again
+        for begin, end in _ranges(self.kept, int(frames.shape[0]), self._settings.again_chunk):
+            output = self._encode(frames[begin:end], ids[begin:end])
             self.encoded_again += end - begin
             torch.autograd.backward(output, gradient[begin:end].to(output.dtype))
 

@@ -6,7 +6,7 @@ collective is needed at all, and all ranks make the same calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from model.rows import frame_share
@@ -22,6 +22,29 @@ class Transfer:
     source: int
     target: int
     span: Span
+
+
+class Transfers:
+    """Transfers in the same order on every rank: all of the world, or those in which one rank takes part."""
+
+    def __init__(self, rank: int | None) -> None:
+        self._rank = rank
+        self._items: list[Transfer] = []
+        self.crosses = False
+        """Whether any transfer of the world leaves its rank: then, and only then, every rank calls the collective."""
+
+    def __iter__(self) -> Iterator[Transfer]:
+        return iter(self._items)
+
+    def matters(self, source: int, target: int) -> bool:
+        """Whether a transfer between two ranks has anything to add here."""
+        return self._rank is None or self._rank in (source, target) or (not self.crosses and source != target)
+
+    def add(self, source: int, target: int, span: Span) -> None:
+        """Add one more."""
+        self.crosses |= source != target
+        if self._rank is None or self._rank in (source, target):
+            self._items.append(Transfer(source, target, span))
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,7 @@ class FrameRows:
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """Transfers of one window; each list is in the same order on every rank."""
+    """Transfers of one window."""
 
     first: int
     """First micro-batch, the same number in every replica."""
@@ -61,16 +84,17 @@ class WindowPlan:
     frames: tuple[int, ...]
     """Frames of each data-parallel replica."""
     spans: tuple[Span, ...]
-    pixels: tuple[Transfer, ...]
+    pixels: Transfers
     """Only spans encoded outside the replica whose ranks hold the pixels."""
-    features: tuple[Transfer, ...]
+    features: Transfers
     """From the encoding rank to every rank of the replica whose stage has cross-attention layers; of a context-parallel
     group only to the rank that holds the frame."""
-    gradients: tuple[Transfer, ...]
+    gradients: Transfers
     """Back from one tensor-parallel copy of each such stage; the encoding rank adds up the stages. Context-parallel
     ranks return disjoint frames."""
-    held: Mapping[int, FrameRows]
-    """By rank whose stage attends: the frames whose features it holds, in the order of its micro-batches."""
+    held: Mapping[tuple[int, int], FrameRows]
+    """By replica and context-parallel index: the frames whose features such a rank holds if its stage attends, in the order
+    of its micro-batches."""
 
     def owned(self, rank: int) -> FrameRows:
         """Frames that a rank encodes, in the order in which it concatenates them."""
@@ -88,9 +112,13 @@ class FramePlan:
         """Frames of the whole step."""
         return sum(sum(window.frames) for window in self.windows)
 
-    def encoded_frames(self, rank: int) -> int:
-        """How many frames a rank encodes."""
-        return sum(window.owned(rank).size for window in self.windows)
+    def encoded_by_rank(self, world_size: int) -> list[int]:
+        """How many frames each rank encodes."""
+        encoded = [0] * world_size
+        for window in self.windows:
+            for span in window.spans:
+                encoded[span.rank] += span.size
+        return encoded
 
 
 def held_rows(counts: Sequence[int], replica: int, context_size: int, context: int) -> FrameRows:
@@ -112,7 +140,11 @@ def held_rows(counts: Sequence[int], replica: int, context_size: int, context: i
 
 
 def plan_frames(
-    counts: Sequence[Sequence[int]], places: Sequence[RankPlace], attends: Sequence[bool], bound: WindowBound | None = None
+    counts: Sequence[Sequence[int]],
+    places: Sequence[RankPlace],
+    attends: Sequence[bool],
+    bound: WindowBound | None = None,
+    rank: int | None = None,
 ) -> FramePlan:
     """Plan one step.
 
@@ -121,12 +153,13 @@ def plan_frames(
         places: place of every rank.
         attends: for every rank, whether its pipeline stage has a cross-attention layer.
         bound: memory bound of a window; None makes one window of the step.
+        rank: list only transfers in which this rank takes part: at 512 ranks the world has some ten thousands. None lists all.
     """
     members = [[rank for rank, place in enumerate(places) if place.data == replica] for replica in range(len(counts))]
     loads = [0] * len(places)
     windows = []
     for first, last in cut_windows(counts, bound):
-        windows.append(_plan_window(first, last, [row[first:last] for row in counts], members, places, attends, loads))
+        windows.append(_plan_window(first, last, [row[first:last] for row in counts], members, places, attends, loads, rank))
         for span in windows[-1].spans:
             loads[span.rank] += span.size
     return FramePlan(tuple(windows))
@@ -134,27 +167,30 @@ def plan_frames(
 
 def _plan_window(
     first: int, last: int, counts: Sequence[Sequence[int]], members: Sequence[Sequence[int]], places: Sequence[RankPlace],
-    attends: Sequence[bool], loads: Sequence[int],
+    attends: Sequence[bool], loads: Sequence[int], rank: int | None,
 ) -> WindowPlan:  # fmt: skip
     frames = [sum(row) for row in counts]
     spans = assign_frames(frames, members, loads)
     context_size = 1 + max(place.context for place in places)
-    position = {rank: i for ranks in members for i, rank in enumerate(ranks)}
+    position = {member: i for ranks in members for i, member in enumerate(ranks)}
     held = {
-        rank: held_rows(counts[place.data], place.data, context_size, place.context)
-        for rank, place in enumerate(places)
-        if attends[rank]
+        (replica, context): held_rows(row, replica, context_size, context)
+        for replica, row in enumerate(counts)
+        for context in range(context_size)
     }
-    pixels, features, gradients = [], [], []
+    pixels, features, gradients = Transfers(rank), Transfers(rank), Transfers(rank)
     for span in spans:
         home = members[span.replica]
         if places[span.rank].data != span.replica:
             # Spread the sending over the replica: the rank in the same place as the receiver sends.
-            pixels.append(Transfer(home[position[span.rank]], span.rank, span))
-        for rank in home:
-            for piece in held[rank].pieces(span) if attends[rank] else ():
-                features.append(Transfer(span.rank, rank, piece))
-                if places[rank].tensor == 0:
+            pixels.add(home[position[span.rank]], span.rank, span)
+        for user in home:
+            place = places[user]
+            if not attends[user] or not (features.matters(span.rank, user) or gradients.matters(user, span.rank)):
+                continue
+            for piece in held[span.replica, place.context].pieces(span):
+                features.add(span.rank, user, piece)
+                if place.tensor == 0:
                     # Every tensor-parallel rank holds the complete gradient: one copy, never the sum.
-                    gradients.append(Transfer(rank, span.rank, piece))
-    return WindowPlan(first, last, tuple(frames), tuple(spans), tuple(pixels), tuple(features), tuple(gradients), held)
+                    gradients.add(user, span.rank, piece)
+    return WindowPlan(first, last, tuple(frames), tuple(spans), pixels, features, gradients, held)

@@ -44,7 +44,9 @@ def test_bytes_of_a_window_by_hand() -> None:
     assert cut_windows([[8, 8], [0, 0]], None) == [(0, 2)]
 
 
-def _plan(rows: list[list[int]], tensor: int, context: int, stages: int, limit: float) -> tuple[FramePlan, list[RankPlace]]:
+def _plan(
+    rows: list[list[int]], tensor: int, context: int, stages: int, limit: float, rank: int | None = None
+) -> tuple[FramePlan, list[RankPlace]]:
     places = [
         RankPlace(data=d, tensor=t, pipeline=p, context=c)
         for p in range(stages)
@@ -53,14 +55,14 @@ def _plan(rows: list[list[int]], tensor: int, context: int, stages: int, limit: 
         for t in range(tensor)
     ]
     bound = _bound(limit, tensor * context * stages, context)
-    return plan_frames(rows, places, [p.pipeline > 0 or stages == 1 for p in places], bound), places
+    return plan_frames(rows, places, [p.pipeline > 0 or stages == 1 for p in places], bound, rank), places
 
 
 @given(counts, st.integers(1, 2), st.integers(1, 2), st.integers(0, 4000))
 def test_a_step_is_balanced_over_all_its_windows(rows: list[list[int]], tensor: int, stages: int, limit: int) -> None:
     plan, places = _plan(rows, tensor, 1, stages, limit)
     assert plan.frames == sum(map(sum, rows))
-    encoded = [plan.encoded_frames(rank) for rank in range(len(places))]
+    encoded = plan.encoded_by_rank(len(places))
     assert sum(encoded) == plan.frames and max(encoded) - min(encoded) <= 1
     for window in plan.windows:
         for replica, row in enumerate(rows):
@@ -83,10 +85,10 @@ def test_context_parallel_ranks_hold_their_share_of_each_micro_batch(
                 first += count
             pieces = [t.span for t in window.features if t.target == rank]
             assert [i for piece in pieces for i in range(piece.begin, piece.end)] == wanted
-            assert window.held[rank].size == len(wanted)
+            assert window.held[place.data, place.context].size == len(wanted)
             row = 0
             for piece in pieces:  # they arrive in the order of the rows that they are for
-                assert window.held[rank].place(piece) == slice(row, row + piece.size)
+                assert window.held[place.data, place.context].place(piece) == slice(row, row + piece.size)
                 row += piece.size
             for transfer in window.gradients:
                 if transfer.source == rank:
@@ -105,3 +107,18 @@ def test_rows_of_a_piece() -> None:
                 assert owned.place(span) == slice(row, row + span.size)
                 row += span.size
         assert owned.size == row == 6
+
+
+@given(counts, st.integers(1, 2), st.integers(1, 2), st.integers(1, 2), st.integers(0, 4000))
+def test_a_rank_lists_its_own_transfers_and_knows_whether_there_are_others(
+    rows: list[list[int]], tensor: int, context: int, stages: int, limit: int
+) -> None:
+    whole, places = _plan(rows, tensor, context, stages, limit)
+    for rank in range(len(places)):
+        own, _ = _plan(rows, tensor, context, stages, limit, rank)
+        for mine, world in zip(own.windows, whole.windows, strict=True):
+            assert mine.spans == world.spans
+            for name in ("pixels", "features", "gradients"):
+                some, every = getattr(mine, name), list(getattr(world, name))
+                assert list(some) == [t for t in every if rank in (t.source, t.target)]
+                assert some.crosses == any(t.source != t.target for t in every)
