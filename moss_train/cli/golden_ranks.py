@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moss_train.config.schema import ParallelConfig
 
 
-def replay(folder: Path, tensor: int, pipeline: int) -> list[tuple[str, float]]:
-    """All differences of the folder in a layout of tensor x pipeline ranks; complete on rank 0.
+def replay(folder: Path, sizes: ParallelConfig) -> list[tuple[str, float]]:
+    """All differences of the folder in a layout; complete on rank 0.
 
     Training quantities come from the Megatron model, generated and streamed ones from the inference model that is
     loaded from this layout's own conversion.
@@ -24,7 +29,6 @@ def replay(folder: Path, tensor: int, pipeline: int) -> list[tuple[str, float]]:
     from inference.verify import replay_recorded
     from model.config import SwitchConfig
     from model.conversion.folder import write_hf_folder
-    from moss_train.config.schema import ParallelConfig
     from moss_train.parallel.layout import start_layout, stop_layout
     from moss_train.parallel.world import start_world, stop_world
     from moss_train.platform.device import resolve_device
@@ -34,9 +38,9 @@ def replay(folder: Path, tensor: int, pipeline: int) -> list[tuple[str, float]]:
     device = resolve_device("auto")
     start_world(device)
     try:
-        start_layout(ParallelConfig(tensor=tensor, pipeline=pipeline), device, seed=1)
+        start_layout(sizes, device, seed=1)
         golden = read_golden(folder)
-        found, weights = replay_training(golden, tensor=tensor, pipeline=pipeline, device=device)
+        found, weights = replay_training(golden, sizes, device)
         if weights is not None:
             with tempfile.TemporaryDirectory(prefix="moss_golden_") as scratch:
                 converted = write_hf_folder(Path(scratch) / "hf", weights, golden.config)
@@ -48,11 +52,12 @@ def replay(folder: Path, tensor: int, pipeline: int) -> list[tuple[str, float]]:
 
 
 def main(arguments: list[str]) -> int:
-    """`RESULT FOLDER TENSOR PIPELINE`: one rank of the replay."""
+    """`RESULT FOLDER SIZES`: one rank of the replay; SIZES are the fields of `ParallelConfig` as JSON."""
+    from moss_train.config.schema import ParallelConfig
     from moss_train.parallel.spawn import answer
 
-    result, folder, tensor, pipeline = Path(arguments[0]), Path(arguments[1]), int(arguments[2]), int(arguments[3])
-    return answer(result, lambda: replay(folder, tensor, pipeline))
+    sizes = ParallelConfig(**json.loads(arguments[2]))
+    return answer(Path(arguments[0]), lambda: replay(Path(arguments[1]), sizes))
 
 
 if __name__ == "__main__":

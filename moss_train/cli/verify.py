@@ -1,57 +1,86 @@
-"""`moss verify golden DIR`: replay recorded quantities and print one line for each."""
+"""`moss verify golden DIR`: replay recorded quantities and print one line for each; `moss verify layouts` beside it."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moss_train.config.schema import ParallelConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss verify`."""
-    parser.add_argument("what", choices=["golden"], help="golden: recorded inputs and outputs of a tiny model")
-    parser.add_argument("dir", type=Path, help="folder with config.json, weights.safetensors and io.safetensors")
-    parser.add_argument("--tp", type=int, default=1, help="tensor-parallel ranks (default 1)")
-    parser.add_argument("--pp", type=int, default=1, help="pipeline stages (default 1)")
+    from moss_train.cli import verify_layouts
+
+    checks = parser.add_subparsers(dest="what", required=True, metavar="CHECK")
+    text = "replay recorded inputs and outputs of a tiny model in a layout"
+    golden = checks.add_parser("golden", help=text, epilog="example: moss verify golden recorded --tp 2 --sp")
+    golden.add_argument("dir", type=Path, help="folder with config.json, weights.safetensors and io.safetensors")
+    golden.add_argument("--tp", type=int, default=1, help="tensor-parallel ranks (default 1)")
+    golden.add_argument("--pp", type=int, default=1, help="pipeline stages (default 1)")
+    golden.add_argument("--vpp", type=int, default=1, help="virtual stages of each pipeline stage (default 1)")
+    golden.add_argument("--cp", type=int, default=1, help="context-parallel ranks (default 1)")
+    golden.add_argument("--sp", action="store_true", help="sequence parallel; needs --tp")
+    text = "train a tiny model in every parallel layout and hold each against one rank"
+    layouts = checks.add_parser("layouts", help=text, epilog="example: moss verify layouts --layout tp2.sp --layout pp2")
+    verify_layouts.add_arguments(layouts)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replays the folder in the layout; 0 only if every difference is within the tolerance.
+    """Runs the check; 0 only if everything is within its tolerance.
 
     Raises:
-        InputError: a bad folder or sizes that do not fit the model.
+        InputError: bad arguments, a bad folder or sizes that do not fit the model.
     """
-    from model.errors import InputError
+    from moss_train.cli import verify_layouts
+
+    return verify_layouts.run(args) if args.what == "layouts" else _golden(args)
+
+
+def _golden(args: argparse.Namespace) -> int:
     from moss_train import platform
 
     platform.install()
-    from moss_train.verify.golden import TOLERANCE, read_golden
+    from moss_train.cli.golden_ranks import replay
+    from moss_train.parallel.sizes import check_sizes
+    from moss_train.verify.golden import TOLERANCE, check_layout, read_golden
 
-    for name, value in (("--tp", args.tp), ("--pp", args.pp)):
-        if value < 1:
-            raise InputError(f"{name} is {value}; it must be at least 1")
-    _check_layout(read_golden(args.dir).config, args.tp, args.pp)
-    if args.tp * args.pp == 1:
-        from moss_train.cli.golden_ranks import replay
-
-        found = replay(args.dir, 1, 1)
+    sizes = _sizes(args)
+    ranks = sizes.tensor * sizes.pipeline * sizes.context
+    check_sizes(sizes, ranks)
+    check_layout(read_golden(args.dir).config, sizes)
+    if ranks == 1:
+        found = replay(args.dir, sizes)
     else:
         from moss_train.parallel.spawn import run_on_ranks
 
-        answer = run_on_ranks("moss_train.cli.golden_ranks", args.tp * args.pp, [args.dir.resolve(), args.tp, args.pp])
+        answer = run_on_ranks("moss_train.cli.golden_ranks", ranks, [args.dir.resolve(), json.dumps(dataclasses.asdict(sizes))])
         found = [(name, float(value)) for name, value in answer]
     width = max(len(name) for name, _ in found)
     for name, value in found:
         print(f"{name:<{width}}  {value:.3e}  {'ok' if value <= TOLERANCE else 'DIFFERS'}")
     bad = [name for name, value in found if not value <= TOLERANCE]
-    layout = f"tensor {args.tp}, pipeline {args.pp}"
-    print(f"{len(found) - len(bad)} of {len(found)} quantities within {TOLERANCE:g} ({layout})")
+    print(f"{len(found) - len(bad)} of {len(found)} quantities within {TOLERANCE:g} ({_described(sizes)})")
     return 1 if bad else 0
 
 
-def _check_layout(config: object, tensor: int, pipeline: int) -> None:
-    """Refuses sizes that do not fit before any process is started."""
-    from model.config import VideoMllamaConfig
-    from model.video_mllama import make_transformer_config
+def _sizes(args: argparse.Namespace) -> ParallelConfig:
+    """The layout of the arguments; every field of another name than the argument keeps its own sentence."""
+    from model.errors import InputError
+    from moss_train.config.schema import ParallelConfig
 
-    assert isinstance(config, VideoMllamaConfig)
-    make_transformer_config(config, tensor=tensor, pipeline=pipeline)
+    for name in ("tp", "pp", "vpp", "cp"):
+        if getattr(args, name) < 1:
+            raise InputError(f"--{name} is {getattr(args, name)}; it must be at least 1")
+    return ParallelConfig(tensor=args.tp, pipeline=args.pp, virtual_pipeline=args.vpp, context=args.cp, sequence_parallel=args.sp)
+
+
+def _described(sizes: ParallelConfig) -> str:
+    parts = [f"tensor {sizes.tensor}", f"pipeline {sizes.pipeline}"]
+    parts += [f"virtual {sizes.virtual_pipeline}"] * (sizes.virtual_pipeline > 1)
+    parts += [f"context {sizes.context}"] * (sizes.context > 1)
+    return ", ".join(parts + ["sequence parallel"] * sizes.sequence_parallel)

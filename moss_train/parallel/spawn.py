@@ -15,8 +15,17 @@ import torch
 
 from model.errors import InputError
 
+_PROGRESS = "MOSS_PROGRESS "
 
-def run_on_ranks(module: str, ranks: int, arguments: Sequence[object]) -> Any:
+
+def run_on_ranks(
+    module: str,
+    ranks: int,
+    arguments: Sequence[object],
+    *,
+    device: str = "auto",
+    on_progress: Callable[[Any], None] | None = None,
+) -> Any:
     """Starts `python -m module RESULT ARGUMENTS...` on local ranks with torchrun and returns what rank 0 answered.
 
     The ranks use the CPU where there are fewer GPUs than ranks.
@@ -25,6 +34,8 @@ def run_on_ranks(module: str, ranks: int, arguments: Sequence[object]) -> Any:
         module: a module whose `main` ends with `answer`.
         ranks: number of processes.
         arguments: given to every rank after the path of the answer.
+        device: auto | cpu | cuda; cpu hides all GPUs.
+        on_progress: called with everything that a rank gives to `report_progress`, at once.
 
     Raises:
         InputError: the ranks found the input bad.
@@ -35,16 +46,32 @@ def run_on_ranks(module: str, ranks: int, arguments: Sequence[object]) -> Any:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         command += ["-m", module, str(result), *map(str, arguments)]
         environment = {"OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"} | dict(os.environ)
-        if 0 < torch.cuda.device_count() < ranks:
+        if device == "cpu" or 0 < torch.cuda.device_count() < ranks:
             environment["CUDA_VISIBLE_DEVICES"] = ""  # too few GPUs for one each: all ranks use the CPU
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        errors = Path(scratch) / "stderr"
+        with errors.open("w", encoding="utf-8") as stderr:
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+            assert process.stdout is not None
+            with process:
+                try:
+                    for line in process.stdout:
+                        if on_progress is not None and line.startswith(_PROGRESS):
+                            on_progress(json.loads(line.removeprefix(_PROGRESS)))
+                except BaseException:
+                    process.terminate()  # torchrun ends its ranks
+                    raise
         if not result.is_file():
-            sys.stderr.write(ended.stderr[-4000:])
-            raise RuntimeError(f"the {ranks} ranks of {module} ended with {ended.returncode} and left no answer")
+            sys.stderr.write(errors.read_text(encoding="utf-8", errors="replace")[-4000:])
+            raise RuntimeError(f"the {ranks} ranks of {module} ended with {process.returncode} and left no answer")
         content = json.loads(result.read_text(encoding="utf-8"))
     if "error" in content:
         raise InputError(content["error"])
     return content["answer"]
+
+
+def report_progress(content: Any) -> None:
+    """On a rank: hand a JSON value to the command that started the ranks."""
+    print(_PROGRESS + json.dumps(content), flush=True)
 
 
 def answer(result: Path, work: Callable[[], Any]) -> int:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from megatron.core import parallel_state
 from megatron.core.pipeline_parallel import get_forward_backward_func
+from megatron.core.transformer.transformer_config import TransformerConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from model.config import VideoMllamaConfig
+from model.context_rows import RowShare, share_rows
 from model.conversion.folder import FolderWeights, read_hf_folder
 from model.conversion.live import gather_hf_weights, load_hf_weights
 from model.errors import InputError
 from model.loss import sum_losses
-from model.rows import IGNORE_INDEX, PackedRows
+from model.rows import IGNORE_INDEX, PackedRows, frame_share
 from model.video_mllama import VideoMllamaDecoder, build_decoder_chunks, make_transformer_config
 from model.vision.encoder import VisionEncoder
+from moss_train.config.schema import ParallelConfig
 
 TOLERANCE = 1e-5
 """Largest absolute difference that counts as equal, in fp32."""
@@ -73,8 +77,14 @@ def _shifted(labels: Tensor) -> Tensor:
     return torch.cat([labels[:, 1:], labels.new_full((labels.shape[0], 1), IGNORE_INDEX)], dim=1).flatten()
 
 
-def golden_rows(io: Mapping[str, Tensor], targets: bool, device: torch.device) -> PackedRows:
+def golden_rows(io: Mapping[str, Tensor], targets: bool, device: torch.device, multiple: int = 1) -> PackedRows:
     """The recorded batch as one packed micro-batch; padding frames belong to their sample like any other frame.
+
+    Args:
+        io: the recording.
+        targets: whether to take the labels; logits are computed without.
+        device: where the rows go.
+        multiple: what the number of rows must be a multiple of; a sample of padding behind the others makes it so.
 
     Raises:
         InputError: a recorded mask under which a row sees anything else than the first frames of its sample.
@@ -86,17 +96,22 @@ def golden_rows(io: Mapping[str, Tensor], targets: bool, device: torch.device) -
     if not torch.equal(mask, torch.arange(frames) < visible[..., None]):
         raise InputError("cross_attention_mask lets a row see a frame but not the ones before it; only prefixes can be replayed")
     first = (torch.arange(batch) * frames)[:, None].expand(batch, length)
+    pad = -batch * length % multiple
+
+    def rows(values: Tensor, fill: int) -> Tensor:
+        return torch.cat([values.flatten(), values.new_full((pad,), fill)]).to(device)
+
+    bounds = list(range(0, (batch + 1) * length, length)) + [batch * length + pad] * bool(pad)
+    frame_bounds = [sample * frames for sample in range(batch + 1)] + [batch * frames] * bool(pad)
     return PackedRows(
-        input_ids=io["input_ids"].flatten().to(device),
-        position_ids=io["position_ids"].flatten().to(device),
-        cu_seqlens=torch.arange(0, (batch + 1) * length, length, dtype=torch.int32, device=device),
-        cu_frames=torch.arange(0, batch * frames + 1, frames, dtype=torch.int32, device=device)
-        if frames
-        else torch.zeros(batch + 1, dtype=torch.int32, device=device),
-        frame_begin=first.flatten().int().to(device),
-        frame_end=(first + visible).flatten().int().to(device),
+        input_ids=rows(io["input_ids"], 0),
+        position_ids=torch.cat([io["position_ids"].flatten(), torch.arange(pad)]).to(device),
+        cu_seqlens=torch.tensor(bounds, dtype=torch.int32, device=device),
+        cu_frames=torch.tensor(frame_bounds, dtype=torch.int32, device=device),
+        frame_begin=rows(first, batch * frames).int(),
+        frame_end=rows(first + visible, batch * frames).int(),
         frame_positions=io["vision_position_ids"].flatten().to(device),
-        targets=_shifted(io["labels"]).to(device) if targets else None,
+        targets=rows(_shifted(io["labels"]), IGNORE_INDEX) if targets else None,
     )
 
 
@@ -108,43 +123,95 @@ def _difference(ours: Tensor, recorded: Tensor) -> float:
     return worst if worst == worst else float("inf")
 
 
-def _run(decoder: VideoMllamaDecoder, rows: PackedRows, frame_states: Tensor) -> Tensor | None:
+def _run(chunks: Sequence[VideoMllamaDecoder], rows: PackedRows, frame_states: Tensor | None) -> Tensor | None:
     """One forward pass through all pipeline stages; the result on the last stage, None elsewhere."""
 
     def step(_: Iterator[Any], chunk: Any) -> tuple[Tensor, Callable[..., Tensor]]:
         return chunk(rows, frame_states), lambda output, **_kw: output
 
+    virtual = len(chunks) > 1
+    config = chunks[0].config
     found = get_forward_backward_func()(
-        forward_step_func=step, data_iterator=iter(()), model=decoder, num_microbatches=1, seq_length=rows.num_rows,
-        micro_batch_size=1, forward_only=True, collect_non_loss_data=True,
-    )  # fmt: skip
+        forward_step_func=step,
+        data_iterator=[iter(()) for _ in chunks] if virtual else iter(()),
+        model=list(chunks) if virtual else chunks[0],
+        # The interleaved schedule takes whole rounds of micro-batches: the same one again.
+        num_microbatches=config.pipeline_model_parallel_size if virtual else 1,
+        seq_length=rows.num_rows,
+        micro_batch_size=1,
+        forward_only=True,
+        collect_non_loss_data=True,
+    )
     return found[0] if found else None
 
 
-def _decoder_differences(golden: Golden, decoder: VideoMllamaDecoder, frame_states: Tensor) -> list[Difference]:
-    """logits and losses, on the ranks of the last stage; an empty list elsewhere."""
-    device = frame_states.device
-    logits = _run(decoder, golden_rows(golden.io, targets=False, device=device), frame_states)
-    rows = golden_rows(golden.io, targets=True, device=device)
-    losses = _run(decoder, rows, frame_states)
-    if logits is None or losses is None or rows.targets is None:
-        return []
-    found = [("logits", _difference(logits, golden.io["logits"]))] if "logits" in golden.io else []
-    for name, recorded in golden.io.items():
-        weighted = _SILENCE_LOSS.match(name)
-        if name == "loss":
-            sums = sum_losses(losses, rows.targets)
-        elif weighted:
-            weight = float(f"{weighted['whole']}.{weighted['fraction'] or 0}")
-            sums = sum_losses(losses, rows.targets, silence_id=int(weighted["id"]), silence_weight=weight)
-        else:
-            continue
-        found.append((name, _difference(sums.total / sums.count.clamp(min=1), recorded)))
-    return found
+class _Replay:
+    """The decoder's part of a recording in one layout."""
+
+    def __init__(self, golden: Golden, chunks: Sequence[VideoMllamaDecoder], sizes: ParallelConfig, projected: Tensor) -> None:
+        self._golden, self._chunks, self._sizes = golden, chunks, sizes
+        self._device = projected.device
+        group = parallel_state.get_context_parallel_group()
+        self._context_group, self._context_rank = group, group.rank()
+        first, last = frame_share(len(projected), group.size(), group.rank())
+        self._states = projected[first:last] if len(projected) else None
+
+    def _forward(self, targets: bool) -> tuple[Tensor | None, RowShare]:
+        """Logits or losses on the last stage, and which rows they are of."""
+        multiple = self._sizes.tensor if self._sizes.sequence_parallel else 1
+        rows = golden_rows(self._golden.io, targets, self._device, multiple)
+        (share,) = share_rows([rows], self._sizes.context, self._context_rank, multiple)
+        return _run(self._chunks, share.rows, self._states), share
+
+    def _mean_loss(self, losses: Tensor, targets: Tensor, silence_id: int | None = None, weight: float = 1.0) -> Tensor:
+        """Over the rows of all context ranks."""
+        sums = sum_losses(losses, targets, silence_id=silence_id, silence_weight=weight)
+        both = torch.stack([sums.total.double(), sums.count.double()])
+        dist.all_reduce(both, group=self._context_group)
+        return both[0] / both[1].clamp(min=1)
+
+    def differences(self) -> list[Difference]:
+        """logits and losses, on the ranks of the last stage; an empty list elsewhere."""
+        io = self._golden.io
+        logits, share = self._forward(targets=False)
+        losses, loss_share = self._forward(targets=True)
+        if logits is None or losses is None or loss_share.targets is None:
+            return []
+        found = []
+        if "logits" in io:
+            placed = logits if share.places is None else logits[share.places.to(logits.device)]
+            found.append(("logits", _difference(placed[: io["input_ids"].numel()], io["logits"])))
+        for name, recorded in io.items():
+            weighted = _SILENCE_LOSS.match(name)
+            if name == "loss":
+                mean = self._mean_loss(losses, loss_share.targets)
+            elif weighted:
+                weight = float(f"{weighted['whole']}.{weighted['fraction'] or 0}")
+                mean = self._mean_loss(losses, loss_share.targets, int(weighted["id"]), weight)
+            else:
+                continue
+            found.append((name, _difference(mean, recorded)))
+        return found
+
+
+def check_layout(config: VideoMllamaConfig, sizes: ParallelConfig) -> TransformerConfig:
+    """The decoder's configuration in this layout.
+
+    Raises:
+        InputError: sizes that do not fit the model.
+    """
+    return make_transformer_config(
+        config,
+        tensor=sizes.tensor,
+        pipeline=sizes.pipeline,
+        virtual_pipeline=sizes.virtual_pipeline,
+        context=sizes.context,
+        sequence_parallel=sizes.sequence_parallel,
+    )
 
 
 def replay_training(
-    golden: Golden, *, tensor: int, pipeline: int, device: torch.device
+    golden: Golden, sizes: ParallelConfig, device: torch.device
 ) -> tuple[list[Difference], dict[str, Tensor] | None]:
     """Builds the model in this layout, loads the weights and replays what training computes.
 
@@ -157,8 +224,7 @@ def replay_training(
     Raises:
         InputError: sizes that do not fit the model, or weights of another model.
     """
-    decoder_config = make_transformer_config(golden.config, tensor=tensor, pipeline=pipeline)
-    chunks = build_decoder_chunks(golden.config, decoder_config)
+    chunks = build_decoder_chunks(golden.config, check_layout(golden.config, sizes))
     vision = VisionEncoder(golden.config).to(device)
     load_hf_weights(chunks, vision, golden.weights)
     vision.eval()
@@ -174,7 +240,7 @@ def replay_training(
             for name, value in (("vision_out", vision_out), ("projected", projected))
             if name in golden.io
         ]
-        last = _decoder_differences(golden, chunks[0], projected)
+        last = _Replay(golden, chunks, sizes, projected).differences()
     everyone: list[list[Difference]] = [[]] * dist.get_world_size()
     dist.all_gather_object(everyone, found + last)
     return worst_by_name(everyone), gather_hf_weights(chunks, vision)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
-from data_pipeline.packing.batch import IGNORE_INDEX, PackedMicroBatch
 from model.config import SwitchConfig, TextConfig, VideoMllamaConfig, VisionConfig
+from moss_train.verify.layouts.subject import DATASETS, SILENCE, make_pack
 
-SILENCE = 5
-DATASETS = ("clips", "text")
+__all__ = ["DATASETS", "SILENCE", "make_pack", "tiny_config"]
 
 
 def tiny_config(cross_attention_layers: tuple[int, ...] = (1, 3)) -> VideoMllamaConfig:
@@ -35,65 +32,4 @@ def tiny_config(cross_attention_layers: tuple[int, ...] = (1, 3)) -> VideoMllama
             intermediate_size=48,
         ),
         switches=SwitchConfig(no_visible_rows="skip"),
-    )
-
-
-def make_pack(
-    config: VideoMllamaConfig, seed: int, samples: list[tuple[int, int]], rows: int, dense_classes: int | None = None
-) -> PackedMicroBatch:
-    """A micro-batch of `rows` rows.
-
-    Args:
-        samples: (text tokens, frames) of each sample; frames stand before and between its text tokens.
-        rows: length after padding with a sample of its own.
-        dense_classes: also make dense labels of so many classes.
-    """
-    g = torch.Generator().manual_seed(seed)
-    vocab, size = config.text.vocab_size, config.vision.image_size
-    ids, targets, positions, begins, ends, frame_positions = [], [], [], [], [], []
-    lengths, frames = [0], [0]
-    for tokens, count in samples:
-        order = torch.tensor([True] * count + [False] * tokens)
-        if count and tokens > 1:  # the first frame leads, the others fall anywhere
-            order = torch.cat([order[:1], order[1:][torch.randperm(len(order) - 1, generator=g)]])
-        sample = torch.where(order, config.image_token_id, torch.randint(0, vocab, (len(order),), generator=g))
-        target = torch.full_like(sample, IGNORE_INDEX)
-        target[:-1] = torch.where(order[1:], IGNORE_INDEX, sample[1:])
-        target[torch.rand(len(order), generator=g) < 0.3] = IGNORE_INDEX
-        seen = frames[-1] + order.long().cumsum(0)
-        ids.append(sample)
-        targets.append(target)
-        positions.append(torch.arange(len(order)))
-        frame_positions.append(torch.nonzero(order).flatten())
-        begins.append(torch.full_like(sample, frames[-1]))
-        ends.append(seen)
-        lengths.append(lengths[-1] + len(order))
-        frames.append(frames[-1] + count)
-    pad = rows - lengths[-1]
-    if pad:
-        ids.append(torch.zeros(pad, dtype=torch.int64))
-        targets.append(torch.full((pad,), IGNORE_INDEX))
-        positions.append(torch.arange(pad))
-        begins.append(torch.full((pad,), frames[-1]))
-        ends.append(torch.full((pad,), frames[-1]))
-        lengths.append(rows)
-        frames.append(frames[-1])
-    target = torch.cat(targets)
-    token_class = torch.where(target == IGNORE_INDEX, 0, torch.where(target == SILENCE, 2, 1)).to(torch.int8)
-    total, grid = frames[-1], config.vision.grid_size
-    return PackedMicroBatch(
-        input_ids=torch.cat(ids),
-        targets=target,
-        position_ids=torch.cat(positions),
-        cu_seqlens=torch.tensor(lengths, dtype=torch.int32),
-        cu_frames=torch.tensor(frames, dtype=torch.int32),
-        frame_begin=torch.cat(begins).int(),
-        frame_end=torch.cat(ends).int(),
-        frame_positions=torch.cat(frame_positions).long(),
-        frames=torch.randint(0, 256, (total, 3, size, size), generator=g, dtype=torch.uint8),
-        aspect_ratio_ids=torch.ones(total, dtype=torch.int64),
-        token_class=token_class,
-        sample_keys=[f"s/{i}" for i in range(len(samples))] + [""] * bool(pad),
-        dataset_index=[0 if count else 1 for _, count in samples] + [-1] * bool(pad),
-        dense_labels=None if dense_classes is None else torch.randint(0, dense_classes, (total, grid, grid), generator=g),
     )

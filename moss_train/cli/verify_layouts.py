@@ -1,0 +1,109 @@
+"""`moss verify layouts`: train a tiny model in every parallel layout and hold each against one rank."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ORDER = "loss, gradients, global norm and weights after 3 SGD and 3 AdamW updates"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `moss verify layouts`."""
+    parser.add_argument(
+        "--layout",
+        action="append",
+        metavar="NAME",
+        default=[],
+        help="only this layout, as tp2.sp, pp2.l1-5, cp2.dp2; may be given several times (default: all up to --ranks)",
+    )
+    parser.add_argument("--ranks", type=int, default=4, metavar="N", help="most ranks of a layout (default 4; 8 is slow)")
+    parser.add_argument("--preset", action="append", metavar="NAME", default=[], help="only this freeze preset (default: all)")
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="auto (default) takes GPUs if there is one for every rank of the largest layout",
+    )
+    parser.add_argument("--no-bf16", dest="bf16", action="store_false", help="leave out the drift in bf16")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was found to this file")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the check and prints the table; 0 only if every layout is within the tolerances.
+
+    Raises:
+        InputError: an unknown layout or preset, or too few GPUs.
+    """
+    from model.errors import InputError
+    from moss_train.verify.layouts.names import PRESETS, choose_layouts
+    from moss_train.verify.layouts.report import as_markdown, as_text, rows_of
+
+    for preset in args.preset:
+        if preset not in PRESETS:
+            raise InputError(f"--preset is {preset!r}; use one of {', '.join(PRESETS)}")
+    if args.ranks < 1:
+        raise InputError(f"--ranks is {args.ranks}; it must be at least 1")
+    layouts = choose_layouts(args.layout, args.ranks)
+    if args.json is not None and not args.json.absolute().parent.is_dir():
+        raise InputError(f"--json {args.json}: there is no folder {args.json.absolute().parent}; make it first")
+
+    from moss_train.verify.layouts.findings import TrialResult
+    from moss_train.verify.layouts.sweep import Sweep, choose_device
+
+    device = choose_device(args.device, max(layout.ranks for layout in layouts))
+    presets = args.preset or list(PRESETS)
+    print(f"{ORDER} in {len(layouts)} layouts on {device}, {len(presets)} presets each", file=sys.stderr)
+    results: list[TrialResult] = Sweep(presets, device, args.bf16, _progress(len(layouts))).run(layouts)
+    rows = rows_of(results)
+    print((as_markdown if args.markdown else as_text)(rows))
+    for row in rows:
+        for reason in row.reasons:
+            print(f"{row.layout}: {reason}")
+    bad = sum(bool(row.reasons) for row in rows)
+    print(f"{len(rows) - bad} of {len(rows)} layouts compute what one rank computes ({len(results)} trials on {device})")
+    if args.json is not None:
+        _write(args.json, device, [result.as_json() for result in results])
+    return 1 if bad else 0
+
+
+def _progress(layouts: int) -> Callable[[object], None]:
+    """Prints a line on stderr when a layout begins to give results, and what runs now where that is a terminal."""
+    from moss_train.verify.layouts.findings import TrialResult
+
+    begun: list[str] = []
+
+    def show(result: object) -> None:
+        assert isinstance(result, TrialResult)
+        if result.layout not in begun:
+            begun.append(result.layout)
+            print(f"[{len(begun)}/{layouts}] {result.layout} ({result.ranks} ranks)", file=sys.stderr, flush=True)
+        if result.reasons:
+            print(
+                f"    {result.preset} {result.optimizer} {result.dtype}: {'; '.join(result.reasons)}", file=sys.stderr, flush=True
+            )
+        elif sys.stderr.isatty():
+            print(f"    {result.preset} {result.optimizer} {result.dtype}\033[K", end="\r", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _write(path: Path, device: str, results: list[dict[str, object]]) -> None:
+    import torch
+
+    from moss_train.verify.layouts.findings import BF16_TOLERANCES, TOLERANCES
+
+    content = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "tolerances": {"fp32": TOLERANCES, "bf16": BF16_TOLERANCES},
+        "results": results,
+    }
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)

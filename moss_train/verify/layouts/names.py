@@ -1,0 +1,123 @@
+"""Names of parallel layouts, as `tp2.sp.pp2`, which of them are checked, and the trials in each. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model.errors import InputError
+from moss_train.config.schema import TRAINABLE, ParallelConfig
+
+DENSE = "dense_labels"
+"""Stands among the presets for the patch classifier's objective, which trains the tower without the decoder."""
+PRESETS = (*TRAINABLE, DENSE)
+
+LAYOUTS = (
+    "rc",
+    *("tp2", "tp2.sp", "tp2.sp.rc", "pp2", "pp2.l1-5", "pp2.l5-1", "pp2.vpp2", "pp2.vpp3.rc", "dp2", "cp2"),
+    *("tp3", "tp3.sp", "pp3", "pp3.l1-2-3"),
+    *("tp4", "tp4.sp", "pp4", "pp4.l1-1-1-3", "dp4", "tp2.pp2", "tp2.sp.pp2.vpp2", "tp2.sp.dp2", "pp2.vpp3.dp2"),
+    *("tp2.cp2", "tp2.sp.cp2", "pp2.cp2", "pp2.vpp2.cp2", "cp2.dp2"),
+)
+"""Up to four ranks."""
+EIGHT_RANKS = (
+    *("tp2.sp.pp2.dp2", "tp4.sp.pp2.l2-4", "tp2.pp4", "pp4.dp2", "tp2.sp.pp2.vpp3.dp2"),
+    *("tp2.sp.pp2.cp2", "tp2.cp2.dp2"),
+)
+
+_SIZES = {"tp": "tensor", "pp": "pipeline", "vpp": "virtual_pipeline", "cp": "context", "dp": "data"}
+_PART = re.compile(r"(?P<name>tp|pp|vpp|cp|dp)(?P<size>[1-9]\d*)|l(?P<layers>\d+(-\d+)*)|(?P<flag>sp|rc)")
+
+
+@dataclass(frozen=True)
+class NamedLayout:
+    """A layout that fixes the number of its ranks."""
+
+    name: str
+    sizes: ParallelConfig
+    data: int
+
+    @property
+    def ranks(self) -> int:
+        return math.prod((self.sizes.tensor, self.sizes.pipeline, self.sizes.context, self.data))
+
+
+def parse_layout(name: str) -> NamedLayout:
+    """Reads a layout's name: parts joined by dots.
+
+    `tpN` tensor, `ppN` pipeline, `vppN` virtual pipeline, `cpN` context and `dpN` data parallel, `sp` sequence
+    parallel, `rc` full recomputation, `l1-2-3` layers of each pipeline stage; `one` is a single rank.
+
+    Raises:
+        InputError: a part that is none of these or stands twice.
+    """
+    sizes: dict[str, int] = {}
+    flags: set[str] = set()
+    layers: list[int] | None = None
+    parts = [] if name == "one" else name.split(".")
+    for part in parts:
+        found = _PART.fullmatch(part)
+        if found is None or parts.count(part) > 1:
+            raise InputError(
+                f"--layout {name}: {part!r} is no part of a layout, or stands twice; join tpN, sp, ppN, vppN, cpN, dpN, rc and "
+                "l1-2-3 (layers of each stage) with dots, as in tp2.sp.pp2"
+            )
+        if found["name"]:
+            sizes[_SIZES[found["name"]]] = int(found["size"])
+        elif found["layers"]:
+            layers = [int(count) for count in found["layers"].split("-")]
+        else:
+            flags.add(part)
+    data = sizes.pop("data", 1)
+    config = ParallelConfig(
+        tensor=sizes.get("tensor", 1),
+        pipeline=sizes.get("pipeline", 1),
+        virtual_pipeline=sizes.get("virtual_pipeline", 1),
+        context=sizes.get("context", 1),
+        sequence_parallel="sp" in flags,
+        recompute="full" if "rc" in flags else "none",
+        stage_layers=layers,
+    )
+    return NamedLayout(name, config, data)
+
+
+def choose_layouts(names: Sequence[str], most_ranks: int) -> list[NamedLayout]:
+    """The named layouts, or the checked ones of at most so many ranks; by number of ranks, so that each number starts once.
+
+    Raises:
+        InputError: a name that is none.
+    """
+    chosen = [parse_layout(name) for name in (names or (*LAYOUTS, *EIGHT_RANKS))]
+    if not names:
+        chosen = [layout for layout in chosen if layout.ranks <= most_ranks]
+    return sorted(chosen, key=lambda layout: layout.ranks)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What runs in a layout."""
+
+    preset: str
+    """A freeze preset, or `dense_labels`."""
+    optimizer: str
+    """sgd | adamw"""
+    dtype: str = "fp32"
+
+    @property
+    def key(self) -> str:
+        return f"{self.preset}/{self.optimizer}/{self.dtype}"
+
+    @property
+    def keeps(self) -> int:
+        """Frames whose autograd state is kept: one of the SGD trials encodes frames a second time."""
+        return 1 if self.preset == "all" and self.optimizer == "sgd" else -1
+
+
+def trials_of(presets: Sequence[str], bf16: bool) -> list[Trial]:
+    """The trials of every layout: both optimizers for each preset, and one in bf16, of everything if that is among them."""
+    trials = [Trial(preset, optimizer) for preset in presets for optimizer in ("sgd", "adamw")]
+    if bf16:
+        trials.append(Trial("all" if "all" in presets else presets[0], "sgd", "bf16"))
+    return trials

@@ -1,0 +1,115 @@
+"""One rank of the check of layouts: the reference on one rank, or a list of layouts that are held against it."""
+
+# ruff: noqa: E402 - the platform comes before everything of megatron-core
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from moss_train import platform
+
+platform.install()
+
+import torch
+import torch.distributed as dist
+
+from model.errors import InputError
+from moss_train.parallel.layout import start_layout, stop_layout
+from moss_train.parallel.spawn import answer, report_progress
+from moss_train.parallel.world import start_world, stop_world
+from moss_train.platform.device import resolve_device
+from moss_train.verify.layouts.compare import compare
+from moss_train.verify.layouts.findings import TrialResult
+from moss_train.verify.layouts.names import NamedLayout, Trial, parse_layout, trials_of
+from moss_train.verify.layouts.trial import Outcome, run_trial
+
+
+def _exact_matrix_products() -> None:
+    """No 19-bit products on GPUs, where they would hide what is compared."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def write_reference(trials: list[Trial], device: torch.device, path: Path) -> list[dict[str, Any]]:
+    """Runs the trials on one rank and keeps their outcomes; the results are bf16 held against fp32."""
+    layout = start_layout(parse_layout("one").sizes, device, seed=1)
+    outcomes = {trial.key: run_trial(trial, layout) for trial in trials}
+    stop_layout()
+    partial = path.with_suffix(".tmp")
+    torch.save({key: dataclasses.asdict(outcome) for key, outcome in outcomes.items()}, partial)
+    partial.replace(path)
+    results = []
+    for trial in trials:
+        exact = dataclasses.replace(trial, dtype="fp32")
+        if trial.dtype == "bf16" and exact in trials:
+            findings = compare(outcomes[trial.key], outcomes[exact.key])
+            result = TrialResult("one", 1, trial.preset, trial.optimizer, trial.dtype, findings)
+            results.append(result.judge().as_json())
+            report_progress(results[-1])
+    return results
+
+
+def read_reference(path: Path) -> dict[str, Outcome]:
+    """Outcomes by trial; tensors are mapped from the file, since every rank opens it."""
+    return {key: Outcome(**content) for key, content in torch.load(path, weights_only=True, mmap=True).items()}
+
+
+def _run_layout(
+    named: NamedLayout, trials: list[Trial], reference: dict[str, Outcome], device: torch.device
+) -> list[dict[str, Any]]:
+    """All trials of a layout; on rank 0 their results, each reported as soon as it is there."""
+    results: list[dict[str, Any]] = []
+    layout = None
+    for trial in trials:
+        begin, result = time.monotonic(), TrialResult(named.name, named.ranks, trial.preset, trial.optimizer, trial.dtype)
+        try:
+            layout = layout or start_layout(named.sizes, device, seed=1)
+            outcome = run_trial(trial, layout)
+            if dist.get_rank() == 0:
+                result.findings = compare(outcome, reference[trial.key])
+        except InputError as error:  # found by every rank alike
+            result.error = str(error)
+        result.seconds = time.monotonic() - begin
+        if dist.get_rank() == 0:
+            results.append(result.judge().as_json())
+            report_progress(results[-1])
+    stop_layout()
+    return results
+
+
+def check(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a request asks for; on rank 0 the results."""
+    warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    device = resolve_device(request["device"])
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    _exact_matrix_products()
+    start_world(device)
+    reference = Path(request["reference"])
+    trials = trials_of(request["presets"], request["bf16"])
+    results: list[dict[str, Any]] = []
+    if request["layouts"] == ["one"]:
+        results += write_reference(trials, device, reference)
+    else:
+        expected = read_reference(reference)
+        for name in request["layouts"]:
+            results += _run_layout(parse_layout(name), trials, expected, device)
+    dist.barrier()
+    stop_world()
+    return results
+
+
+def main(arguments: list[str]) -> int:
+    """`RESULT REQUEST`: one rank; the request is a JSON file."""
+    request = json.loads(Path(arguments[1]).read_text(encoding="utf-8"))
+    return answer(Path(arguments[0]), lambda: check(request))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

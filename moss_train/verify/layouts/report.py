@@ -1,0 +1,108 @@
+"""The table of layouts: one row each, with the largest differences over all presets. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moss_train.verify.layouts.findings import TOLERANCES, Difference, TrialResult
+
+HEADER = (
+    "layout",
+    "ranks",
+    "loss",
+    "gradients",
+    "norm",
+    "3 SGD",
+    "3 AdamW",
+    "bf16 loss",
+    "bf16 gradients",
+    "largest gradient difference at",
+)
+_NONE = Difference(0.0, "")
+
+
+@dataclass
+class Row:
+    """Largest relative differences of a layout."""
+
+    layout: str
+    ranks: int
+    loss: Difference
+    gradients: Difference
+    norm: Difference
+    sgd: Difference
+    adamw: Difference
+    bf16_loss: float | None
+    bf16_gradients: float | None
+    reasons: list[str]
+    seconds: float
+
+    def cells(self) -> list[str]:
+        """As text, one for each name of `HEADER`."""
+        values = [self.loss, self.gradients, self.norm, self.sgd, self.adamw]
+        numbers = [number.value for number in values] + [self.bf16_loss, self.bf16_gradients]
+        return [
+            self.layout,
+            str(self.ranks),
+            *("-" if number is None else f"{number:.1e}" if number else "0" for number in numbers),
+            self.gradients.where or "-",
+        ]
+
+
+def short(name: str) -> str:
+    """A parameter's name without what all names share."""
+    for long, brief in (("language_model.model.", ""), ("language_model.", ""), ("vision_model.", "vision.")):
+        name = name.replace(long, brief)
+    return name
+
+
+def _worst(values: Sequence[Difference | None]) -> Difference:
+    return max((value for value in values if value is not None), default=_NONE)
+
+
+def row_of(results: Sequence[TrialResult]) -> Row:
+    """The row of one layout's results."""
+    exact = [r.findings for r in results if r.findings is not None and r.dtype == "fp32"]
+    rounded = [r.findings for r in results if r.findings is not None and r.dtype == "bf16"]
+    weights = {
+        optimizer: _worst([r.findings.weights for r in results if r.findings and r.optimizer == optimizer and r.dtype == "fp32"])
+        for optimizer in ("sgd", "adamw")
+    }
+    gradients = _worst([found.gradients for found in exact])
+    return Row(
+        layout=results[0].layout,
+        ranks=results[0].ranks,
+        loss=_worst([found.loss for found in exact]),
+        gradients=Difference(gradients.value, short(gradients.where)),
+        norm=_worst([found.norm for found in exact]),
+        sgd=weights["sgd"],
+        adamw=weights["adamw"],
+        bf16_loss=max((found.loss.value for found in rounded), default=None),
+        bf16_gradients=max((found.all_gradients or 0.0 for found in rounded), default=None),
+        reasons=[f"{r.preset} {r.optimizer} {r.dtype}: {short(reason)}" for r in results for reason in r.reasons],
+        seconds=sum(r.seconds for r in results),
+    )
+
+
+def rows_of(results: Sequence[TrialResult]) -> list[Row]:
+    """One row for each layout, in order of first appearance."""
+    return [row_of([r for r in results if r.layout == name]) for name in dict.fromkeys(r.layout for r in results)]
+
+
+def _tolerances() -> list[str]:
+    """The row of the tolerances, under `HEADER`."""
+    return ["tolerance", "", *(f"{TOLERANCES[name]:.0e}" for name in ("loss", "gradients", "norm", "sgd", "adamw")), "", "", ""]
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """Aligned columns, the verdict last."""
+    lines = [[*HEADER, ""], *([*row.cells(), "FAILS" if row.reasons else "ok"] for row in rows), [*_tolerances(), ""]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """A table for a page."""
+    lines = [list(HEADER), ["---"] * len(HEADER), *(row.cells() for row in rows), _tolerances()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,120 @@
+"""One trial: a few updates of a freeze preset in a layout, with everything that another layout must reproduce."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from model.conversion import gather_hf_weights, load_hf_weights
+from moss_train.config.schema import OptimizerConfig, PrecisionConfig, StageConfig
+from moss_train.dense_step import DenseStep
+from moss_train.engines.models import Models, build_models, freeze
+from moss_train.engines.optimization import Optimization
+from moss_train.frames.settings import EncodeSettings
+from moss_train.parallel.layout import ParallelLayout
+from moss_train.step import DecoupledStep, StepSettings
+from moss_train.verify.layouts.names import DENSE, Trial
+from moss_train.verify.layouts.subject import DATASETS, DENSE_CLASSES, SILENCE, global_batch, subject_config, subject_weights
+
+STEPS = 3
+LEARNING_RATES = {"sgd": 5e-2, "adamw": 3e-4}
+OPTIMIZERS = {
+    "sgd": OptimizerConfig(name="sgd", distributed=False, clip_grad=0.5, weight_decay=0.01),
+    "adamw": OptimizerConfig(name="adam", distributed=True, clip_grad=0.5, weight_decay=0.01),
+}
+"""SGD with whole gradients on every rank, which are compared; AdamW with its state sharded over data-parallel ranks."""
+
+
+@dataclass
+class Outcome:
+    """What a trial left, the same figures on every rank and whole tensors on rank 0."""
+
+    loss: list[float] = field(default_factory=list)
+    """Of each update."""
+    norm: list[float] = field(default_factory=list)
+    """Global gradient norm of each update, before clipping."""
+    planned: list[list[int]] = field(default_factory=list)
+    """Frames of each rank that the step says to encode, by update."""
+    again: list[int] = field(default_factory=list)
+    """Frames that rank 0 encoded a second time, by update."""
+    encoded: list[list[list[int]]] = field(default_factory=list)
+    """Fingerprints of the frames that each rank's tower really took, by update."""
+    statistics: dict[str, Any] = field(default_factory=dict)
+    """Log values of the last update."""
+    gradients: dict[str, torch.Tensor] | None = None
+    """Of the first update, by published name; only with whole gradients on every rank."""
+    weights: dict[str, torch.Tensor] | None = None
+    """After the last update."""
+
+
+def _watch_tower(models: Models) -> list[int]:
+    """A list that grows by a fingerprint of each frame that this rank's tower encodes."""
+    seen: list[int] = []
+
+    def note(module: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        seen.extend(zlib.crc32(frame.float().contiguous().cpu().numpy().tobytes()) for frame in arguments[0].detach())
+
+    models.vision.vision_model.register_forward_pre_hook(note)
+    return seen
+
+
+def _gradients(models: Models) -> dict[str, torch.Tensor] | None:
+    """Whole gradients by published name, on rank 0."""
+
+    def of(parameter: torch.nn.Parameter) -> torch.Tensor:
+        found: torch.Tensor | None = getattr(parameter, "main_grad", None)
+        return torch.zeros_like(parameter, dtype=torch.float32) if found is None else found
+
+    return gather_hf_weights(models.chunks, models.vision, of)
+
+
+def _make_step(models: Models, optimization: Optimization, layout: ParallelLayout, trial: Trial) -> DecoupledStep | DenseStep:
+    if trial.preset == DENSE:
+        return DenseStep(models, optimization, layout, chunk=2)
+    settings = StepSettings(
+        silence_token_weight=0.1,
+        silence_id=SILENCE,
+        encode=EncodeSettings(keep_frames=trial.keeps, chunk=2, again_chunk=2),
+        dataset_names=DATASETS,
+    )
+    return DecoupledStep(models, optimization, layout, settings)
+
+
+def run_trial(trial: Trial, layout: ParallelLayout) -> Outcome:
+    """Builds the model in this rank's place and updates it `STEPS` times; every rank of the world calls it.
+
+    Raises:
+        InputError: sizes that do not fit the model.
+    """
+    dense, config = trial.preset == DENSE, subject_config()
+    models = build_models(config, layout, dtype=trial.dtype, dense_classes=DENSE_CLASSES if dense else None)
+    load_hf_weights(models.chunks, models.vision, subject_weights(config))
+    freeze(models, StageConfig(name="layouts", trainable="vision_tower" if dense else trial.preset))
+    seen = _watch_tower(models)
+    optimizer, precision = OPTIMIZERS[trial.optimizer], PrecisionConfig(dtype=trial.dtype)
+    optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, optimizer, precision)
+    step = _make_step(models, optimization, layout, trial)
+    outcome, rate = Outcome(), LEARNING_RATES[trial.optimizer]
+    for i in range(STEPS):
+        batches = global_batch(config, i)
+        own = len(batches) // layout.data_size
+        statistics = step.accumulate(batches[layout.place.data * own : (layout.place.data + 1) * own])
+        if i == 0 and not optimizer.distributed:
+            outcome.gradients = _gradients(models)
+        optimization.set_learning_rates(rate, rate)
+        outcome.norm.append(optimization.update())
+        outcome.loss.append(statistics.loss)
+        outcome.planned.append(statistics.encoded_by_rank)
+        outcome.again.append(statistics.encoded_again)
+        everywhere: list[list[int]] = [[]] * layout.world_size
+        dist.all_gather_object(everywhere, list(seen))
+        outcome.encoded.append(everywhere)
+        seen.clear()
+        outcome.statistics = dataclasses.asdict(statistics)
+    outcome.weights = gather_hf_weights(models.chunks, models.vision)
+    return outcome
