@@ -189,6 +189,7 @@ def _make_step(
             models.config.vision,
             element_size=models.dtype.itemsize,
             pad_tokens=models.config.switches.vit_keep_pad_tokens,
+            same_chunks=config.precision.fp8_vision,
         ),
         dataset_names=tuple(dataset.name for dataset in config.data.datasets),
     )

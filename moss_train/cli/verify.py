@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "train a tiny model in every parallel layout and hold each against one rank"
     layouts = checks.add_parser("layouts", help=text, epilog="example: moss verify layouts --layout tp2.sp --layout pp2")
     verify_layouts.add_arguments(layouts)
+    text = "on a GPU: Transformer Engine and fp8 against torch's modules in fp32 and bf16"
+    engine = checks.add_parser("engine", help=text, epilog="example: moss verify engine --json engine.json")
+    engine.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was found to this file")
+    engine.add_argument("--steps", type=int, default=200, help="optimizer steps of the loss curves (default 200)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +42,21 @@ def run(args: argparse.Namespace) -> int:
     """
     from moss_train.cli import verify_layouts
 
+    if args.what == "engine":
+        return _engine(args)
     return verify_layouts.run(args) if args.what == "layouts" else _golden(args)
+
+
+def _engine(args: argparse.Namespace) -> int:
+    from model.errors import InputError
+    from moss_train import platform
+
+    platform.install()
+    from moss_train.verify.engine.report import run as check
+
+    if args.steps < 10:
+        raise InputError(f"--steps is {args.steps}; it must be at least 10")
+    return check(args.json, args.steps)
 
 
 def _golden(args: argparse.Namespace) -> int:

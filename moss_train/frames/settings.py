@@ -27,13 +27,17 @@ class EncodeSettings:
     """Memory of the frames in flight; see `moss_train.frames.windows`."""
 
     @classmethod
-    def of(cls, config: VisionStepConfig, vision: VisionConfig, element_size: int, pad_tokens: bool) -> EncodeSettings:
+    def of(
+        cls, config: VisionStepConfig, vision: VisionConfig, element_size: int, pad_tokens: bool, same_chunks: bool = False
+    ) -> EncodeSettings:
         """Settings of a run.
 
         Args:
             vision: the tower's dimensions.
             element_size: bytes of a parameter.
             pad_tokens: whether the tower's padding rows take part.
+            same_chunks: the first pass takes the chunks of the second, for a tower in fp8: its scales are those of a chunk, and
+                with them a frame's features.
         """
         keep = -1
         if config.keep_activations_gib >= 0:
@@ -41,7 +45,7 @@ class EncodeSettings:
         return cls(
             keep_frames=keep,
             keep_mode=config.keep_mode,
-            chunk=config.encode_chunk_frames,
+            chunk=config.again_chunk_frames if same_chunks else config.encode_chunk_frames,
             again_chunk=config.again_chunk_frames,
             window_bytes=config.window_gib * GIB,
         )

@@ -196,8 +196,9 @@ REAL = ("megatron.core.extensions.transformer_engine", "model.text.transformer_e
 @contextmanager
 def stand_in() -> Iterator[type[State]]:
     """Transformer Engine imports here; afterwards everything is as before."""
-    import megatron.core.models.gpt.gpt_model  # noqa: F401 - without Transformer Engine, before the stand-in is there
     import megatron.core.utils as utils
+
+    import model.video_mllama  # noqa: F401 - what does not need the stand-in is imported before it is there
 
     before = {name: sys.modules.pop(name) for name in REAL if name in sys.modules}
     sys.modules.update(_modules())

@@ -1,0 +1,57 @@
+"""Precision and modules in the config: choices that go together, and those that do not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model.config import VideoMllamaConfig
+from model.errors import InputError
+from moss_train.config.compose import compose
+from moss_train.config.schema import RunConfig
+from moss_train.engines.precision import provider_of
+from moss_train.frames.settings import EncodeSettings
+
+
+def _config(*overrides: str) -> RunConfig:
+    return compose(["stage=pt2", "model=small", "run_dir=runs/unused", *overrides])
+
+
+def test_the_group_fp8_is_bf16_with_current_scaling() -> None:
+    precision = _config("precision=fp8").precision
+    assert (precision.dtype, precision.fp8, precision.fp8_cross_layers, precision.fp8_vision) == ("bf16", "current", False, False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["precision=fp32", "precision.fp8=current"], r"precision\.fp8 is current with precision\.dtype fp32"),
+        (["precision=fp32", "precision.fp8_vision=true"], r"precision\.fp8_vision is true with precision\.dtype fp32"),
+        (["precision.fp8_cross_layers=true"], r"precision\.fp8_cross_layers is true with precision\.fp8 none"),
+        (["precision.fp8=half"], r"precision\.fp8 is 'half'; use one of none, delayed, current"),
+        (["modules=apex"], "modules is 'apex'; use one of auto, torch, transformer_engine"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_named(overrides: list[str], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        _config(*overrides)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks what a machine without CUDA says")
+def test_what_the_machine_lacks_is_named_before_anything_is_built() -> None:
+    assert provider_of(_config()).norm_column_linear is None
+    for override, named in (
+        ("precision=fp8", r"precision\.fp8 is current, but Transformer Engine cannot be used"),
+        ("precision.fp8_vision=true", r"precision\.fp8_vision is true, but Transformer Engine cannot be used"),
+        ("modules=transformer_engine", "modules is 'transformer_engine', but it cannot be used"),
+    ):
+        with pytest.raises(InputError, match=named):
+            provider_of(_config(override))
+
+
+def test_a_tower_in_fp8_is_encoded_twice_in_the_same_chunks() -> None:
+    config = _config("vision.encode_chunk_frames=64", "vision.again_chunk_frames=6")
+    vision = VideoMllamaConfig.from_dict(config.model).vision
+    plain, same = (EncodeSettings.of(config.vision, vision, 2, True, same_chunks=same) for same in (False, True))
+    assert (plain.chunk, plain.again_chunk) == (64, 6)
+    assert (same.chunk, same.again_chunk) == (6, 6)
