@@ -31,7 +31,6 @@ from torch.distributed.checkpoint.metadata import (
 from model.conversion.tensor_file import TensorInfo
 
 FILE_BYTES = 4 << 30
-"""A file is closed when it has grown to this size."""
 
 _BACKEND = {"sharded_backend": "torch_dist", "sharded_backend_version": 1, "common_backend": "torch", "common_backend_version": 1}
 
@@ -59,10 +58,15 @@ class _Stream(io.RawIOBase):
 
 
 class CheckpointTensorWriter:
-    """Writes the tensors of a checkpoint into a folder; on leaving the context the index is written, unless by an error."""
+    """Writes the tensors of a checkpoint into a folder; on leaving the context the index is written, unless by an error.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        folder: an empty folder.
+        file_bytes: a file is closed when it has grown to this size.
+    """
+
+    def __init__(self, folder: Path, file_bytes: int = FILE_BYTES) -> None:
+        self._folder, self._file_bytes = folder, file_bytes
         self._entries: dict[str, Any] = {}
         self._places: dict[MetadataIndex, _StorageInfo] = {}
         self._files = 0
@@ -105,7 +109,7 @@ class CheckpointTensorWriter:
         self._entries[key] = BytesStorageMetadata()
 
     def _save(self, index: MetadataIndex, value: Any) -> None:
-        if self._file is None or self._file.tell() >= FILE_BYTES:
+        if self._file is None or self._file.tell() >= self._file_bytes:
             self._close_file(sync=True)
             self._file = (self._folder / f"__0_{self._files}.distcp").open("wb", buffering=0)
             self._files += 1
