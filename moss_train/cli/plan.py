@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-RANKS = (8, 32, 128, 512)
+RANKS = (8, 64, 512)
 COLUMNS = (
     "stage", "ranks", "frames a rank", "sample a rank", "pack a rank", "whole samples", "frames", "worst step",
     "in windows", "moved",
@@ -14,7 +14,7 @@ COLUMNS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss plan`."""
     parser.add_argument("what", choices=["balance"], help="balance: largest over mean encode cost of the ranks")
-    parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS), help="numbers of ranks (default 8 32 128 512)")
+    parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS), help="numbers of ranks (default 8 64 512)")
     parser.add_argument("--stage", nargs="+", default=None, help="stages of the workload (default all four)")
     parser.add_argument("--steps", type=int, default=4, help="steps of one pack a rank (default 4)")
     parser.add_argument("--replica-ranks", type=int, default=1, help="tensor x pipeline ranks of a replica (default 1)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from moss_train.cli.main import main
@@ -43,3 +45,9 @@ def test_command_prints_a_row_for_each_pair(capsys: pytest.CaptureFixture[str]) 
 def test_bad_arguments_end_in_a_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "balance", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_page_holds_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "balance", "--ranks", "8", "64"]) == 0
+    page = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert not [row for row in capsys.readouterr().out.splitlines() if row not in page]
