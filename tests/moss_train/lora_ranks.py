@@ -141,6 +141,7 @@ def compare(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
     report: dict[str, Any] = {
         key: max(abs(a - b) / abs(b) for a, b in zip(got[key], want[key][-last:], strict=True)) for key in ("loss", "norm")
     }
+    report["first_norm"] = abs(got["norm"][0] - want["norm"][-last]) / want["norm"][-last]
     for key in ("gradients", "base_gradients", "weights", "base_weights"):
         if key in want:
             assert got[key].keys() == want[key].keys()
