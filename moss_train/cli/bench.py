@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     sizes = [_positive("--frames", n) for n in arguments.frames.split(",")]
     heads, _, groups = arguments.heads.partition("/")
     shape = Shape(_positive("--heads", heads), _positive("--heads", groups or heads), arguments.width)
+    if shape.heads % shape.groups:
+        raise InputError(f"--heads is {arguments.heads}; the query heads must be a multiple of the key-value heads")
     rows = _positive("--rows", str(arguments.rows))
     workloads = [WORKLOADS[name](rows, frames) for name in names for frames in sizes]
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32

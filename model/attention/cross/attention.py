@@ -17,12 +17,23 @@ from model.errors import InputError
 BACKENDS = ("auto", "torch", "flex", "flash", "varlen")
 
 
-def choose(plan: CrossPlan, q: Tensor, with_lse: bool) -> str:
-    """What `auto` means for these rows and keys: by device, dtype and size, never by trial. docs/benchmarks/cross-attention.md
-    has the measurements behind it."""
-    if q.device.type != "cuda" or q.dtype not in (torch.bfloat16, torch.float16):
+SMALL = 1 << 20
+"""Rows times keys up to which a GPU is faster with torch's own kernels, whose calls cost less time to start."""
+
+
+def choose(device: str, dtype: torch.dtype, width: int, scores: int, *, with_lse: bool, has_flash: bool) -> str:
+    """What `auto` means: by device, dtype and size, never by trial. docs/benchmarks/cross-attention.md has the measurements.
+
+    Args:
+        device, dtype: of the queries.
+        width: of a head.
+        scores: rows times keys.
+        with_lse: whether the log-sums are wanted; torch's own kernels do not have them.
+        has_flash: whether flash-attn-4 runs here.
+    """
+    if device != "cuda" or dtype not in (torch.bfloat16, torch.float16) or (scores <= SMALL and not with_lse):
         return "torch"
-    return "flash" if flash.available(q.device) else "flex"
+    return "flash" if has_flash and width in flash.WIDTHS else "flex"
 
 
 @overload
@@ -58,10 +69,12 @@ def cross_attention(
     if not plan.attends:
         out = q.new_zeros(q.shape[0], q.shape[1] * q.shape[2])
         return (out, q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)) if with_lse else out
-    chosen = choose(plan, q, with_lse) if backend == "auto" else backend
-    if chosen == "torch" and not with_lse:
+    if backend == "auto":
+        scores, has_flash = plan.num_rows * plan.num_keys, flash.available(q.device)
+        backend = choose(q.device.type, q.dtype, q.shape[-1], scores, with_lse=with_lse, has_flash=has_flash)
+    if backend == "torch" and not with_lse:
         return torch_cross_attention(q, k, v, plan)
-    result = _with_lse(chosen, q, k, v, plan)
+    result = _with_lse(backend, q, k, v, plan)
     return result if with_lse else result[0]
 
 

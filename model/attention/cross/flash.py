@@ -17,9 +17,11 @@ from model.attention.cross.block_lists import TileLists, key_bounds, tile_lists
 from model.attention.cross.plan import CrossPlan
 from model.errors import InputError
 
+WIDTHS = (64, 96, 128)
+"""Widths of heads that the kernels are made for."""
 FORWARD_TILE = (128, 128)
-BACKWARD_TILE = (128, 128)
-"""Rows and keys of the tiles in the lists; multiples of the kernels' own tiles."""
+BACKWARD_TILE = (64, 128)
+"""Rows and keys of the tiles in the lists: multiples of the kernels' own tiles, chosen by measurement."""
 
 
 @functools.cache

@@ -15,7 +15,10 @@ from model.attention.cross.plan import CrossPlan
 
 TILE = 128
 
-KERNEL_OPTIONS: dict[str, Any] = {"IS_DIVISIBLE": True}
+KERNEL_OPTIONS: dict[str, Any] = {
+    "IS_DIVISIBLE": True, "fwd_BLOCK_M": 128, "fwd_BLOCK_N": 128, "fwd_num_warps": 8, "fwd_num_stages": 3,
+    "bwd_BLOCK_M1": 64, "bwd_BLOCK_N1": 128, "bwd_BLOCK_M2": 128, "bwd_BLOCK_N2": 64, "bwd_num_warps": 8, "bwd_num_stages": 3,
+}  # fmt: skip
 """Inputs come in whole tiles, which a compilation for all lengths could not know; its checks at every load cost a quarter."""
 
 

@@ -148,7 +148,26 @@ def test_flash_without_its_package_or_gpu_is_refused() -> None:
         cross_attention(case.q, case.k, case.v, case.plan, backend="flash")
 
 
-def test_auto_is_torch_on_the_cpu() -> None:
-    case = make_case(np.array([0]), np.array([1]), np.array([0, 1]), 1, dtype=torch.bfloat16)
-    assert choose(case.plan, case.q, with_lse=False) == "torch"
+@pytest.mark.parametrize(
+    ("device", "dtype", "width", "rows", "frames", "with_lse", "has_flash", "chosen"),
+    [
+        ("cpu", torch.bfloat16, 128, 4096, 256, False, False, "torch"),
+        ("cuda", torch.bfloat16, 128, 512, 16, False, True, "torch"),
+        ("cuda", torch.bfloat16, 128, 512, 16, True, True, "flash"),
+        ("cuda", torch.bfloat16, 128, 4096, 64, False, True, "flash"),
+        ("cuda", torch.bfloat16, 128, 4096, 64, False, False, "flex"),
+        ("cuda", torch.bfloat16, 80, 4096, 64, False, True, "flex"),
+        ("cuda", torch.float32, 128, 4096, 64, False, True, "torch"),
+    ],
+)
+def test_auto_goes_by_device_dtype_size_and_package(
+    device: str, dtype: torch.dtype, width: int, rows: int, frames: int, with_lse: bool, has_flash: bool, chosen: str
+) -> None:
+    assert choose(device, dtype, width, rows * frames * 101, with_lse=with_lse, has_flash=has_flash) == chosen
+
+
+def test_auto_on_the_cpu_takes_what_torch_gives() -> None:
+    case = make_case(np.zeros(5, dtype=np.int64), np.arange(5), np.array([0, 5]), 4)
+    chosen = cross_attention(case.q, case.k, case.v, case.plan)
+    assert torch.equal(chosen, cross_attention(case.q, case.k, case.v, case.plan, backend="torch"))
     assert not flash.available(torch.device("cpu"))
