@@ -27,6 +27,9 @@ class Sizes:
     """Keys at least."""
     row_step: int = 256
     frame_step: int = 16
+    most_rows: int = 512
+    """Rows of a rectangle in the shared call at most, and frames: that call's grid has room for the largest in every place."""
+    most_frames: int = 32
 
 
 SIZES = Sizes()
@@ -65,6 +68,16 @@ def _split(rectangle: Rectangle, tokens_per_frame: int, sizes: Sizes) -> tuple[l
     return [Rectangle(r.row_begin, rows, r.frame_begin, frames)], [x for x in rest if x.pairs]
 
 
+def _pieces(rectangle: Rectangle, sizes: Sizes) -> list[Rectangle]:
+    """Cut to what the shared call takes at most."""
+    r = rectangle
+    return [
+        Rectangle(row, min(row + sizes.most_rows, r.row_end), frame, min(frame + sizes.most_frames, r.frame_end))
+        for row in range(r.row_begin, r.row_end, sizes.most_rows)
+        for frame in range(r.frame_begin, r.frame_end, sizes.most_frames)
+    ]
+
+
 def _in_rounds(rectangles: list[Rectangle], num_rows: int) -> list[list[Rectangle]]:
     """Rectangles in groups without a common row."""
     depth = np.zeros(num_rows, dtype=np.int64)
@@ -85,7 +98,7 @@ def make_tiling(plan: CrossPlan) -> Tiling:
     for rectangle in cover(plan.begin, plan.end, plan.bounds, long_run=SIZES.rows):
         own, rest = _split(rectangle, plan.tokens_per_frame, SIZES)
         alone += own
-        shared += rest
+        shared += [piece for r in rest for piece in _pieces(r, SIZES)]
     rounds = _in_rounds(shared, plan.num_rows)
     laid = [r for group in rounds for r in group]
     rows = np.concatenate([np.arange(r.row_begin, r.row_end) for r in laid]) if laid else np.zeros(0, dtype=np.int64)

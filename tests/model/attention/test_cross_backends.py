@@ -21,7 +21,7 @@ from model.attention.plan import effective_ranges
 from model.errors import InputError
 from tests.model.attention.cross_cases import Case, Samples, bounds_of, dense, dense_grads, make_case, samples
 
-SMALL = Sizes(rows=4, keys=6, row_step=2, frame_step=2)
+SMALL = Sizes(rows=4, keys=6, row_step=2, frame_step=2, most_rows=3, most_frames=2)
 """Lets rectangles of a few rows have calls of their own."""
 
 
@@ -128,6 +128,7 @@ def test_long_rectangles_get_calls_of_their_own_in_whole_steps() -> None:
     assert [(r.rows, r.frames) for r in made.alone] == [(2048, 32)]
     assert sum(a * b for a, b in zip(made.row_counts, made.frame_counts, strict=True)) == 2100 * 37 - 2048 * 32
     assert all(len(made.rows[a:b].unique()) == b - a for a, b in made.rounds)
+    assert max(made.row_counts) <= 512 and max(made.frame_counts) <= 32
 
 
 def test_with_nothing_to_see_the_result_is_zero() -> None:
