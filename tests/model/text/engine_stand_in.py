@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from megatron.core.tensor_parallel import mappings
 from torch import Tensor, nn
 
 
@@ -64,9 +65,11 @@ class FP8GlobalStateManager:
 class Linear(nn.Module):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, parallel_mode: str | None = None, tp_size: int = 1,
-        params_dtype: torch.dtype = torch.float32, sequence_parallel: bool = False, device: Any = None, **_: Any,
+        params_dtype: torch.dtype = torch.float32, sequence_parallel: bool = False, device: Any = None, tp_group: Any = None,
+        **_: Any,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.tp_group = tp_group
         self.parallel_mode, self.tp_size, self.sequence_parallel = parallel_mode, tp_size, sequence_parallel
         self.in_features = in_features // (tp_size if parallel_mode == "row" else 1)
         self.out_features = out_features // (tp_size if parallel_mode == "column" else 1)
@@ -74,6 +77,8 @@ class Linear(nn.Module):
         self.fp8_meta: dict[str, Any] = {}
         self.ran: list[Any] = []
         """Of every call: the recipe of the fp8 scope, None outside of one."""
+        self.first = False
+        """Whether it took the mark of a scope's first module, whose backward pass moves on histories of gradients."""
         self.weight = nn.Parameter(torch.empty(self.out_features, self.in_features, dtype=params_dtype, device="cpu"))
         if bias:
             self.bias = nn.Parameter(torch.zeros(self.out_features, dtype=params_dtype))
@@ -87,9 +92,21 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor, is_first_microbatch: bool | None = None) -> Tensor:
         self.ran.append(State.recipe if State.enabled else None)
+        self.first |= State.enabled and FP8GlobalStateManager.is_first_fp8_module()
         if State.enabled and (x.shape[:-1].numel() % 8 or x.shape[-1] % 16):
             raise ValueError("fp8 does not take these sizes")
-        return F.linear(x, self.weight, self.bias if self.use_bias else None)
+        if self.parallel_mode == "column" and self.tp_size > 1:
+            gather = mappings.gather_from_sequence_parallel_region
+            x = (
+                gather(x, group=self.tp_group)
+                if self.sequence_parallel
+                else mappings.copy_to_tensor_model_parallel_region(x, self.tp_group)
+            )
+        y = F.linear(x, self.weight, self.bias if self.use_bias else None)
+        if self.parallel_mode == "row" and self.tp_size > 1:
+            scatter, add = mappings.reduce_scatter_to_sequence_parallel_region, mappings.reduce_from_tensor_model_parallel_region
+            y = scatter(y, group=self.tp_group) if self.sequence_parallel else add(y, self.tp_group)
+        return y
 
 
 class LayerNormLinear(Linear):
@@ -97,6 +114,7 @@ class LayerNormLinear(Linear):
         super().__init__(in_features, out_features, **kwargs)
         self.eps = eps
         self.layer_norm_weight = nn.Parameter(torch.ones(in_features, dtype=self.weight.dtype))
+        self.layer_norm_weight.sequence_parallel = self.sequence_parallel  # type: ignore[attr-defined]
 
     def forward(self, x: Tensor, is_first_microbatch: bool | None = None) -> Tensor:
         return super().forward(F.rms_norm(x, (x.shape[-1],), self.layer_norm_weight, self.eps))

@@ -164,6 +164,8 @@ def test_what_computes_in_fp8(engine: type[State], fp8_cross_layers: bool) -> No
             inside = decoder(rows, states)
     assert torch.equal(inside, plain)  # the stand-in's products are exact: padding and scopes change nothing
     assert engine.moved_on == 1, "only the decoder's own scope moves histories on"
+    firsts = [name for name, module in decoder.named_modules() if getattr(module, "first", False)]
+    assert firsts == ["decoder.layers.0.self_attention.linear_qkv"]
     for index, layer in enumerate(decoder.decoder.layers):
         cross = index in config.text.cross_attention_layers
         ran = [recipe for module in layer.modules() for recipe in getattr(module, "ran", [])]
@@ -203,6 +205,7 @@ def test_the_tower_in_fp8_keeps_names_and_values(engine: type[State]) -> None:
     assert len(ran) == 6 * (config.vision.num_hidden_layers + config.vision.num_global_layers)
     assert set(ran.values()) == {"Float8CurrentScaling"}
     assert engine.moved_on == 0
+    assert not any(getattr(module, "first", False) for module in encoder.modules())
     narrow = dataclasses.replace(config, vision=dataclasses.replace(config.vision, intermediate_size=72))
     with pytest.raises(InputError, match=r"fp8_vision is on, but vision\.intermediate_size is 72"):
         use_fp8_linears(VisionEncoder(narrow), narrow)
