@@ -7,6 +7,7 @@ are compiled on first use (some seconds) for a number of heads, not for a number
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 from typing import Any
 
@@ -30,6 +31,8 @@ def available(device: torch.device) -> bool:
     if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 9:
         return False
     try:
+        # flash-attn 2 has a module of the same name, with fewer arguments.
+        importlib.metadata.distribution("flash-attn-4")
         return all(importlib.util.find_spec(name) is not None for name in ("flash_attn.cute", "cutlass.cute"))
     except ImportError:
         return False
