@@ -14,6 +14,8 @@ from model.text.cross_layer import GatedCrossLayer
 from model.text.norm import RMSNorm
 
 MODULES = ("auto", "torch", "transformer_engine")
+HEAD_MULTIPLE, MOST_HEAD = 8, 256
+"""Widths of heads that its fused attention takes over packed rows."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,31 @@ def transformer_engine_provider(*, fuse_norms: bool = True, fp8_cross_layers: bo
     )
 
 
+def _obstacle(dtype: str, head_dim: int) -> str | None:
+    """Why a decoder cannot be made of Transformer Engine's modules here; None if it can."""
+    problem = transformer_engine_problem()
+    if problem is not None:
+        return problem
+    if dtype != "bf16":
+        return f"precision.dtype is {dtype}, and its attention computes in bf16; use precision.dtype=bf16"
+    if head_dim % HEAD_MULTIPLE or head_dim > MOST_HEAD:
+        return f"the decoder's heads are {head_dim} wide, and its attention takes multiples of {HEAD_MULTIPLE} up to {MOST_HEAD}"
+    return None
+
+
 def choose_provider(
-    modules: str, *, dtype: str = "bf16", fp8: str = "none", fp8_cross_layers: bool = False, fuse_norms: bool = True
-) -> ModuleProvider:
+    modules: str, *, dtype: str = "bf16", fp8: str = "none", fp8_cross_layers: bool = False, fuse_norms: bool = True,
+    head_dim: int = HEAD_MULTIPLE,
+) -> ModuleProvider:  # fmt: skip
     """The provider that a run's config asks for.
 
     Args:
-        modules: auto | torch | transformer_engine; auto takes Transformer Engine where it imports, on CUDA, in bf16.
+        modules: auto | torch | transformer_engine; auto takes Transformer Engine where it imports, on CUDA, in bf16, for heads
+            that its attention takes.
         dtype: fp32 | bf16, of the parameters.
         fp8: none | delayed | current.
         fp8_cross_layers, fuse_norms: see `transformer_engine_provider`.
+        head_dim: width of the decoder's heads.
 
     Raises:
         InputError: modules or fp8 that this machine does not have, with the remedy.
@@ -92,14 +109,11 @@ def choose_provider(
         problem = fp8_problem()
         if problem is not None:
             raise InputError(f"precision.fp8 is {fp8}, but {problem}; use precision.fp8=none or a machine with fp8")
-    if modules == "torch" or (modules == "auto" and (dtype != "bf16" or transformer_engine_problem() is not None)):
+    if modules == "torch":
         return torch_provider()
-    problem = transformer_engine_problem()
-    if problem is not None:
-        raise InputError(f"modules is 'transformer_engine', but it cannot be used: {problem}; or use modules=torch")
-    if dtype != "bf16":
-        raise InputError(
-            f"modules is 'transformer_engine' with precision.dtype {dtype}; its attention computes in bf16: use "
-            "precision.dtype=bf16 or modules=torch"
-        )
+    obstacle = _obstacle(dtype, head_dim)
+    if obstacle is not None and modules == "auto" and fp8 == "none":
+        return torch_provider()
+    if obstacle is not None:
+        raise InputError(f"Transformer Engine's modules cannot be used: {obstacle}; or use modules=torch with precision.fp8=none")
     return transformer_engine_provider(fuse_norms=fuse_norms, fp8_cross_layers=fp8_cross_layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.fp8 import check_rows, fp8_problem
 from model.text.provider import ModuleProvider, choose_provider
@@ -25,6 +26,7 @@ def provider_of(config: RunConfig) -> ModuleProvider:
         fp8=precision.fp8,
         fp8_cross_layers=precision.fp8_cross_layers,
         fuse_norms=config.lora.rank == 0,
+        head_dim=VideoMllamaConfig.from_dict(config.model).text.head_dim,
     )
     if precision.fp8 != "none" and config.stage.objective != "dense_labels":
         check_rows(config.stage.sequence_length, sizes.context * (sizes.tensor if sizes.sequence_parallel else 1))

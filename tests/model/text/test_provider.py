@@ -223,13 +223,22 @@ def test_padding_rows_keeps_what_is_there() -> None:
 def test_modules_that_are_not_there_are_named() -> None:
     assert choose_provider("auto", dtype="bf16").norm_column_linear is None
     for options, named in (
-        ({"modules": "transformer_engine"}, "modules is 'transformer_engine'.*no CUDA device"),
+        ({"modules": "transformer_engine"}, "modules cannot be used: .*no CUDA device.*modules=torch"),
         ({"modules": "auto", "fp8": "current"}, r"precision\.fp8 is current, but Transformer Engine.*no CUDA device"),
         ({"modules": "torch", "fp8": "delayed"}, r"precision\.fp8 is delayed with modules=torch"),
         ({"modules": "fast"}, "use one of auto, torch, transformer_engine"),
     ):
         with pytest.raises(InputError, match=named):
             choose_provider(**options)
+
+
+def test_heads_and_dtypes_that_fused_attention_does_not_take(monkeypatch: pytest.MonkeyPatch, engine: type[State]) -> None:
+    monkeypatch.setattr("model.text.provider.transformer_engine_problem", lambda: None)  # as on a machine that has it
+    assert choose_provider("auto", dtype="bf16", head_dim=64).norm_column_linear is not None
+    for options, named in (({"head_dim": 20}, "heads are 20 wide"), ({"dtype": "fp32"}, r"precision\.dtype is fp32")):
+        assert choose_provider("auto", **options).norm_column_linear is None
+        with pytest.raises(InputError, match=named):
+            choose_provider("transformer_engine", **options)
 
 
 def test_widths_that_fp8_does_not_take_are_named() -> None:

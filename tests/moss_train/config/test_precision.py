@@ -43,7 +43,7 @@ def test_what_the_machine_lacks_is_named_before_anything_is_built() -> None:
     for override, named in (
         ("precision=fp8", r"precision\.fp8 is current, but Transformer Engine cannot be used"),
         ("precision.fp8_vision=true", r"precision\.fp8_vision is true, but Transformer Engine cannot be used"),
-        ("modules=transformer_engine", "modules is 'transformer_engine', but it cannot be used"),
+        ("modules=transformer_engine", "Transformer Engine's modules cannot be used: torch finds no CUDA device"),
     ):
         with pytest.raises(InputError, match=named):
             provider_of(_config(override))
