@@ -29,12 +29,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `ranks` form one xdist group, so that two of them never share the cores; `gpu` skips without CUDA."""
+    """Tests marked `ranks` form one xdist group, so that two of them never share the cores; `gpu` skips without CUDA,
+    `slow` without MOSS_SLOW_TESTS."""
     for item in items:
         if item.get_closest_marker("ranks"):
             item.add_marker(pytest.mark.xdist_group("ranks"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if item.get_closest_marker("slow") and not os.environ.get("MOSS_SLOW_TESTS"):
+            item.add_marker(pytest.mark.skip(reason="slow; set MOSS_SLOW_TESTS=1"))
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="NAME",
         default=[],
-        help="only this layout, as tp2.sp, pp2.l1-5, cp2.dp2; may be given several times (default: all up to --ranks)",
+        help="only this layout, as tp2.sp, pp2.l1-5, cp2.dp2, or tp4:all with the preset all only; may be given several "
+        "times (default: all up to --ranks)",
     )
     parser.add_argument("--ranks", type=int, default=4, metavar="N", help="most ranks of a layout (default 4; 8 is slow)")
     parser.add_argument("--preset", action="append", metavar="NAME", default=[], help="only this freeze preset (default: all)")
@@ -41,12 +42,10 @@ def run(args: argparse.Namespace) -> int:
         InputError: an unknown layout or preset, or too few GPUs.
     """
     from model.errors import InputError
-    from moss_train.verify.layouts.names import PRESETS, choose_layouts
-    from moss_train.verify.layouts.report import as_markdown, as_text, rows_of
+    from moss_train.verify.layouts.names import PRESETS, check_preset, choose_layouts
+    from moss_train.verify.layouts.report import as_markdown, as_text, bf16_sentence, rows_of
 
-    for preset in args.preset:
-        if preset not in PRESETS:
-            raise InputError(f"--preset is {preset!r}; use one of {', '.join(PRESETS)}")
+    presets = [check_preset(preset) for preset in args.preset] or list(PRESETS)
     if args.ranks < 1:
         raise InputError(f"--ranks is {args.ranks}; it must be at least 1")
     layouts = choose_layouts(args.layout, args.ranks)
@@ -57,11 +56,12 @@ def run(args: argparse.Namespace) -> int:
     from moss_train.verify.layouts.sweep import Sweep, choose_device
 
     device = choose_device(args.device, max(layout.ranks for layout in layouts))
-    presets = args.preset or list(PRESETS)
-    print(f"{ORDER} in {len(layouts)} layouts on {device}, {len(presets)} presets each", file=sys.stderr)
+    print(f"{ORDER} in {len(layouts)} layouts on {device}", file=sys.stderr)
     results: list[TrialResult] = Sweep(presets, device, args.bf16, _progress(len(layouts))).run(layouts)
     rows = rows_of(results)
     print((as_markdown if args.markdown else as_text)(rows))
+    if sentence := bf16_sentence(results):
+        print(sentence)
     for row in rows:
         for reason in row.reasons:
             print(f"{row.layout}: {reason}")

@@ -21,6 +21,9 @@ BF16_TOLERANCES = {"loss": 0.02, "norm": 0.05, "gradients": 0.2}
 """Wide bounds in bf16, where layouts round differently: they catch a missing sum, not a rounding. `gradients` here is of all
 tensors together."""
 
+BF16_REFERENCE = "bf16 against fp32"
+"""Stands for a layout where both runs are on one rank."""
+
 
 class Difference(NamedTuple):
     """A relative difference and where it is."""

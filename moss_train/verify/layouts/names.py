@@ -38,21 +38,41 @@ class NamedLayout:
     name: str
     sizes: ParallelConfig
     data: int
+    presets: tuple[str, ...] = ()
+    """The only presets to try in it; empty: all that are chosen."""
+
+    @property
+    def text(self) -> str:
+        """What `parse_layout` reads."""
+        return f"{self.name}:{','.join(self.presets)}" if self.presets else self.name
 
     @property
     def ranks(self) -> int:
         return math.prod((self.sizes.tensor, self.sizes.pipeline, self.sizes.context, self.data))
 
 
-def parse_layout(name: str) -> NamedLayout:
-    """Reads a layout's name: parts joined by dots.
+def check_preset(name: str) -> str:
+    """The name of a preset.
+
+    Raises:
+        InputError: it is none.
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r} is unknown; use one of {', '.join(PRESETS)}")
+    return name
+
+
+def parse_layout(text: str) -> NamedLayout:
+    """Reads a layout's name: parts joined by dots, and behind a colon its only presets, as in `tp2.sp:all,text_only`.
 
     `tpN` tensor, `ppN` pipeline, `vppN` virtual pipeline, `cpN` context and `dpN` data parallel, `sp` sequence
     parallel, `rc` full recomputation, `l1-2-3` layers of each pipeline stage; `one` is a single rank.
 
     Raises:
-        InputError: a part that is none of these or stands twice.
+        InputError: a part that is none of these or stands twice, or an unknown preset.
     """
+    name, colon, listed = text.partition(":")
+    presets = tuple(check_preset(preset) for preset in listed.split(",")) if colon else ()
     sizes: dict[str, int] = {}
     flags: set[str] = set()
     layers: list[int] | None = None
@@ -80,7 +100,7 @@ def parse_layout(name: str) -> NamedLayout:
         recompute="full" if "rc" in flags else "none",
         stage_layers=layers,
     )
-    return NamedLayout(name, config, data)
+    return NamedLayout(name, config, data, presets)
 
 
 def choose_layouts(names: Sequence[str], most_ranks: int) -> list[NamedLayout]:
@@ -115,9 +135,15 @@ class Trial:
         return 1 if self.preset == "all" and self.optimizer == "sgd" else -1
 
 
-def trials_of(presets: Sequence[str], bf16: bool) -> list[Trial]:
-    """The trials of every layout: both optimizers for each preset, and one in bf16, of everything if that is among them."""
-    trials = [Trial(preset, optimizer) for preset in presets for optimizer in ("sgd", "adamw")]
+def trials_of(layout: NamedLayout, presets: Sequence[str], bf16: bool) -> list[Trial]:
+    """The trials of a layout: both optimizers for each preset, and one in bf16, of the preset `all` if it is among them."""
+    chosen = layout.presets or tuple(presets)
+    trials = [Trial(preset, optimizer) for preset in chosen for optimizer in ("sgd", "adamw")]
     if bf16:
-        trials.append(Trial("all" if "all" in presets else presets[0], "sgd", "bf16"))
+        trials.append(Trial("all" if "all" in chosen else chosen[0], "sgd", "bf16"))
     return trials
+
+
+def trials_of_all(layouts: Sequence[NamedLayout], presets: Sequence[str], bf16: bool) -> list[Trial]:
+    """Every trial that some layout needs, once."""
+    return list(dict.fromkeys(trial for layout in layouts for trial in trials_of(layout, presets, bf16)))

@@ -24,8 +24,8 @@ from moss_train.parallel.spawn import answer, report_progress
 from moss_train.parallel.world import start_world, stop_world
 from moss_train.platform.device import resolve_device
 from moss_train.verify.layouts.compare import compare
-from moss_train.verify.layouts.findings import TrialResult
-from moss_train.verify.layouts.names import NamedLayout, Trial, parse_layout, trials_of
+from moss_train.verify.layouts.findings import BF16_REFERENCE, TrialResult
+from moss_train.verify.layouts.names import NamedLayout, Trial, parse_layout, trials_of, trials_of_all
 from moss_train.verify.layouts.trial import Outcome, run_trial
 
 
@@ -48,7 +48,7 @@ def write_reference(trials: list[Trial], device: torch.device, path: Path) -> li
         exact = dataclasses.replace(trial, dtype="fp32")
         if trial.dtype == "bf16" and exact in trials:
             findings = compare(outcomes[trial.key], outcomes[exact.key])
-            result = TrialResult("one", 1, trial.preset, trial.optimizer, trial.dtype, findings)
+            result = TrialResult(BF16_REFERENCE, 1, trial.preset, trial.optimizer, trial.dtype, findings)
             results.append(result.judge().as_json())
             report_progress(results[-1])
     return results
@@ -91,15 +91,14 @@ def check(request: dict[str, Any]) -> list[dict[str, Any]]:
         torch.set_num_threads(1)
     _exact_matrix_products()
     start_world(device)
-    reference = Path(request["reference"])
-    trials = trials_of(request["presets"], request["bf16"])
-    results: list[dict[str, Any]] = []
-    if request["layouts"] == ["one"]:
-        results += write_reference(trials, device, reference)
+    reference, bf16 = Path(request["reference"]), request["bf16"]
+    layouts = [parse_layout(name) for name in request["layouts"]]
+    if request["write_reference"]:
+        results = write_reference(trials_of_all(layouts, request["presets"], bf16), device, reference)
     else:
-        expected = read_reference(reference)
-        for name in request["layouts"]:
-            results += _run_layout(parse_layout(name), trials, expected, device)
+        expected, results = read_reference(reference), []
+        for layout in layouts:
+            results += _run_layout(layout, trials_of(layout, request["presets"], bf16), expected, device)
     dist.barrier()
     stop_world()
     return results

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from moss_train.verify.layouts.findings import TOLERANCES, Difference, TrialResult
+from moss_train.verify.layouts.findings import BF16_REFERENCE, TOLERANCES, Difference, TrialResult
 
 HEADER = (
     "layout",
@@ -46,7 +46,7 @@ class Row:
             self.layout,
             str(self.ranks),
             *("-" if number is None else f"{number:.1e}" if number else "0" for number in numbers),
-            self.gradients.where or "-",
+            self.gradients.where if self.gradients.value else "-",
         ]
 
 
@@ -80,14 +80,30 @@ def row_of(results: Sequence[TrialResult]) -> Row:
         adamw=weights["adamw"],
         bf16_loss=max((found.loss.value for found in rounded), default=None),
         bf16_gradients=max((found.all_gradients or 0.0 for found in rounded), default=None),
-        reasons=[f"{r.preset} {r.optimizer} {r.dtype}: {short(reason)}" for r in results for reason in r.reasons],
+        reasons=list(dict.fromkeys(_reason(r, reason) for r in results for reason in r.reasons)),
         seconds=sum(r.seconds for r in results),
     )
 
 
+def _reason(result: TrialResult, reason: str) -> str:
+    return f"{result.preset} {result.optimizer} {result.dtype}: {short(reason)}" if result.findings else reason
+
+
 def rows_of(results: Sequence[TrialResult]) -> list[Row]:
-    """One row for each layout, in order of first appearance."""
-    return [row_of([r for r in results if r.layout == name]) for name in dict.fromkeys(r.layout for r in results)]
+    """One row for each layout, in order of first appearance; bf16 on one rank is none."""
+    names = dict.fromkeys(r.layout for r in results if r.layout != BF16_REFERENCE)
+    return [row_of([r for r in results if r.layout == name]) for name in names]
+
+
+def bf16_sentence(results: Sequence[TrialResult]) -> str:
+    """How far bf16 on one rank is from fp32 there; empty where that was not measured."""
+    found = [r.findings for r in results if r.layout == BF16_REFERENCE and r.findings is not None]
+    if not found:
+        return ""
+    return (
+        f"bf16 on one rank differs from fp32 there by {found[0].loss.value:.1e} in the loss and "
+        f"{found[0].all_gradients or 0.0:.1e} in the gradients; bf16 in the table is against bf16 on one rank"
+    )
 
 
 def _tolerances() -> list[str]:

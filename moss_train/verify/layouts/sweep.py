@@ -41,7 +41,7 @@ class Sweep:
     """The check of a list of layouts.
 
     Args:
-        presets: freeze presets, or `dense_labels`.
+        presets: freeze presets, or `dense_labels`, of layouts that name none themselves.
         device: cpu | cuda, for all ranks.
         bf16: also measure the drift in bf16.
         progress: called with every result.
@@ -49,22 +49,22 @@ class Sweep:
 
     def __init__(self, presets: Sequence[str], device: str, bf16: bool, progress: Progress) -> None:
         self._request: dict[str, Any] = {"presets": list(presets), "device": device, "bf16": bf16}
+        self._presets, self._bf16 = presets, bf16
         self._progress = progress
-        self._trials = len(trials_of(presets, bf16))
 
     def run(self, layouts: Sequence[NamedLayout]) -> list[TrialResult]:
-        """Results of all trials in all layouts."""
+        """Results of all trials in all layouts, bf16 on one rank first."""
         results: list[TrialResult] = []
         with tempfile.TemporaryDirectory(prefix="moss_layouts_") as scratch:
             self._request["reference"] = str(Path(scratch) / "one.pt")
-            self._start(Path(scratch), 1, ["one"], lambda content: results.append(_result(content)))
+            self._start(Path(scratch), 1, layouts, lambda content: results.append(_result(content)), write_reference=True)
             for ranks, group in groupby(layouts, key=lambda layout: layout.ranks):
-                results += self._survive(Path(scratch), ranks, [layout.name for layout in group])
+                results += self._survive(Path(scratch), ranks, list(group))
         return results
 
-    def _survive(self, scratch: Path, ranks: int, names: list[str]) -> Iterator[TrialResult]:
+    def _survive(self, scratch: Path, ranks: int, layouts: list[NamedLayout]) -> Iterator[TrialResult]:
         """Runs the layouts; one that ends its processes is reported, and the others go on in new ones."""
-        while names:
+        while layouts:
             results: list[TrialResult] = []
 
             def keep(content: Any, into: list[TrialResult] = results) -> None:
@@ -72,17 +72,27 @@ class Sweep:
                 self._progress(into[-1])
 
             try:
-                self._start(scratch, ranks, names, keep)
-                names = []
+                self._start(scratch, ranks, layouts, keep)
+                layouts = []
             except RuntimeError as error:
-                culprit = len(results) // self._trials  # every layout gives so many results, in order
-                failed = TrialResult(names[culprit], ranks, "?", "?", "?", error=str(error)).judge()
+                culprit, left = 0, len(results)
+                while left >= (count := len(trials_of(layouts[culprit], self._presets, self._bf16))):
+                    culprit, left = culprit + 1, left - count  # every layout gives all its results, in order
+                failed = TrialResult(layouts[culprit].name, ranks, "?", "?", "?", error=str(error)).judge()
                 self._progress(failed)
                 results.append(failed)
-                names = names[culprit + 1 :]
+                layouts = layouts[culprit + 1 :]
             yield from results
 
-    def _start(self, scratch: Path, ranks: int, names: list[str], keep: Callable[[Any], None]) -> None:
+    def _start(
+        self,
+        scratch: Path,
+        ranks: int,
+        layouts: Sequence[NamedLayout],
+        keep: Callable[[Any], None],
+        write_reference: bool = False,
+    ) -> None:
         request = scratch / f"request_{ranks}.json"
-        request.write_text(json.dumps(self._request | {"layouts": names}), encoding="utf-8")
+        content = self._request | {"layouts": [layout.text for layout in layouts], "write_reference": write_reference}
+        request.write_text(json.dumps(content), encoding="utf-8")
         run_on_ranks(MODULE, ranks, [request], device=self._request["device"], on_progress=keep)

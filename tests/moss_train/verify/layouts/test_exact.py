@@ -1,0 +1,50 @@
+"""Every kind of parallel layout computes what one rank computes, by the check that `moss verify layouts` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from moss_train.verify.layouts.findings import BF16_REFERENCE
+from moss_train.verify.layouts.names import PRESETS, choose_layouts
+from moss_train.verify.layouts.subject import FRAMES
+from moss_train.verify.layouts.sweep import Sweep
+
+pytestmark = pytest.mark.ranks
+
+# All presets where tensors are split; stages without a cross layer at either end with the presets that then train nothing,
+# or hand no gradient on; the rest with everything trained.
+LAYOUTS = (
+    *("tp2", "tp2.sp.rc:all", "pp2.l1-5:projector_only", "pp2.l5-1:vision+projector+xattn", "pp2.vpp3:all"),
+    *("dp2:all,text_only", "cp2:all,projector_only"),
+    *("tp4.sp:all", "pp4.l1-1-1-3:all", "tp2.pp2:all", "cp2.dp2:all"),
+)
+
+
+def check(layouts: Sequence[str]) -> None:
+    """Runs the layouts on the CPU and asserts what every result must show."""
+    chosen = choose_layouts(layouts, 8)
+    results = Sweep(PRESETS, "cpu", True, lambda _: None).run(chosen)
+    assert {result.layout for result in results} == {layout.name for layout in chosen} | {BF16_REFERENCE}
+    for result in results:
+        assert not result.reasons, (result.layout, result.preset, result.optimizer, result.reasons)
+        found = result.findings
+        assert found is not None
+        keeps_one = result.preset == "all" and result.optimizer == "sgd"  # and encodes the other frames a second time
+        for planned, ran, distinct in zip(found.planned, found.towers, found.distinct, strict=True):
+            assert len(planned) == result.ranks
+            assert sum(planned) == FRAMES and max(planned) - min(planned) <= 1 and min(planned) > 0, (result.layout, planned)
+            assert ran == [frames + (frames - 1 if keeps_one else 0) for frames in planned], (result.layout, ran, planned)
+            assert distinct == FRAMES, (result.layout, distinct)  # no frame is left out, none is encoded by two ranks
+        if result.optimizer == "sgd":
+            assert found.gradients is not None and found.trained is not None and found.trained > 0
+
+
+def test_layouts_of_up_to_four_ranks() -> None:
+    check(LAYOUTS)
+
+
+@pytest.mark.slow
+def test_products_on_eight_ranks() -> None:
+    check(("tp2.sp.pp2.dp2:all", "tp2.pp4:all", "tp2.sp.pp2.cp2:all"))
