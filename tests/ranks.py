@@ -34,7 +34,7 @@ def run_ranks(
     expect: int | None = 0,
     env: dict[str, str] | None = None,
 ) -> str:
-    """Run a module (`tests.moss_train.parity_ranks`) or a file (`.../x.py`) on `nproc` ranks of one thread each.
+    """Run a module (`tests.moss_train.lora_ranks`) or a file (`.../x.py`) on `nproc` ranks of one thread each.
 
     Args:
         expect: exit code asserted; None asserts that it is not 0.

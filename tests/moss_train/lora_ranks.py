@@ -1,6 +1,6 @@
 """Run by torchrun: gradients and weights of adapters in a layout, compared with one rank's; checkpoints between layouts.
 
-Usage: lora_ranks REFERENCE_FILE FOLDER LAYOUT... as in parity_ranks; `tp2:text` runs one case, `tp2.full` computes the
+Usage: lora_ranks REFERENCE_FILE FOLDER LAYOUT... as in `moss verify layouts`; `tp2:text` runs one case, `tp2.full` computes the
 decoder's layers again in the backward pass. The first layout also saves in the middle, the last one continues from there.
 """
 
@@ -34,16 +34,16 @@ from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
 from moss_train.parallel.world import start_world, stop_world
 from moss_train.platform.device import resolve_device
+from moss_train.verify.layouts.compare import distance
 from tests.moss_train.packs import tiny_config
-from tests.moss_train.parity_ranks import (
+from tests.moss_train.updates import (
     LEARNING_RATE,
     OPTIMIZERS,
     STEPS,
-    distance,
     global_batch,
     initial_weights,
+    layout_sizes,
     make_step,
-    parse_layout,
 )
 
 ALL = [
@@ -112,7 +112,7 @@ def run(
         resume: run folder whose checkpoint replaces all updates but the last.
     """
     models, optimization = build(layout, case, optimizer)
-    step = make_step(models, optimization, layout, False, 1)
+    step = make_step(models, optimization, layout, 1)
     result: dict[str, Any] = {"loss": [], "norm": []}
     first = 0
     if resume is not None:
@@ -176,7 +176,7 @@ def main(reference: Path, folder: Path, names: list[str]) -> None:
     for name in names:
         sizes, _, only = name.partition(":")
         sizes, full, _ = sizes.partition(".full")
-        layout = start_layout(dataclasses.replace(parse_layout(sizes), recompute="full" if full else "none"), device, seed=1)
+        layout = start_layout(dataclasses.replace(layout_sizes(sizes), recompute="full" if full else "none"), device, seed=1)
         for case, kind in RUNS:
             if only in ("", case):
                 result = run(layout, case, OPTIMIZERS[kind], save=folder if (name, kind) == (names[0], "adam") else None)

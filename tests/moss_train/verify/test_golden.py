@@ -16,7 +16,7 @@ from model.rows import PackedRows
 from moss_train.cli.main import main
 from tests.model.oracle import oracle_logits
 from tests.model.oracle_tower import restated_tower
-from tests.model.small import lively_weights, small_config
+from tests.model.small import lively_weights, small_config, with_text
 
 BATCH, LENGTH, FRAMES, STEPS = 3, 9, 2, 3
 SILENCE, WEIGHT = 7, 0.25
@@ -43,8 +43,8 @@ def _states(pixels: Tensor, ids: Tensor, weights: dict[str, Tensor], config: Vid
     return out, pooled @ w.T + b
 
 
-def _write(folder: Path) -> None:
-    config = small_config(no_visible_rows="attend_all")
+def _write(folder: Path, **text: int) -> None:
+    config = with_text(small_config(no_visible_rows="attend_all"), **text)
     weights = lively_weights(config, 5)
     image = config.image_token_id
     ids = torch.randint(10, 90, (BATCH, LENGTH), generator=torch.Generator().manual_seed(1))
@@ -72,7 +72,7 @@ def _write(folder: Path) -> None:
         steps.append(oracle_logits(rows, states[0], weights, config)[-1])
         generated.append(int(cached[-1].argmax()))
 
-    skipping = small_config(no_visible_rows="skip")
+    skipping = with_text(small_config(no_visible_rows="skip"), **text)
     said, shown = [[11, 12, 13], [image, 14], [15]], [[], [0], []]
     flat = [token for part in said for token in part]
     rows = _rows(flat, [3], skipping)
@@ -108,6 +108,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four heads of keys and values, which tensor parallel 4 divides."""
+    folder = tmp_path_factory.mktemp("golden") / "wide"
+    _write(folder, num_attention_heads=8, num_key_value_heads=4)
+    return folder
+
+
 def _lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     return {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
 
@@ -125,8 +133,18 @@ def test_a_folder_of_other_sizes_replays(made: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.ranks
-def test_it_replays_under_tensor_parallel(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", "golden", str(made), "--tp", "2"]) == 0
+@pytest.mark.parametrize(
+    ("folder", "layout"),
+    [
+        ("made", ["--tp", "2", "--sp", "--cp", "2"]),  # 27 rows: neither divides them
+        ("made", ["--pp", "2", "--vpp", "2"]),
+        ("wide", ["--tp", "4"]),
+    ],
+)
+def test_it_replays_in_every_kind_of_layout(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], folder: str, layout: list[str]
+) -> None:
+    assert main(["verify", "golden", str(request.getfixturevalue(folder)), *layout]) == 0
     assert set(_lines(capsys)) >= EXPECTED
 
 
@@ -149,7 +167,12 @@ def test_a_recorded_quantity_that_differs_fails(
     [
         (["--tp", "3"], "num_attention_heads 4"),
         (["--pp", "9"], "num_hidden_layers is 5"),
+        (["--tp", "4"], "parallel.tensor is 4, which does not divide text.num_key_value_heads 2"),
+        (["--pp", "3", "--vpp", "2"], "num_hidden_layers is 5"),
+        (["--vpp", "2"], "needs at least 2 pipeline stages"),
+        (["--sp"], "set parallel.tensor to 2 or more"),
         (["--tp", "0"], "--tp is 0"),
+        (["--cp", "0"], "--cp is 0"),
     ],
 )
 def test_layouts_that_do_not_fit_are_refused(
@@ -177,7 +200,7 @@ def test_missing_recordings_are_named(made: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "layout", [[], pytest.param(["--tp", "2"], marks=pytest.mark.ranks), pytest.param(["--pp", "2"], marks=pytest.mark.ranks)]
+    "layout", [[], pytest.param(["--tp", "2"], marks=pytest.mark.ranks), pytest.param(["--pp", "4"], marks=pytest.mark.ranks)]
 )
 def test_the_reference_s_recordings_replay(reference_data: Path, capsys: pytest.CaptureFixture[str], layout: list[str]) -> None:
     assert main(["verify", "golden", str(reference_data / "golden_tiny"), *layout]) == 0
