@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto (default) takes GPUs if there is one for every rank of the largest layout",
     )
+    parser.add_argument(
+        "--modules",
+        choices=["torch", "transformer_engine"],
+        default="torch",
+        help="what the decoder is made of; Transformer Engine is compared in bf16 only (default torch)",
+    )
     parser.add_argument("--no-bf16", dest="bf16", action="store_false", help="leave out the drift in bf16")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was found to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -56,8 +62,10 @@ def run(args: argparse.Namespace) -> int:
     from moss_train.verify.layouts.sweep import Sweep, choose_device
 
     device = choose_device(args.device, max(layout.ranks for layout in layouts))
+    if args.modules == "transformer_engine" and device != "cuda":
+        raise InputError("--modules transformer_engine needs a GPU for every rank; choose smaller layouts or --modules torch")
     print(f"{ORDER} in {len(layouts)} layouts on {device}", file=sys.stderr)
-    results: list[TrialResult] = Sweep(presets, device, args.bf16, _progress(len(layouts))).run(layouts)
+    results: list[TrialResult] = Sweep(presets, device, args.bf16, _progress(len(layouts)), args.modules).run(layouts)
     rows = rows_of(results)
     print((as_markdown if args.markdown else as_text)(rows))
     if sentence := bf16_sentence(results):

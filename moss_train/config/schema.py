@@ -190,7 +190,7 @@ class PrecisionConfig:
         if self.fp8 != "none" and self.dtype != "bf16":
             raise InputError(f"precision.fp8 is {self.fp8} with precision.dtype {self.dtype}; fp8 needs precision.dtype=bf16")
         if self.fp8_cross_layers and self.fp8 == "none":
-            raise InputError("precision.fp8_cross_layers is true with precision.fp8 none; choose precision.fp8=current or delayed")
+            raise InputError("precision.fp8_cross_layers is true with precision.fp8 none; choose precision.fp8=current")
         if self.fp8_vision and self.dtype != "bf16":
             raise InputError(f"precision.fp8_vision is true with precision.dtype {self.dtype}; use precision.dtype=bf16")
 

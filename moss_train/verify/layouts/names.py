@@ -124,10 +124,12 @@ class Trial:
     optimizer: str
     """sgd | adamw"""
     dtype: str = "fp32"
+    modules: str = "torch"
+    """torch | transformer_engine"""
 
     @property
     def key(self) -> str:
-        return f"{self.preset}/{self.optimizer}/{self.dtype}"
+        return f"{self.preset}/{self.optimizer}/{self.dtype}/{self.modules}"
 
     @property
     def keeps(self) -> int:
@@ -135,15 +137,20 @@ class Trial:
         return 1 if self.preset == "all" and self.optimizer == "sgd" else -1
 
 
-def trials_of(layout: NamedLayout, presets: Sequence[str], bf16: bool) -> list[Trial]:
-    """The trials of a layout: both optimizers for each preset, and one in bf16, of the preset `all` if it is among them."""
+def trials_of(layout: NamedLayout, presets: Sequence[str], bf16: bool, modules: str = "torch") -> list[Trial]:
+    """The trials of a layout: both optimizers for each preset, and one in bf16, of the preset `all` if it is among them.
+
+    Transformer Engine's attention has no fp32: with its modules there is one trial for each preset, in bf16.
+    """
     chosen = layout.presets or tuple(presets)
+    if modules == "transformer_engine":
+        return [Trial(preset, "sgd", "bf16", modules) for preset in chosen]
     trials = [Trial(preset, optimizer) for preset in chosen for optimizer in ("sgd", "adamw")]
     if bf16:
         trials.append(Trial("all" if "all" in chosen else chosen[0], "sgd", "bf16"))
     return trials
 
 
-def trials_of_all(layouts: Sequence[NamedLayout], presets: Sequence[str], bf16: bool) -> list[Trial]:
+def trials_of_all(layouts: Sequence[NamedLayout], presets: Sequence[str], bf16: bool, modules: str = "torch") -> list[Trial]:
     """Every trial that some layout needs, once."""
-    return list(dict.fromkeys(trial for layout in layouts for trial in trials_of(layout, presets, bf16)))
+    return list(dict.fromkeys(trial for layout in layouts for trial in trials_of(layout, presets, bf16, modules)))

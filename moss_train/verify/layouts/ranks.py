@@ -91,14 +91,14 @@ def check(request: dict[str, Any]) -> list[dict[str, Any]]:
         torch.set_num_threads(1)
     _exact_matrix_products()
     start_world(device)
-    reference, bf16 = Path(request["reference"]), request["bf16"]
+    reference, bf16, modules = Path(request["reference"]), request["bf16"], request["modules"]
     layouts = [parse_layout(name) for name in request["layouts"]]
     if request["write_reference"]:
-        results = write_reference(trials_of_all(layouts, request["presets"], bf16), device, reference)
+        results = write_reference(trials_of_all(layouts, request["presets"], bf16, modules), device, reference)
     else:
         expected, results = read_reference(reference), []
         for layout in layouts:
-            results += _run_layout(layout, trials_of(layout, request["presets"], bf16), expected, device)
+            results += _run_layout(layout, trials_of(layout, request["presets"], bf16, modules), expected, device)
     dist.barrier()
     stop_world()
     return results

@@ -37,11 +37,13 @@ class Row:
     bf16_gradients: float | None
     reasons: list[str]
     seconds: float
+    exact: bool = True
+    """Whether fp32 was tried at all."""
 
     def cells(self) -> list[str]:
         """As text, one for each name of `HEADER`."""
         values = [self.loss, self.gradients, self.norm, self.sgd, self.adamw]
-        numbers = [number.value for number in values] + [self.bf16_loss, self.bf16_gradients]
+        numbers = [number.value if self.exact else None for number in values] + [self.bf16_loss, self.bf16_gradients]
         return [
             self.layout,
             str(self.ranks),
@@ -82,6 +84,7 @@ def row_of(results: Sequence[TrialResult]) -> Row:
         bf16_gradients=max((found.all_gradients or 0.0 for found in rounded), default=None),
         reasons=list(dict.fromkeys(_reason(r, reason) for r in results for reason in r.reasons)),
         seconds=sum(r.seconds for r in results),
+        exact=bool(exact) or not rounded,
     )
 
 

@@ -18,10 +18,13 @@ SAMPLES = [[(9, 3), (4, 0)], [(16, 0)], [(5, 7), (3, 1)], [(14, 1)]]
 FRAMES = sum(frames for samples in SAMPLES for _, frames in samples)
 
 
-def subject_config() -> VideoMllamaConfig:
+def subject_config(wide_heads: bool = False) -> VideoMllamaConfig:
     """Six layers that tensor parallel 2, 3 and 4 divide and whose vocabulary they pad; two are cross layers.
 
     Split evenly over three stages, the middle one has no cross layer.
+
+    Args:
+        wide_heads: heads of 64, as fused attention kernels take them, instead of 4.
     """
     return VideoMllamaConfig(
         vision=VisionConfig(
@@ -37,7 +40,7 @@ def subject_config() -> VideoMllamaConfig:
         ),
         text=TextConfig(
             vocab_size=70,
-            hidden_size=96,
+            hidden_size=1536 if wide_heads else 96,
             num_hidden_layers=6,
             cross_attention_layers=(1, 4),
             num_attention_heads=24,

@@ -45,11 +45,12 @@ class Sweep:
         device: cpu | cuda, for all ranks.
         bf16: also measure the drift in bf16.
         progress: called with every result.
+        modules: torch | transformer_engine, of the decoder, on one rank and in every layout.
     """
 
-    def __init__(self, presets: Sequence[str], device: str, bf16: bool, progress: Progress) -> None:
-        self._request: dict[str, Any] = {"presets": list(presets), "device": device, "bf16": bf16}
-        self._presets, self._bf16 = presets, bf16
+    def __init__(self, presets: Sequence[str], device: str, bf16: bool, progress: Progress, modules: str = "torch") -> None:
+        self._request: dict[str, Any] = {"presets": list(presets), "device": device, "bf16": bf16, "modules": modules}
+        self._presets, self._bf16, self._modules = presets, bf16, modules
         self._progress = progress
 
     def run(self, layouts: Sequence[NamedLayout]) -> list[TrialResult]:
@@ -76,7 +77,7 @@ class Sweep:
                 layouts = []
             except RuntimeError as error:
                 culprit, left = 0, len(results)
-                while left >= (count := len(trials_of(layouts[culprit], self._presets, self._bf16))):
+                while left >= (count := len(trials_of(layouts[culprit], self._presets, self._bf16, self._modules))):
                     culprit, left = culprit + 1, left - count  # every layout gives all its results, in order
                 failed = TrialResult(layouts[culprit].name, ranks, "?", "?", "?", error=str(error)).judge()
                 self._progress(failed)

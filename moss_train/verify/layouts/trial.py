@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from model.conversion import gather_hf_weights, load_hf_weights
+from model.text.provider import choose_provider
 from moss_train.config.schema import OptimizerConfig, PrecisionConfig, StageConfig
 from moss_train.dense_step import DenseStep
 from moss_train.engines.models import Models, build_models, freeze
@@ -91,8 +92,10 @@ def run_trial(trial: Trial, layout: ParallelLayout) -> Outcome:
     Raises:
         InputError: sizes that do not fit the model.
     """
-    dense, config = trial.preset == DENSE, subject_config()
-    models = build_models(config, layout, dtype=trial.dtype, dense_classes=DENSE_CLASSES if dense else None)
+    dense, config = trial.preset == DENSE, subject_config(wide_heads=trial.modules == "transformer_engine")
+    classes = DENSE_CLASSES if dense else None
+    provider = choose_provider(trial.modules, dtype=trial.dtype)
+    models = build_models(config, layout, dtype=trial.dtype, dense_classes=classes, provider=provider)
     load_hf_weights(models.chunks, models.vision, subject_weights(config))
     freeze(models, StageConfig(name="layouts", trainable="vision_tower" if dense else trial.preset))
     seen = _watch_tower(models)
