@@ -45,8 +45,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "verify": Command(
         "moss_train.cli.verify",
-        "Replay recorded quantities of the reference and print the differences",
-        "moss verify golden path/to/golden --tp 2",
+        "Check layouts, recorded quantities of the reference, and modules against each other",
+        "moss verify layouts --layout tp2.sp --layout pp2",
     ),
     "stream": Command(
         "moss_train.cli.stream",
