@@ -17,8 +17,8 @@ from model.errors import InputError
 from model.fp8 import fp8_problem
 from moss_train.checkpoint.description import write_atomically
 from moss_train.config.schema import ParallelConfig
-from moss_train.parallel.layout import start_layout
-from moss_train.parallel.world import start_world
+from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
+from moss_train.parallel.world import start_world, stop_world
 from moss_train.platform.device import resolve_device
 from moss_train.verify.engine import curves, distances, repeats, rotary, speed
 from moss_train.verify.engine.subject import ALL_FP8, CURRENT, DELAYED, ENGINE, TORCH, Variant
@@ -134,7 +134,14 @@ def run(out: Path | None, steps: int = 200) -> int:
         raise InputError(f"moss verify engine compares Transformer Engine and fp8 with torch, but {problem}")
     device = resolve_device("cuda")
     start_world(device)
-    layout = start_layout(ParallelConfig(), device, seed=1)
+    try:
+        return _run(start_layout(ParallelConfig(), device, seed=1), out, steps)
+    finally:
+        stop_layout()
+        stop_world()
+
+
+def _run(layout: ParallelLayout, out: Path | None, steps: int) -> int:
     checks: dict[str, Callable[[], Any]] = {
         "distances": lambda: distances.measure(layout),
         "rotary": lambda: rotary.measure(layout),
