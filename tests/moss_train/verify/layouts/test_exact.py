@@ -18,7 +18,7 @@ pytestmark = pytest.mark.ranks
 LAYOUTS = (
     *("tp2", "tp2.sp.rc:all", "pp2.l1-5:projector_only", "pp2.l5-1:vision+projector+xattn", "pp2.vpp3:all"),
     *("dp2:all,text_only", "cp2:all,projector_only"),
-    *("tp4.sp:all", "pp4.l1-1-1-3:all", "tp2.pp2:all", "cp2.dp2:all"),
+    *("tp4.sp:all", "tp2.pp2.l1-5:all", "cp2.dp2:all"),
 )
 
 
