@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moss_train.verify.layouts.findings import TrialResult
 
 ORDER = "loss, gradients, global norm and weights after 3 SGD and 3 AdamW updates"
 
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the decoder is made of; Transformer Engine is compared in bf16 only (default torch)",
     )
     parser.add_argument("--no-bf16", dest="bf16", action="store_false", help="leave out the drift in bf16")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was found to this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every result to this file, at once")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
 
@@ -49,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
     """
     from model.errors import InputError
     from moss_train.verify.layouts.names import PRESETS, check_preset, choose_layouts
-    from moss_train.verify.layouts.report import as_markdown, as_text, bf16_sentence, rows_of
 
     presets = [check_preset(preset) for preset in args.preset] or list(PRESETS)
     if args.ranks < 1:
@@ -58,37 +59,52 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise InputError(f"--json {args.json}: there is no folder {args.json.absolute().parent}; make it first")
 
-    from moss_train.verify.layouts.findings import TrialResult
+    from moss_train.verify.layouts.record import Record
     from moss_train.verify.layouts.sweep import Sweep, choose_device
 
     device = choose_device(args.device, max(layout.ranks for layout in layouts))
     if args.modules == "transformer_engine" and device != "cuda":
         raise InputError("--modules transformer_engine needs a GPU for every rank; choose smaller layouts or --modules torch")
     print(f"{ORDER} in {len(layouts)} layouts on {device}", file=sys.stderr)
-    results: list[TrialResult] = Sweep(presets, device, args.bf16, _progress(len(layouts)), args.modules).run(layouts)
+    record = None if args.json is None else Record(args.json, device)
+    show = _progress(len({layout.name for layout in layouts}))
+
+    def progress(result: TrialResult) -> None:
+        if record is not None:
+            record.add(result)
+        show(result)
+
+    results = Sweep(presets, device, args.bf16, progress, args.modules).run(layouts)
+    if record is not None:
+        record.finish()
+    return _report(results, markdown=args.markdown, device=device)
+
+
+def _report(results: Sequence[TrialResult], *, markdown: bool, device: str) -> int:
+    """Prints the table and the reasons; 1 where something fails."""
+    from moss_train.verify.layouts.findings import BF16_REFERENCE
+    from moss_train.verify.layouts.report import as_markdown, as_text, bf16_sentence, rows_of
+
     rows = rows_of(results)
-    print((as_markdown if args.markdown else as_text)(rows))
+    print((as_markdown if markdown else as_text)(rows))
     if sentence := bf16_sentence(results):
         print(sentence)
-    for row in rows:
-        for reason in row.reasons:
-            print(f"{row.layout}: {reason}")
+    drifts = [f"{result.layout}: {reason}" for result in results if result.layout == BF16_REFERENCE for reason in result.reasons]
+    for line in [*drifts, *(f"{row.layout}: {reason}" for row in rows for reason in row.reasons)]:
+        print(line)
     bad = sum(bool(row.reasons) for row in rows)
     print(f"{len(rows) - bad} of {len(rows)} layouts compute what one rank computes ({len(results)} trials on {device})")
-    if args.json is not None:
-        _write(args.json, device, [result.as_json() for result in results])
-    return 1 if bad else 0
+    return 1 if bad or drifts else 0
 
 
-def _progress(layouts: int) -> Callable[[object], None]:
+def _progress(layouts: int) -> Callable[[TrialResult], None]:
     """Prints a line on stderr when a layout begins to give results, and what runs now where that is a terminal."""
-    from moss_train.verify.layouts.findings import TrialResult
+    from moss_train.verify.layouts.findings import BF16_REFERENCE
 
     begun: list[str] = []
 
-    def show(result: object) -> None:
-        assert isinstance(result, TrialResult)
-        if result.layout not in begun:
+    def show(result: TrialResult) -> None:
+        if result.layout not in [BF16_REFERENCE, *begun]:
             begun.append(result.layout)
             print(f"[{len(begun)}/{layouts}] {result.layout} ({result.ranks} ranks)", file=sys.stderr, flush=True)
         if result.reasons:
@@ -99,19 +115,3 @@ def _progress(layouts: int) -> Callable[[object], None]:
             print(f"    {result.preset} {result.optimizer} {result.dtype}\033[K", end="\r", file=sys.stderr, flush=True)
 
     return show
-
-
-def _write(path: Path, device: str, results: list[dict[str, object]]) -> None:
-    import torch
-
-    from moss_train.verify.layouts.findings import BF16_TOLERANCES, TOLERANCES
-
-    content = {
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "torch": torch.__version__,
-        "tolerances": {"fp32": TOLERANCES, "bf16": BF16_TOLERANCES},
-        "results": results,
-    }
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)

@@ -22,8 +22,13 @@ def _largest(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
 
 
 def distance(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> Difference:
-    """Largest |ours - theirs| / |theirs| in norm over the tensors, and its name; both zero counts as equal."""
-    worst = Difference(0.0, "")
+    """Largest |ours - theirs| / |theirs| in norm over the tensors, and its name; both zero counts as equal.
+
+    Infinite where one side has a tensor that the other lacks.
+    """
+    worst = max((Difference(float("inf"), name) for name in ours.keys() ^ theirs.keys()), default=Difference(0.0, ""))
+    if worst.where:
+        return worst
     for name, reference in theirs.items():
         norm, difference = reference.double().norm().item(), (ours[name].double() - reference.double()).norm().item()
         value = difference / norm if norm > 0 else difference
@@ -50,7 +55,7 @@ def compare(got: Outcome, want: Outcome) -> Findings:
         loss=_largest(got.loss, want.loss),
         norm=_largest(got.norm, want.norm),
         weights=distance(got.weights, want.weights),
-        log=max(Difference(relative(ours.get(name, float("nan")), value), name) for name, value in theirs.items()),
+        log=max(Difference(relative(ours.get(n, float("nan")), theirs.get(n, float("nan"))), n) for n in ours | theirs),
         planned=got.planned,
         again=got.again,
         towers=[[len(frames) for frames in ranks] for ranks in got.encoded],

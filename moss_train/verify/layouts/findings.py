@@ -102,6 +102,8 @@ class TrialResult:
             for name, value in values.items()
             if value is not None and not value.value <= bounds[name]
         ]
+        if self.optimizer == "sgd" and found.gradients is None:
+            self.reasons.append("no gradients were compared")
         if found.trained == 0:
             self.reasons.append("no gradient at all")
         if found.distinct != found.expected_frames:

@@ -44,7 +44,7 @@ class Sweep:
         presets: freeze presets, or `dense_labels`, of layouts that name none themselves.
         device: cpu | cuda, for all ranks.
         bf16: also measure the drift in bf16.
-        progress: called with every result.
+        progress: called with every result at once, bf16 on one rank included.
         modules: torch | transformer_engine, of the decoder, on one rank and in every layout.
     """
 
@@ -58,32 +58,40 @@ class Sweep:
         results: list[TrialResult] = []
         with tempfile.TemporaryDirectory(prefix="moss_layouts_") as scratch:
             self._request["reference"] = str(Path(scratch) / "one.pt")
-            self._start(Path(scratch), 1, layouts, lambda content: results.append(_result(content)), write_reference=True)
+            self._start(Path(scratch), 1, layouts, self._keeper(results), write_reference=True)
             for ranks, group in groupby(layouts, key=lambda layout: layout.ranks):
                 results += self._survive(Path(scratch), ranks, list(group))
         return results
+
+    def _keeper(self, into: list[TrialResult]) -> Callable[[Any], None]:
+        def keep(content: Any) -> None:
+            into.append(_result(content))
+            self._progress(into[-1])
+
+        return keep
 
     def _survive(self, scratch: Path, ranks: int, layouts: list[NamedLayout]) -> Iterator[TrialResult]:
         """Runs the layouts; one that ends its processes is reported, and the others go on in new ones."""
         while layouts:
             results: list[TrialResult] = []
-
-            def keep(content: Any, into: list[TrialResult] = results) -> None:
-                into.append(_result(content))
-                self._progress(into[-1])
-
             try:
-                self._start(scratch, ranks, layouts, keep)
+                self._start(scratch, ranks, layouts, self._keeper(results))
                 layouts = []
             except RuntimeError as error:
-                culprit, left = 0, len(results)
-                while left >= (count := len(trials_of(layouts[culprit], self._presets, self._bf16, self._modules))):
-                    culprit, left = culprit + 1, left - count  # every layout gives all its results, in order
+                culprit = self._unfinished(layouts, len(results))
                 failed = TrialResult(layouts[culprit].name, ranks, "?", "?", "?", error=str(error)).judge()
                 self._progress(failed)
                 results.append(failed)
                 layouts = layouts[culprit + 1 :]
             yield from results
+
+    def _unfinished(self, layouts: Sequence[NamedLayout], results: int) -> int:
+        """The first layout without all its results, which come in order; the last where only the processes' end failed."""
+        for index, layout in enumerate(layouts):
+            results -= len(trials_of(layout, self._presets, self._bf16, self._modules))
+            if results < 0:
+                return index
+        return len(layouts) - 1
 
     def _start(
         self,

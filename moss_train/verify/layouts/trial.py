@@ -11,8 +11,9 @@ import torch
 import torch.distributed as dist
 
 from model.conversion import gather_hf_weights, load_hf_weights
+from model.errors import InputError
 from model.text.provider import choose_provider
-from moss_train.config.schema import OptimizerConfig, PrecisionConfig, StageConfig
+from moss_train.config.schema import OptimizerConfig, ParallelConfig, PrecisionConfig, StageConfig
 from moss_train.dense_step import DenseStep
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
@@ -20,7 +21,15 @@ from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.step import DecoupledStep, StepSettings
 from moss_train.verify.layouts.names import DENSE, Trial
-from moss_train.verify.layouts.subject import DATASETS, DENSE_CLASSES, SILENCE, global_batch, subject_config, subject_weights
+from moss_train.verify.layouts.subject import (
+    DATASETS,
+    DENSE_CLASSES,
+    SAMPLES,
+    SILENCE,
+    global_batch,
+    subject_config,
+    subject_weights,
+)
 
 STEPS = 3
 LEARNING_RATES = {"sgd": 5e-2, "adamw": 3e-4}
@@ -86,12 +95,29 @@ def _make_step(models: Models, optimization: Optimization, layout: ParallelLayou
     return DecoupledStep(models, optimization, layout, settings)
 
 
+def own_batches(sizes: ParallelConfig, replicas: int, replica: int) -> slice:
+    """Which micro-batches of the global batch are a replica's.
+
+    Raises:
+        InputError: replicas or interleaved stages that the global batch does not divide among.
+    """
+    own, rest = divmod(len(SAMPLES), replicas)
+    if rest:
+        raise InputError(f"the check's {len(SAMPLES)} micro-batches do not divide among {replicas} replicas; use another dpN")
+    if sizes.virtual_pipeline > 1 and own % sizes.pipeline:
+        raise InputError(
+            f"a replica has {own} micro-batches, no multiple of its {sizes.pipeline} stages as vppN needs; use another ppN or dpN"
+        )
+    return slice(replica * own, (replica + 1) * own)
+
+
 def run_trial(trial: Trial, layout: ParallelLayout) -> Outcome:
     """Builds the model in this rank's place and updates it `STEPS` times; every rank of the world calls it.
 
     Raises:
         InputError: sizes that do not fit the model.
     """
+    own = own_batches(layout.sizes, layout.data_size, layout.place.data)
     dense, config = trial.preset == DENSE, subject_config(wide_heads=trial.modules == "transformer_engine")
     classes = DENSE_CLASSES if dense else None
     provider = choose_provider(trial.modules, dtype=trial.dtype)
@@ -104,9 +130,7 @@ def run_trial(trial: Trial, layout: ParallelLayout) -> Outcome:
     step = _make_step(models, optimization, layout, trial)
     outcome, rate = Outcome(), LEARNING_RATES[trial.optimizer]
     for i in range(STEPS):
-        batches = global_batch(config, i)
-        own = len(batches) // layout.data_size
-        statistics = step.accumulate(batches[layout.place.data * own : (layout.place.data + 1) * own])
+        statistics = step.accumulate(global_batch(config, i)[own])
         if i == 0 and not optimizer.distributed:
             outcome.gradients = _gradients(models)
         optimization.set_learning_rates(rate, rate)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from model.errors import InputError
+from moss_train.config.schema import ParallelConfig
 from moss_train.verify.layouts.compare import compare, distance
 from moss_train.verify.layouts.findings import BF16_REFERENCE, Difference, Findings, TrialResult
 from moss_train.verify.layouts.report import as_markdown, as_text, bf16_sentence, rows_of
-from moss_train.verify.layouts.trial import Outcome
+from moss_train.verify.layouts.trial import Outcome, own_batches
 
 
 def outcome() -> Outcome:
@@ -68,6 +70,16 @@ def test_each_gradient_counts_by_itself() -> None:
     assert distance({"a": torch.tensor([1.0])}, {"a": torch.tensor([2.0])}) == (0.5, "a")
 
 
+def test_what_was_not_compared_does_not_pass() -> None:
+    assert judged(replace(outcome(), gradients=None)).reasons == ["no gradients were compared"]
+    assert judged(replace(outcome(), gradients=None), "adamw").reasons == []
+    more = {"a": torch.tensor([3.0, 4.0]), "b": torch.zeros(1)}
+    assert judged(replace(outcome(), weights=more)).reasons == ["sgd inf > 1e-06 (b)"]
+    assert distance({"a": torch.ones(1)}, more) == (float("inf"), "b")
+    statistics = {"loss": 3.0, "targets": 10, "class_loss": {"text": 2.0, "silence": 1.0}}
+    assert judged(replace(outcome(), statistics=statistics)).reasons == ["log inf > 1e-05 (class_loss.silence)"]
+
+
 def test_adamw_and_bf16_have_bounds_of_their_own() -> None:
     got = replace(outcome(), weights={"a": torch.tensor([3.0, 4.0 + 2e-5])}, loss=[4.04, 3.0])
     assert judged(got, "adamw").reasons == ["loss 1.0e-02 > 1e-06 (update 1)"]
@@ -103,3 +115,21 @@ def test_results_survive_json() -> None:
     content = json.loads(json.dumps(result.as_json()))
     assert Findings.of(content["findings"]) == result.findings
     assert isinstance(Findings.of(content["findings"]).loss, Difference)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "replicas", "named"),
+    [
+        (ParallelConfig(), 3, "4 micro-batches do not divide among 3 replicas"),
+        (ParallelConfig(), 8, "do not divide among 8"),
+        (ParallelConfig(pipeline=3, virtual_pipeline=2), 1, "4 micro-batches, no multiple of its 3 stages"),
+        (ParallelConfig(pipeline=2, virtual_pipeline=2), 4, "1 micro-batches, no multiple of its 2 stages"),
+    ],
+)
+def test_a_global_batch_that_does_not_divide_is_refused(sizes: ParallelConfig, replicas: int, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        own_batches(sizes, replicas, 0)
+
+
+def test_every_micro_batch_goes_to_one_replica() -> None:
+    assert [own_batches(ParallelConfig(), 2, replica) for replica in range(2)] == [slice(0, 2), slice(2, 4)]

@@ -10,6 +10,7 @@ import pytest
 from model.errors import InputError
 from moss_train.cli.main import main
 from moss_train.verify.layouts import sweep
+from moss_train.verify.layouts.names import choose_layouts
 
 
 def test_too_few_gpus_are_named_and_auto_takes_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +31,7 @@ def test_a_layout_that_ends_its_processes_costs_no_other(
     layouts = [part for name in ("rc:all", "dp1:all,text_only", "one:text_only") for part in ("--layout", name)]
     assert main(["verify", "layouts", "--no-bf16", "--device", "cpu", "--json", str(found), *layouts]) == 1
     content = json.loads(found.read_text())
-    assert content["device"] == "cpu"
+    assert content["device"] == "cpu" and content["complete"] is True
     assert [(r["layout"], r["preset"], r["optimizer"]) for r in content["results"]] == [
         ("rc", "all", "sgd"),
         ("rc", "all", "adamw"),
@@ -43,6 +44,30 @@ def test_a_layout_that_ends_its_processes_costs_no_other(
     printed = capsys.readouterr()
     assert "rc: refused by the ranks" in printed.out and "0 of 3 layouts compute what one rank computes" in printed.out
     assert "[1/3] rc (1 ranks)" in printed.err
+
+
+@pytest.mark.ranks
+def test_an_interrupted_check_keeps_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at the file while results come in, or after an interruption, finds those so far."""
+    monkeypatch.setattr(sweep, "MODULE", "tests.moss_train.verify.layouts.dying_ranks")
+    found = tmp_path / "found.json"
+
+    def interrupt(text: object, **options: object) -> None:
+        if "refused by the ranks" in str(text):  # the first result is being shown
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", interrupt)
+    arguments = ["verify", "layouts", "--no-bf16", "--device", "cpu", "--json", str(found), "--layout", "rc:all"]
+    assert main(arguments) == 130
+    content = json.loads(found.read_text())
+    assert content["complete"] is False
+    assert [(r["optimizer"], r["reasons"]) for r in content["results"]] == [("sgd", ["refused by the ranks"])]
+
+
+def test_the_layout_that_ended_the_processes_is_the_first_without_all_results() -> None:
+    layouts = choose_layouts(["rc:all", "tp1:all,text_only"], 1)  # two and four trials
+    check = sweep.Sweep(["all"], "cpu", False, lambda _: None)
+    assert [check._unfinished(layouts, results) for results in range(7)] == [0, 0, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
