@@ -33,7 +33,7 @@ def choose(device: str, dtype: torch.dtype, width: int, scores: int, *, with_lse
     """
     if device != "cuda" or dtype not in (torch.bfloat16, torch.float16) or (scores <= SMALL and not with_lse):
         return "torch"
-    return "flash" if has_flash and width in flash.WIDTHS else "flex"
+    return "flash" if has_flash and width == flash.WIDTH else "flex"
 
 
 @overload

@@ -1,7 +1,8 @@
 """FlashAttention 4 over block lists made from the rows' bounds, where the package flash-attn-4 is installed.
 
-The same lists as for FlexAttention, with kernels that keep a Hopper or Blackwell GPU's matrix units busier. The kernels
-are compiled on first use (some seconds) for a number of heads, not for a number of rows or keys.
+The same lists as for FlexAttention, with kernels that keep a Hopper GPU's matrix units busier. The kernels are compiled on
+first use (some seconds) for a number of heads, not for a number of rows or keys. Lists must come in multiples of the kernels'
+own tiles, which differ by width of a head and by generation of GPU: what was not run is not taken.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from model.attention.cross.block_lists import TileLists, key_bounds, tile_lists
 from model.attention.cross.plan import CrossPlan
 from model.errors import InputError
 
-WIDTHS = (64, 96, 128)
-"""Widths of heads that the kernels are made for."""
+WIDTH = 128
+"""Width of a head for which the tiles below are multiples of the kernels' own."""
+CAPABILITY = 9
+"""Major compute capability, likewise: Hopper."""
 FORWARD_TILE = (128, 128)
 BACKWARD_TILE = (64, 128)
-"""Rows and keys of the tiles in the lists: multiples of the kernels' own tiles, chosen by measurement."""
+"""Rows and keys of the tiles in the lists, chosen by measurement."""
 
 
 @functools.cache
 def available(device: torch.device) -> bool:
-    """Whether the package is installed and its kernels fit the device (compute capability 9.0 or above)."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 9:
+    """Whether the package is installed and the device is one for which the tiles are right."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != CAPABILITY:
         return False
     try:
         # flash-attn 2 has a module of the same name, with fewer arguments.
@@ -67,12 +70,16 @@ def flash_cross_attention(q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) -> t
     """Shapes and results as `model.attention.cross.attention.cross_attention` with the log-sums; both are differentiable.
 
     Raises:
-        InputError: flash-attn-4 or a GPU that it supports is missing.
+        InputError: flash-attn-4 or a GPU that it is used on is missing, or heads or a dtype that it is not used for.
     """
     if not available(q.device):
         raise InputError(
-            "attention.cross is flash, which needs the package flash-attn-4 and a GPU of compute capability 9.0 or above; "
+            "attention.cross is flash, which needs the package flash-attn-4 and a Hopper GPU (compute capability 9); "
             "install it, or use auto"
+        )
+    if q.shape[-1] != WIDTH or q.dtype not in (torch.bfloat16, torch.float16):
+        raise InputError(
+            f"attention.cross is flash, which is for heads of {WIDTH} in bf16, not of {q.shape[-1]} in {q.dtype}; use auto"
         )
     from flash_attn.cute import flash_attn_func
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 from typing import Any
 from unittest.mock import patch
 
@@ -149,6 +151,26 @@ def test_flash_without_its_package_or_gpu_is_refused() -> None:
         cross_attention(case.q, case.k, case.v, case.plan, backend="flash")
 
 
+@pytest.mark.parametrize(("width", "dtype"), [(64, torch.bfloat16), (128, torch.float32)])
+def test_flash_is_refused_for_heads_and_dtypes_it_was_not_run_with(
+    width: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flash, "available", lambda device: True)
+    case = make_case(np.array([0]), np.array([1]), np.array([0, 1]), 1, width=width, dtype=dtype)
+    with pytest.raises(InputError, match=f"heads of 128 in bf16, not of {width} in {dtype}"):
+        cross_attention(case.q, case.k, case.v, case.plan, backend="flash")
+
+
+@pytest.mark.parametrize(("capability", "there"), [((8, 9), False), ((9, 0), True), ((10, 0), False), ((12, 0), False)])
+def test_flash_is_for_the_generation_whose_tiles_were_run(
+    capability: tuple[int, int], there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert flash.available.__wrapped__(torch.device("cuda")) == there
+
+
 @pytest.mark.parametrize(
     ("device", "dtype", "width", "rows", "frames", "with_lse", "has_flash", "chosen"),
     [
@@ -158,6 +180,7 @@ def test_flash_without_its_package_or_gpu_is_refused() -> None:
         ("cuda", torch.bfloat16, 128, 4096, 64, False, True, "flash"),
         ("cuda", torch.bfloat16, 128, 4096, 64, False, False, "flex"),
         ("cuda", torch.bfloat16, 80, 4096, 64, False, True, "flex"),
+        ("cuda", torch.bfloat16, 64, 4096, 64, False, True, "flex"),
         ("cuda", torch.float32, 128, 4096, 64, False, True, "torch"),
     ],
 )
