@@ -1,4 +1,4 @@
-"""Run by torchrun on two ranks: Transformer Engine's modules against torch's under tensor and sequence parallelism.
+"""Run by torchrun on two ranks: Transformer Engine's modules against torch's under tensor, sequence and context parallelism.
 
 Prints a line for each layout with the largest differences; the test reads them.
 """
@@ -13,13 +13,17 @@ from moss_train import platform
 
 platform.install()
 
+from megatron.core import parallel_state  # noqa: E402
+
+from model.context_rows import share_rows  # noqa: E402
 from model.conversion import gather_hf_weights, load_hf_weights  # noqa: E402
+from model.rows import frame_share  # noqa: E402
 from model.text.provider import transformer_engine_provider  # noqa: E402
 from model.video_mllama import build_decoder_chunks, make_transformer_config  # noqa: E402
 from moss_train.config.schema import ParallelConfig  # noqa: E402
 from moss_train.parallel.layout import start_layout, stop_layout  # noqa: E402
 from moss_train.parallel.world import start_world, stop_world  # noqa: E402
-from tests.model.layouts_ranks import _gradient, _sum_partial_gradients  # noqa: E402
+from tests.model.layouts_ranks import LAYOUTS, _gradient, _sum_partial_gradients  # noqa: E402
 from tests.model.small import lively_weights, packed_rows, random_states, small_config  # noqa: E402
 from tests.model.text.engine_stand_in import stand_in  # noqa: E402
 
@@ -27,8 +31,10 @@ from tests.model.text.engine_stand_in import stand_in  # noqa: E402
 def _pass(chunk: Any, weights: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor] | None]:
     config = chunk.model_config
     load_hf_weights([chunk], None, weights)
-    states = random_states(config, 3, 1).requires_grad_()
-    losses = chunk(packed_rows(config, [(20, [0, 5]), (12, [1])], 3), states)
+    size, rank = parallel_state.get_context_parallel_world_size(), parallel_state.get_context_parallel_rank()
+    (share,) = share_rows([packed_rows(config, [(21, [0, 5]), (11, [1])], 3)], size, rank)
+    states = random_states(config, 3, 1)[slice(*frame_share(3, size, rank))].requires_grad_()
+    losses = chunk(share.rows, states)
     losses.sum().backward()
     _sum_partial_gradients([chunk])
     assert states.grad is not None
@@ -54,9 +60,9 @@ def main() -> None:
     config = small_config()
     weights = {n: t for n, t in lively_weights(config, 0).items() if n.startswith("language_model.")}
     with stand_in():
-        for name, sequence_parallel in (("tp2", False), ("tp2_sp", True)):
-            start_layout(ParallelConfig(tensor=2, sequence_parallel=sequence_parallel), torch.device("cpu"), seed=1)
-            transformer = make_transformer_config(config, tensor=2, sequence_parallel=sequence_parallel)
+        for name in ("tp2", "tp2_sp", "cp2"):
+            start_layout(ParallelConfig(**LAYOUTS[name]), torch.device("cpu"), seed=1)
+            transformer = make_transformer_config(config, **LAYOUTS[name])
             chunks = [build_decoder_chunks(config, transformer, p)[0] for p in (None, transformer_engine_provider())]
             same = _shards(chunks[0]) == _shards(chunks[1])
             (plain, plain_states, plain_all), (engine, engine_states, engine_all) = (_pass(chunk, weights) for chunk in chunks)

@@ -121,8 +121,10 @@ class LayerNormLinear(Linear):
 
 
 class DotProductAttention(nn.Module):
-    def __init__(self, num_attention_heads: int, kv_channels: int, **kwargs: Any) -> None:
+    def __init__(self, num_attention_heads: int, kv_channels: int, cp_group: Any = None, cp_stream: Any = None, **_: Any) -> None:
         super().__init__()
+        assert cp_group is None or cp_stream is not None
+        self.cp_group = cp_group
 
     def get_extra_state(self) -> Tensor:
         return torch.empty(0, dtype=torch.uint8)
@@ -139,12 +141,31 @@ class DotProductAttention(nn.Module):
     ) -> Tensor:  # fmt: skip
         assert (attn_mask_type, qkv_format, mask) == ("padding_causal", "thd", None)
         bounds = cu_seqlens_q.tolist()
-        assert max_seqlen_q == max(b - a for a, b in pairwise(bounds))
+        assert cu_seqlens_q.dtype == torch.int32 and max_seqlen_q == max(b - a for a, b in pairwise(bounds))
+        if self.cp_group is not None:
+            return _ring(q, k, v, bounds, self.cp_group)
+        assert bounds[-1] == len(q)
         parts = []
         for a, b in pairwise(bounds):
             qkv = (t[a:b].transpose(0, 1)[None] for t in (q, k, v))
             parts.append(F.scaled_dot_product_attention(*qkv, is_causal=True, enable_gqa=True)[0].transpose(0, 1))
         return torch.cat(parts).flatten(1)
+
+
+def _ring(q: Tensor, k: Tensor, v: Tensor, bounds: list[int], group: Any) -> Tensor:
+    """What the real one expects under context parallelism: bounds of whole samples, each cut into 2 * ranks equal chunks, of
+    which a rank has the one of its number and the one as far from the end; all keys are gathered instead of sent round."""
+    ranks, own = group.size(), group.rank()
+    assert all((b - a) % (2 * ranks) == 0 for a, b in pairwise(bounds)) and bounds[-1] == ranks * len(q)
+    samples = [torch.arange(a, b).chunk(2 * ranks) for a, b in pairwise(bounds) if b > a]
+    places = [torch.cat([chunk for s in samples for chunk in (s[r], s[-1 - r])]) for r in range(ranks)]
+    order = torch.cat(places).argsort()
+    k, v = (mappings.gather_from_sequence_parallel_region(t, True, group)[order] for t in (k, v))
+    sample = torch.bucketize(torch.arange(bounds[-1]), torch.tensor(bounds), right=True)
+    query, key = places[own][:, None], torch.arange(bounds[-1])
+    sees = (key <= query) & (sample[key] == sample[query])
+    qkv = (t.transpose(0, 1)[None] for t in (q, k, v))
+    return F.scaled_dot_product_attention(*qkv, attn_mask=sees, enable_gqa=True)[0].transpose(0, 1).flatten(1)
 
 
 def apply_rotary_pos_emb(t: Tensor, freqs: Tensor, tensor_format: str, fused: bool) -> Tensor:
