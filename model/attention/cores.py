@@ -26,13 +26,13 @@ class PackedRowParams(PackedSeqParams):
 
     @classmethod
     def of(cls, rows: PackedRows, plan: RowPlan) -> PackedRowParams:
-        """Parameters of a plan; `max_seqlen` is the longest sample.
+        """Parameters of a plan; `max_seqlen` is the longest sample, padding behind the last one being a sample too.
 
         It is the length of the pack only where the pack is one sample: at that length megatron-core's own rotary embedding
-        turns rows by their place in the pack, and kernels plan for rows that no sample has.
+        turns rows by their place in the pack, and kernels plan for rows that no sample has. Bounds and longest sample are of
+        the whole micro-batch under context parallelism too; Transformer Engine divides them by the ranks itself.
         """
         longest = max(b - a for a, b in plan.segments)
-        assert len(plan.segments) == 1 or longest < rows.num_rows, f"a sample of {longest} rows among others in as many"
         return cls(
             qkv_format="thd", cu_seqlens_q=rows.cu_seqlens, cu_seqlens_kv=rows.cu_seqlens,
             max_seqlen_q=longest, max_seqlen_kv=longest, plan=plan,
