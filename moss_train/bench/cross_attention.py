@@ -137,6 +137,16 @@ def reference(inputs: list[Tensor], plan: CrossPlan) -> dict[str, Tensor]:
     return dict(zip(("out", "dq", "dk", "dv"), found, strict=True))
 
 
+def _check_runs(backend: str, device: torch.device) -> None:
+    """Refuses what has no backward pass on the device.
+
+    Raises:
+        InputError: FlexAttention on the CPU.
+    """
+    if backend == "flex" and device.type == "cpu":
+        raise InputError("FlexAttention has no backward pass on the CPU; measure it with --device cuda")
+
+
 def measure(
     workload: Workload, backend: str, shape: Shape, inputs: list[Tensor], exact: dict[str, Tensor], repeats: int
 ) -> Result:
@@ -146,6 +156,7 @@ def measure(
         InputError: a backend that does not run here.
     """
     device = inputs[0].device
+    _check_runs(backend, device)
     leaves = [t.detach().requires_grad_() for t in inputs[:3]]
     plan = plan_of(workload, shape, device)
     attention = _attention(backend, plan, inputs[0].dtype)

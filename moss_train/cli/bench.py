@@ -23,19 +23,26 @@ VERSIONS = ("torch", "triton", "flash-attn-4", "nvidia-cutlass-dsl", "nvidia-cud
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to measure."""
     parser.add_argument("part", choices=["cross-attention"], help="what to measure")
-    parser.add_argument("--workloads", default="growing,offline,mixture", help="growing, offline, mixture; separated by commas")
-    parser.add_argument("--backends", default="dense mask,no mask,torch,flex,varlen,flash", help="backends and baselines")
-    parser.add_argument("--rows", type=int, default=4096, help="text rows of the micro-batch")
-    parser.add_argument("--frames", default="256,64", help="frames of 101 keys; several sizes separated by commas")
-    parser.add_argument("--heads", default="32/8", help="query heads / key-value heads")
-    parser.add_argument("--width", type=int, default=128, help="width of a head")
-    parser.add_argument("--repeats", type=int, default=20, help="timed calls; the median is taken")
-    parser.add_argument("--device", default=None, help="cuda or cpu; cuda if there is one")
-    parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
+    parser.add_argument("--workloads", default="growing,offline,mixture", help="separated by commas (default %(default)s)")
+    help_text = "backends and baselines, separated by commas (default %(default)s)"
+    parser.add_argument("--backends", default="dense mask,no mask,torch,flex,varlen,flash", help=help_text)
+    parser.add_argument("--rows", default="4096", help="text rows of the micro-batch (default %(default)s)")
+    parser.add_argument("--frames", default="256,64", help="frames of 101 keys, separated by commas (default %(default)s)")
+    parser.add_argument("--heads", default="32/8", help="query heads / key-value heads (default %(default)s)")
+    parser.add_argument("--width", default="128", help="width of a head (default %(default)s)")
+    parser.add_argument("--repeats", default="20", help="timed calls, of which the median is taken (default %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto (default) is cuda if there is one"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write what was measured to this JSON file")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print, write."""
+    """Measure, print, write.
+
+    Raises:
+        InputError: an unknown name, a number below 1, no such device, or a file that cannot be written.
+    """
     import torch
 
     from model.attention.cross.attention import BACKENDS
@@ -44,26 +51,29 @@ def run(arguments: argparse.Namespace) -> int:
     from moss_train.bench.workloads import WORKLOADS
     from moss_train.checkpoint.description import write_atomically
 
-    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if arguments.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, but torch sees no CUDA device; use --device cpu")
+    device = torch.device("cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu")
     names = _chosen("--workloads", arguments.workloads, tuple(WORKLOADS))
     backends = _chosen("--backends", arguments.backends, (*BACKENDS, *BASELINES))
     sizes = [_positive("--frames", n) for n in arguments.frames.split(",")]
     heads, _, groups = arguments.heads.partition("/")
-    shape = Shape(_positive("--heads", heads), _positive("--heads", groups or heads), arguments.width)
+    shape = Shape(_positive("--heads", heads), _positive("--heads", groups or heads), _positive("--width", arguments.width))
     if shape.heads % shape.groups:
         raise InputError(f"--heads is {arguments.heads}; the query heads must be a multiple of the key-value heads")
-    rows = _positive("--rows", str(arguments.rows))
+    rows, repeats = _positive("--rows", arguments.rows), _positive("--repeats", arguments.repeats)
+    if arguments.out is not None:
+        if arguments.out.is_dir():
+            raise InputError(f"--out {arguments.out} is a folder; give the name of a file")
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
     workloads = [WORKLOADS[name](rows, frames) for name in names for frames in sizes]
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     print(_HEADER, flush=True)
-    results, missing = run_cross(workloads, backends, shape, device, dtype, arguments.repeats, _print)
+    results, missing = run_cross(workloads, backends, shape, device, dtype, repeats, _print)
     for backend, reason in missing.items():
         print(f"{backend}: not measured: {reason}")
     if arguments.out is not None:
         content = {**_surroundings(device), "dtype": str(dtype), "results": results, "not_measured": missing}
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(arguments.out, json.dumps(content, indent=2) + "\n")
     return 0
 
@@ -73,6 +83,8 @@ def _chosen(name: str, given: str, known: tuple[str, ...]) -> list[str]:
     for part in found:
         if part not in known:
             raise InputError(f"{name} has {part!r}; use some of {', '.join(known)}")
+    if not found:
+        raise InputError(f"{name} is empty; use some of {', '.join(known)}")
     return found
 
 

@@ -124,6 +124,14 @@ def _command_parser(name: str) -> tuple[MossParser, Any]:
     return parser, module
 
 
+def _parse(parser: MossParser, words: Sequence[str]) -> argparse.Namespace:
+    """Options may stand before, between and behind values: `moss train stage=pt1 --print-config train.steps=3`."""
+    try:
+        return parser.parse_intermixed_args(words)
+    except TypeError:  # argparse's answer where there are sub-commands, before it has read anything
+        return parser.parse_args(words)
+
+
 def _who() -> str:
     """Names the rank where several processes write to one terminal."""
     return f"moss [rank {os.environ.get('RANK', '0')}]" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "moss"
@@ -143,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _overview().parse_args(arguments[:1])  # --help, --version, or argparse's own sentence about the unknown command
     try:
         parser, module = _command_parser(arguments[0])
-        return int(module.run(parser.parse_args(arguments[1:])) or 0)
+        return int(module.run(_parse(parser, arguments[1:])) or 0)
     except InputError as error:
         print(f"{_who()}: error: {error}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT

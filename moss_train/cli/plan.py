@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moss_train.planning.balance import Balance
 
 RANKS = (8, 64, 512)
 COLUMNS = (
@@ -30,17 +34,21 @@ def run(args: argparse.Namespace) -> int:
     from moss_train import platform
 
     platform.install()
-    from moss_train.planning.balance import simulate
+    from moss_train.planning.balance import check_simulation, simulate
     from moss_train.planning.workload import STAGES
 
+    cases = [(stage, ranks) for stage in args.stage or STAGES for ranks in args.ranks]
+    for stage, ranks in cases:
+        check_simulation(stage, ranks, args.steps, args.replica_ranks)
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + " --- |" * len(COLUMNS))
-    for stage in args.stage or STAGES:
-        for ranks in args.ranks:
-            b = simulate(stage, ranks, steps=args.steps, replica_ranks=args.replica_ranks, seed=args.seed)
-            print(
-                f"| {b.stage} | {b.ranks} | {b.frames:.1f} | {b.sample_a_rank:.2f} | {b.pack_a_rank:.2f} | {b.whole_samples:.2f} "
-                f"| {b.by_frame:.3f} | {b.worst:.3f} | {b.in_windows:.3f} ({b.windows:.1f}) | {b.moved:.0%} |",
-                flush=True,
-            )
+    for stage, ranks in cases:
+        print(_row(simulate(stage, ranks, steps=args.steps, replica_ranks=args.replica_ranks, seed=args.seed)), flush=True)
     return 0
+
+
+def _row(b: Balance) -> str:
+    return (
+        f"| {b.stage} | {b.ranks} | {b.frames:.1f} | {b.sample_a_rank:.2f} | {b.pack_a_rank:.2f} | {b.whole_samples:.2f} "
+        f"| {b.by_frame:.3f} | {b.worst:.3f} | {b.in_windows:.3f} ({b.windows:.1f}) | {b.moved:.0%} |"
+    )

@@ -48,6 +48,21 @@ class Balance:
     """Share of frames encoded outside the replica that reads them."""
 
 
+def check_simulation(stage: str, ranks: int, steps: int, replica_ranks: int) -> None:
+    """Refuses what `simulate` cannot run.
+
+    Raises:
+        InputError: an unknown stage, or ranks that are no multiple of a replica's.
+    """
+    if stage not in STAGES:
+        raise InputError(f"--stage is {stage!r}, which is not in the workload; use one of {', '.join(STAGES)}")
+    for name, value in (("--ranks", ranks), ("--steps", steps), ("--replica-ranks", replica_ranks)):
+        if value < 1:
+            raise InputError(f"{name} is {value}; it must be at least 1")
+    if ranks % replica_ranks:
+        raise InputError(f"--ranks is {ranks}, no multiple of --replica-ranks {replica_ranks}; change one of them")
+
+
 def simulate(stage: str, ranks: int, *, steps: int = 4, replica_ranks: int = 1, seed: int = 0) -> Balance:
     """Spread a stage's frames over the ranks for some steps of the 11B model in bf16.
 
@@ -59,15 +74,9 @@ def simulate(stage: str, ranks: int, *, steps: int = 4, replica_ranks: int = 1, 
         seed: of the workload.
 
     Raises:
-        InputError: an unknown stage, or ranks that are no multiple of a replica's.
+        InputError: see `check_simulation`.
     """
-    if stage not in STAGES:
-        raise InputError(f"stage {stage!r} is not in the workload; use one of {', '.join(STAGES)}")
-    for name, value in (("ranks", ranks), ("steps", steps), ("replica ranks", replica_ranks)):
-        if value < 1:
-            raise InputError(f"{name} is {value}; it must be at least 1")
-    if ranks % replica_ranks:
-        raise InputError(f"{ranks} ranks are no multiple of the {replica_ranks} ranks of a replica; change one of them")
+    check_simulation(stage, ranks, steps, replica_ranks)
     config = VideoMllamaConfig()
     settings = EncodeSettings.of(VisionStepConfig(), config.vision, BF16, config.switches.vit_keep_pad_tokens)
     cost = FrameCost.of(config, STAGES[stage].trains, settings.keep_mode)

@@ -15,7 +15,7 @@ SMALL = ["bench", "cross-attention", *(word for pair in SIZES.items() for word i
 
 def test_the_table_and_the_file_hold_every_measurement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "made" / "found.json"
-    backends = "dense mask,no mask,torch,varlen,flash"
+    backends = "dense mask,no mask,torch,flex,varlen,flash"
     assert main([*SMALL, "--workloads", "growing,offline", "--backends", backends, "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     assert found["versions"]["torch"] and found["hardware"]["device"] and found["date"] and "command" in found
@@ -25,7 +25,7 @@ def test_the_table_and_the_file_hold_every_measurement(tmp_path: Path, capsys: p
         for frames in (4, 2)
         for backend in ("dense mask", "no mask", "torch", "varlen")
     ]
-    assert list(found["not_measured"]) == ["flash"]
+    assert list(found["not_measured"]) == ["flex", "flash"]
     for result in found["results"]:
         assert result["both_ms"] > 0 and result["first_call_s"] >= 0
         if result["backend"] != "no mask":
@@ -44,6 +44,10 @@ def test_the_table_and_the_file_hold_every_measurement(tmp_path: Path, capsys: p
         (["--heads", "0/2"], "--heads has '0'"),
         (["--heads", "6/4"], "--heads is 6/4"),
         (["--rows", "0"], "--rows has '0'"),
+        (["--width", "-8"], "--width has '-8'"),
+        (["--repeats", "0"], "--repeats has '0'"),
+        (["--backends", ","], "--backends is empty; use some of auto, torch"),
+        (["--out", "."], "--out . is a folder"),
     ],
 )
 def test_bad_arguments_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,6 +113,11 @@ def test_overview_and_config_load_neither_torch_nor_megatron() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_options_may_stand_between_values(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "stage=pt1", "--print-config", "model=tiny", "parallel=cp2"]) == 0
+    assert "context: 2" in capsys.readouterr().out
+
+
 def test_no_ranks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "stage=pt1", "--nproc-per-node", "0"]) == 2
     assert "--nproc-per-node is 0" in capsys.readouterr().err

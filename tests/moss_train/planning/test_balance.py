@@ -37,14 +37,16 @@ def test_command_prints_a_row_for_each_pair(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--stage", "pt9"], "stage 'pt9' is not in the workload; use one of pt1"),
-        (["--ranks", "8", "--replica-ranks", "3"], "8 ranks are no multiple of the 3 ranks of a replica"),
-        (["--steps", "0"], "steps is 0"),
+        (["--stage", "pt9"], "--stage is 'pt9', which is not in the workload; use one of pt1"),
+        (["--ranks", "8", "--replica-ranks", "3"], "--ranks is 8, no multiple of --replica-ranks 3"),
+        (["--steps", "0"], "--steps is 0"),
+        (["--ranks", "8", "-1"], "--ranks is -1"),
     ],
 )
 def test_bad_arguments_end_in_a_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "balance", *arguments]) == 2
-    assert words in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert words in printed.err and not printed.out  # no table is begun that cannot be finished
 
 
 def test_page_holds_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
