@@ -125,7 +125,11 @@ def _publish(written: Path, target: Path) -> None:
         return
     old = target.with_name(f".{target.name}.{uuid.uuid4().hex}.old")
     os.replace(target, old)
-    os.replace(written, target)
+    try:
+        os.replace(written, target)
+    except BaseException:
+        os.replace(old, target)
+        raise
     shutil.rmtree(old)
 
 

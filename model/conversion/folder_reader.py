@@ -76,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path} does not exist; give a folder in Hugging Face layout") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); restore the file") from error

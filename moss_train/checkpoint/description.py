@@ -73,8 +73,11 @@ def write_description(folder: Path, description: CheckpointDescription) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """A reader sees the old content or the new, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
@@ -102,7 +105,8 @@ def find_checkpoint(path: Path | str) -> Path:
     if (folder / DESCRIPTION).is_file():
         return folder
     if not folder.is_dir():
-        raise InputError(f"{folder} does not exist; give a run folder, a checkpoint folder or a Hugging Face folder")
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}; give a run folder, a checkpoint folder or a Hugging Face folder")
     newest = newest_checkpoint(folder)
     if newest is None:
         raise InputError(f"{folder} holds no published checkpoint (no file {LATEST}); let a run save one, or give another folder")

@@ -90,12 +90,12 @@ def load_training_state(
     optimization.set_step(description.step)
     own = checkpoint / f"random_{layout.rank:05d}.pt"
     if description.world_size == layout.world_size and own.is_file():
-        restore_random_state(torch.load(own, weights_only=False))
-    return TrainingState(step=description.step, loader=_loader_state(checkpoint, layout.place.data))
+        restore_random_state(_read_own(own))
+    return TrainingState(step=description.step, loader=_read_own(checkpoint / f"loader_{layout.place.data:05d}.pt"))
 
 
-def _loader_state(checkpoint: Path, replica: int) -> Any:
-    path = checkpoint / f"loader_{replica:05d}.pt"
+def _read_own(path: Path) -> Any:
+    """What one rank wrote for itself."""
     try:
         return torch.load(path, weights_only=False)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:

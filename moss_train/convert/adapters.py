@@ -15,8 +15,10 @@ from model.lora.published import peft_config, peft_tensors, published_factors
 from model.lora.spec import LoraSpec
 from moss_train.checkpoint.adapters import read_adapters
 from moss_train.checkpoint.description import find_checkpoint, read_description
+from moss_train.convert.termination import termination_cleans_up
 
 
+@termination_cleans_up()
 def checkpoint_to_adapters(source: Path, out: Path, base: str | None = None) -> tuple[Path, Path]:
     """Writes `adapter_config.json` and `adapter_model.safetensors`; no process group is needed.
 

@@ -29,6 +29,7 @@ from moss_train.checkpoint.description import (
 from moss_train.checkpoint.tensor_writer import CheckpointTensorWriter
 from moss_train.convert.certificate import Hashes, make_certificate, write_certificate
 from moss_train.convert.progress import ByteProgress
+from moss_train.convert.termination import termination_cleans_up
 
 COMPANION_FOLDER = "hf_files"
 """Where a run keeps the files that lay beside the weights it came from."""
@@ -49,6 +50,9 @@ def check_target(run: Path) -> None:
         raise InputError(f"{run} is a file; choose a folder")
     if newest_checkpoint(run) is not None:
         raise InputError(f"{run} already holds a checkpoint; choose a new run folder")
+    first = run / "checkpoints" / step_name(0)
+    if first.exists():
+        raise InputError(f"{first} is there, though {run} names no newest checkpoint; remove it or choose a new run folder")
 
 
 def stage_values(section: dict[str, Any]) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class _HashedWeights:
         self._progress.advance(target.numel() * target.element_size())
 
 
+@termination_cleans_up()
 def hf_to_checkpoint(folder: Path, run: Path, *, chunk_bytes: int = CHUNK_BYTES) -> Path:
     """Writes the weights of a folder as a checkpoint that any layout loads; no model is built.
 
@@ -97,7 +102,7 @@ def hf_to_checkpoint(folder: Path, run: Path, *, chunk_bytes: int = CHUNK_BYTES)
     check_room(run, total)
     final = run / "checkpoints" / step_name(0)
     temporary = final.with_name(final.name + ".tmp")
-    fresh = not run.exists()
+    ours = _not_there_yet(run)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     hashes = Hashes()
@@ -113,9 +118,20 @@ def hf_to_checkpoint(folder: Path, run: Path, *, chunk_bytes: int = CHUNK_BYTES)
         os.replace(temporary, final)
         write_atomically(run / LATEST, final.name)
     except BaseException:
-        shutil.rmtree(run if fresh else temporary, ignore_errors=True)
+        for path in (temporary, final, *ours):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         raise
     return final
+
+
+def _not_there_yet(run: Path) -> list[Path]:
+    """What of a run folder a conversion makes, beside its checkpoint."""
+    parts = (run, run / "checkpoints", run / LATEST, run / "tokenizer.json", run / COMPANION_FOLDER)
+    inside = tuple(run / COMPANION_FOLDER / name for name in COMPANIONS)
+    return [path for path in (*parts, *inside) if not path.exists()]
 
 
 def _write_tensors(

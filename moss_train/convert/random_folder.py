@@ -22,6 +22,7 @@ from model.conversion.table import hf_shapes
 from model.conversion.tensor_file import StreamedTensor, TensorInfo
 from model.errors import InputError
 from moss_train.convert.progress import ByteProgress
+from moss_train.convert.termination import termination_cleans_up
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _BITS: dict[torch.dtype, tuple[Any, int, int, Any]] = {
@@ -33,6 +34,7 @@ _BITS: dict[torch.dtype, tuple[Any, int, int, Any]] = {
 _BLOCK_BYTES = 16 << 20
 
 
+@termination_cleans_up()
 def write_random_folder(
     config: VideoMllamaConfig, out: Path, *, dtype: str = "bf16", seed: int = 0, max_file_bytes: int = 5 * 10**9
 ) -> Path:
@@ -96,8 +98,7 @@ def model_named(name: str) -> VideoMllamaConfig:
         return VideoMllamaConfig.from_hf(read_json(Path(name)))
     from moss_train.config.compose import conf_dir
 
-    group = conf_dir() / "model" / f"{name}.yaml"
-    if not group.is_file():
-        known = ", ".join(sorted(path.stem for path in group.parent.glob("*.yaml")))
-        raise InputError(f"MODEL is {name!r}; use one of {known}, or the path of a config.json")
-    return VideoMllamaConfig.from_dict(yaml.safe_load(group.read_text()))
+    groups = {path.stem: path for path in sorted((conf_dir() / "model").glob("*.yaml"))}
+    if name not in groups:
+        raise InputError(f"MODEL is {name!r}; use one of {', '.join(groups)}, or the path of a config.json")
+    return VideoMllamaConfig.from_dict(yaml.safe_load(groups[name].read_text()))

@@ -20,6 +20,7 @@ from moss_train.convert.certificate import Hashes, make_certificate, write_certi
 from moss_train.convert.from_hf import COMPANION_FOLDER
 from moss_train.convert.parameters import open_parameters
 from moss_train.convert.progress import ByteProgress
+from moss_train.convert.termination import termination_cleans_up
 
 
 def run_root(checkpoint: Path) -> Path:
@@ -27,6 +28,7 @@ def run_root(checkpoint: Path) -> Path:
     return checkpoint.resolve().parent.parent
 
 
+@termination_cleans_up()
 def checkpoint_to_hf(
     source: Path, out: Path, *, model_format: str = "video_mllama", tokenizer: Path | None = None,
     max_file_bytes: int = MAX_FILE_BYTES,

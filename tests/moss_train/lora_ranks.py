@@ -24,6 +24,7 @@ from model.conversion import gather_hf_weights, load_hf_weights
 from model.conversion.fusion import put_together
 from model.conversion.table import Rule
 from model.lora.attach import adapted_layers, place_adapters
+from moss_train.checkpoint.adapters import read_adapters
 from moss_train.checkpoint.description import CheckpointDescription, find_checkpoint
 from moss_train.checkpoint.load import load_training_state
 from moss_train.checkpoint.save import save_checkpoint
@@ -84,6 +85,14 @@ def whole_factors(models: Models, read: Any) -> dict[str, torch.Tensor]:
     return found
 
 
+def stored_factors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The same as `whole_factors` of the parameters, from a checkpoint's files."""
+    found = {}
+    for name, factors in read_adapters(checkpoint).items():
+        found[f"{name.removeprefix('vision.')}:a"], found[f"{name.removeprefix('vision.')}:b"] = factors.a, factors.b
+    return found
+
+
 def gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
     """Zero where the parameter is frozen."""
     return parameter.main_grad if hasattr(parameter, "main_grad") else torch.zeros_like(parameter, dtype=torch.float32)
@@ -120,7 +129,8 @@ def run(
     for i in range(first, STEPS):
         if save is not None and i == STEPS - 1:
             description = CheckpointDescription(step=i, model=dataclasses.asdict(models.config))
-            save_checkpoint(save, description, models.chunks, models.unit, optimization, layout)
+            path = save_checkpoint(save, description, models.chunks, models.unit, optimization, layout)
+            result["stored"] = distance(stored_factors(path), whole_factors(models, lambda parameter: parameter.data))
         batches = global_batch(i)
         own = len(batches) // layout.data_size
         statistics = step.accumulate(batches[layout.place.data * own : (layout.place.data + 1) * own])
@@ -141,6 +151,7 @@ def compare(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
     report: dict[str, Any] = {
         key: max(abs(a - b) / abs(b) for a, b in zip(got[key], want[key][-last:], strict=True)) for key in ("loss", "norm")
     }
+    report |= {key: got[key] for key in ("stored",) if key in got}
     report["first_norm"] = abs(got["norm"][0] - want["norm"][-last]) / want["norm"][-last]
     for key in ("gradients", "base_gradients", "weights", "base_weights"):
         if key in want:

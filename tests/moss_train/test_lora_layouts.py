@@ -20,6 +20,7 @@ def test_two_ranks_compute_what_one_computes(run_ranks: RunRanks, tmp_path: Path
     output = run_ranks("tests.moss_train.lora_ranks", 2, tmp_path / "one.pt", tmp_path / "run", *LAYOUTS, timeout=240)
     reports = json.loads(next(line for line in output.splitlines() if "REPORT " in line).split("REPORT ", 1)[1])
     assert len(reports) == 2 + 2 + 1 + len(RUNS) + 1
+    assert [report["stored"][0] for report in reports.values() if "stored" in report] == [0.0]
     for name, report in reports.items():
         assert report["loss"] <= 1e-6, (name, report)
         assert report["norm"] <= 1e-5, (name, report)

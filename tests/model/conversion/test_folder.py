@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,16 @@ def test_an_older_checkpoint_is_replaced(config: VideoMllamaConfig, weights: dic
     assert read_hf_folder(tmp_path / "hf")[2]["stage"] == "pt2"
     assert not list((tmp_path / "hf").glob("model-*"))
     assert [path.name for path in tmp_path.iterdir()] == ["hf"]
+
+
+def test_an_older_checkpoint_comes_back_where_publishing_fails(
+    config: VideoMllamaConfig, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    target = write_hf_folder(tmp_path / "hf", weights, config, stage="pt1")
+    with pytest.raises(FileNotFoundError):  # what was written vanishes at the last moment
+        write_hf_folder(target, weights, config, stage="pt2", finish=lambda written: shutil.move(written, tmp_path / "away"))
+    assert read_hf_folder(target)[2]["stage"] == "pt1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["away", "hf"]
 
 
 def test_a_folder_of_other_files_is_left_alone(

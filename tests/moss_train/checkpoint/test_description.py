@@ -75,6 +75,9 @@ def test_damaged_description(tmp_path: Path, damage: object, message: str) -> No
 
 
 def test_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is a file"):
+        find_checkpoint(tmp_path / "file")
     with pytest.raises(InputError, match="does not exist"):
         find_checkpoint(tmp_path / "absent")
     with pytest.raises(InputError, match="no published checkpoint"):

@@ -60,6 +60,13 @@ def test_what_torch_writes_is_read(tmp_path: Path) -> None:
         assert torch.equal(stored.read_rows(key, 1, tensor.shape[0] - 1), tensor[1:])
 
 
+def test_the_stride_of_an_axis_of_one_element_does_not_matter(tmp_path: Path) -> None:
+    tensors = {"row": torch.randn(5).as_strided((1, 5), (7, 1)), "column": torch.randn(5).as_strided((5, 1), (1, 3))}
+    dcp.save(tensors, storage_writer=dcp.FileSystemWriter(tmp_path), no_dist=True)  # type: ignore[attr-defined, arg-type]
+    stored = CheckpointTensors(tmp_path)
+    assert all(torch.equal(stored.read_rows(key, 0, tensor.shape[0]), tensor) for key, tensor in tensors.items())
+
+
 def test_values_in_another_order_than_their_rows_are_refused(tmp_path: Path) -> None:
     tensors = {"turned": torch.randn(7, 5).t()}
     dcp.save(tensors, storage_writer=dcp.FileSystemWriter(tmp_path), no_dist=True)  # type: ignore[attr-defined, arg-type]

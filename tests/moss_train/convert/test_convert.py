@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from model.conversion.tensor_file import TensorInfo
 from moss_train.checkpoint.tensors import CheckpointTensors
 from moss_train.cli.main import main
 from moss_train.convert.from_hf import hf_to_checkpoint
+from moss_train.convert.progress import ByteProgress
 from tests.model.small import small_config
 from tests.moss_train.convert.folders import four_by_four, make_foreign, published_folder, stock_config, three_way_config
 from tests.ranks import RunRanks
@@ -206,6 +209,31 @@ def test_a_disk_that_fills_up_ends_in_a_sentence_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_conversion_that_is_told_to_end_leaves_nothing(
+    published: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The signal comes when the first rows have been written."""
+    monkeypatch.setattr(ByteProgress, "advance", lambda *_: os.kill(os.getpid(), number))
+    before = signal.getsignal(number)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used/notes.txt").write_text("mine")
+    assert convert("from-hf", published, tmp_path / "used") == 130
+    assert convert("from-hf", published, tmp_path / "a") == 130
+    assert convert("to-hf", converted, tmp_path / "b") == 130
+    assert convert("random", "tiny", tmp_path / "c") == 130
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "used", tmp_path / "used/notes.txt"]
+    assert signal.getsignal(number) is before
+
+
+def test_files_beside_the_weights_go_too_where_publishing_fails(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/latest").mkdir()  # in the way of the last file that is written
+    with pytest.raises(OSError, match="latest"):
+        hf_to_checkpoint(published, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["latest"]
+
+
 def test_room_is_asked_for_first(published: Path, converted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     usage = shutil.disk_usage(tmp_path)
@@ -228,8 +256,12 @@ def test_bad_sources_and_targets_are_named(
     data = (damaged / _STEP / "__0_0.distcp").read_bytes()
     (damaged / _STEP / "__0_0.distcp").write_bytes(data[: len(data) // 2])
     other = published_folder(tmp_path / "other_model", three_way_config())
+    unnamed = tmp_path / "unnamed"
+    shutil.copytree(converted, unnamed)
+    (unnamed / "latest").unlink()
     for arguments, named in (
         (["from-hf", published, converted], "already holds a checkpoint"),
+        (["from-hf", published, unnamed], "step_00000000 is there, though"),
         (["from-hf", published, tmp_path / "other", "--tp", "4"], "num_key_value_heads 2"),
         (["from-hf", published, tmp_path / "other", "--pp", "0"], "--pp is 0"),
         (["from-hf", tmp_path / "none", tmp_path / "other"], "none/config.json does not exist"),
@@ -240,6 +272,10 @@ def test_bad_sources_and_targets_are_named(
         (["to-hf", damaged, tmp_path / "out"], "__0_0.distcp is damaged at byte"),
         (["verify", converted, other], "of different models: text.hidden_size is 32"),
         (["random", "12b", tmp_path / "out"], "MODEL is '12b'; use one of 11b"),
+        (["random", tmp_path, tmp_path / "out"], f"MODEL is '{tmp_path}'; use one of 11b"),
+        (["to-hf", published / "config.json", tmp_path / "out"], "config.json is a file; give a run folder"),
+        (["from-hf", published / "config.json", tmp_path / "other"], "config.json/config.json does not exist; give a folder"),
+        (["to-hf", converted, tmp_path / "out", "--base", "x"], "--base is x, which only --adapters writes down"),
     ):
         assert convert(*arguments) == 2
         assert named in capsys.readouterr().err
