@@ -58,7 +58,7 @@ def _compare_logits(checkpoint: Path, folder: Path) -> dict[str, Any]:
 
     from inference.layerwise import folder_logits
     from moss_train.checkpoint.description import read_description
-    from moss_train.convert.logits import checkpoint_logits
+    from moss_train.convert.logits import checkpoint_logits, closed_gates
     from moss_train.convert.parameters import open_parameters
 
     description = read_description(checkpoint)
@@ -70,7 +70,8 @@ def _compare_logits(checkpoint: Path, folder: Path) -> dict[str, Any]:
         tokens[position] = config.image_token_id
     side = config.vision.image_size
     frames = torch.randint(0, 256, (_FRAMES, config.vision.num_channels, side, side), generator=generator).to(torch.uint8)
-    ours = checkpoint_logits(config, open_parameters(checkpoint, description), tokens, frames, positions)
+    parameters = open_parameters(checkpoint, description)
+    ours = checkpoint_logits(config, parameters, tokens, frames, positions)
     theirs = folder_logits(folder, config, tokens, frames, positions)
     largest = float(theirs.abs().max())
     difference = float((ours - theirs).abs().max())
@@ -80,7 +81,11 @@ def _compare_logits(checkpoint: Path, folder: Path) -> dict[str, Any]:
         f"logits of {_ROWS} rows and {_FRAMES} frames: largest {largest:.3g}, difference {difference:.1e} "
         f"(relative {relative:.1e}, tolerance {TOLERANCES['fp32']:g}) {'ok' if passed else 'DIFFERS'}"
     )
+    closed = closed_gates(config, parameters)
+    if closed:
+        print(f"{len(closed)} gates are 0, first {closed[0]}: the logits say nothing of the weights behind them")
     return {
         "rows": _ROWS, "frames": _FRAMES, "dtype": "fp32", "largest": largest, "difference": difference,
         "relative": relative, "tolerance": TOLERANCES["fp32"], "passed": passed,
+        "closed_gates": closed,
     }  # fmt: skip

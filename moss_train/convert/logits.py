@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from model.config import VideoMllamaConfig
 from model.conversion.live import live_parameters
 from model.conversion.stream import ParameterRows, whole_parameter
-from model.conversion.table import VISION_KEY
+from model.conversion.table import VISION_KEY, all_rules
 from model.rows import PackedRows
 from model.text.provider import torch_provider
 from model.text.transformer_config import make_transformer_config
@@ -63,6 +63,17 @@ def _vision_states(config: VideoMllamaConfig, parameters: ParameterRows, frames:
     vision.load_state_dict(state, assign=True)
     states: Tensor = vision.eval()(frames, torch.ones(len(frames), dtype=torch.int64))
     return states
+
+
+def closed_gates(config: VideoMllamaConfig, parameters: ParameterRows) -> list[str]:
+    """Published names of the gates that are 0: what lies behind them reaches no logit, so that logits do not check it."""
+    found: list[str] = []
+    for rule in all_rules(config):
+        name = rule.megatron.rpartition(".")[2]
+        is_gate = name.startswith("gate") or name.endswith("gate")
+        if is_gate and rule.fusion == "copy" and not whole_parameter(parameters, rule.megatron).any():
+            found += rule.hf
+    return found
 
 
 @torch.no_grad()

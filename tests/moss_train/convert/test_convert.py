@@ -64,6 +64,7 @@ def test_round_trip_keeps_every_bit(published: Path, tmp_path: Path) -> None:
         assert certificate["hashes"].keys() == load_file(published / "model.safetensors").keys()
         assert certificate["verification"]["passed"] and certificate["verification"]["logits"]["passed"]
         assert certificate["verification"]["logits"]["largest"] > 0.1
+        assert certificate["verification"]["logits"]["closed_gates"] == []
         assert certificate["dtypes"] == {"bfloat16": certificate["tensors"]}
     assert certificates[0]["hashes"] == certificates[1]["hashes"] and certificates[0]["sha256"] == certificates[1]["sha256"]
 
@@ -164,6 +165,25 @@ def test_one_changed_number_is_found_by_name(
     assert convert("verify", converted, published) == 0
     said = capsys.readouterr().out
     assert "differs" not in said and "ok" in said
+
+
+def test_gates_that_hide_weights_from_the_logits_are_named(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(published, tmp_path / "hf")
+    weights = load_file(tmp_path / "hf/model.safetensors")
+    gates = [
+        "language_model.model.layers.1.cross_attn_attn_gate", "vision_model.gated_positional_embedding.gate",
+        "vision_model.global_transformer.layers.0.gate_ffn",
+    ]  # fmt: skip
+    for name in gates:
+        weights[name].zero_()
+    save_file(weights, str(tmp_path / "hf/model.safetensors"))
+    (tmp_path / "hf/certificate.json").unlink(missing_ok=True)
+    assert convert("from-hf", tmp_path / "hf", tmp_path / "run") == 0
+    assert "3 gates are 0, first " in capsys.readouterr().out
+    certificate = json.loads((tmp_path / "run" / _STEP / "certificate.json").read_text())
+    assert sorted(certificate["verification"]["logits"]["closed_gates"]) == gates
 
 
 def test_weights_that_changed_after_their_certificate_are_found(
