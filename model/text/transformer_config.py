@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from megatron.core.transformer.transformer_config import TransformerConfig
 
+from model.attention.cross.attention import check_training
 from model.config import TextConfig, VideoMllamaConfig
 from model.errors import InputError
 from model.fp8 import check_decoder_widths
@@ -102,7 +103,8 @@ def make_transformer_config(
         cross_attention: backend of `model.attention.cross.attention.cross_attention`.
 
     Raises:
-        InputError: a size that does not divide what it has to, or stages that do not fit the layers, named.
+        InputError: a size that does not divide what it has to, stages that do not fit the layers, or a backend that does not
+            run here, named.
     """
     text = config.text
     _check_parallel(text, tensor, pipeline, virtual_pipeline)
@@ -114,6 +116,7 @@ def make_transformer_config(
     if fp8 != "none":
         check_decoder_widths(config, tensor)
     params_dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
+    check_training(cross_attention, torch.device("cuda" if torch.cuda.is_available() else "cpu"), params_dtype, text.head_dim)
     interleaved = virtual_pipeline > 1
     stages = pipeline * virtual_pipeline
     if stage_layers is not None:

@@ -7,11 +7,10 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from model.attention.cross import flash
+from model.attention.cross import flash, varlen
 from model.attention.cross.flex import flex_cross_attention
 from model.attention.cross.plan import CrossPlan
 from model.attention.cross.reference import torch_cross_attention, torch_cross_attention_with_lse
-from model.attention.cross.varlen import varlen_cross_attention
 from model.errors import InputError
 
 BACKENDS = ("auto", "torch", "flex", "flash", "varlen")
@@ -34,6 +33,25 @@ def choose(device: str, dtype: torch.dtype, width: int, scores: int, *, with_lse
     if device != "cuda" or dtype not in (torch.bfloat16, torch.float16) or (scores <= SMALL and not with_lse):
         return "torch"
     return "flash" if has_flash and width == flash.WIDTH else "flex"
+
+
+def check_training(backend: str, device: torch.device, dtype: torch.dtype, width: int) -> None:
+    """Refuses a backend that cannot train a decoder, before the first step would find out on the ranks that have cross layers.
+
+    Args:
+        backend: auto | torch | flex | flash | varlen.
+        device, dtype: of the decoder.
+        width: of a head.
+
+    Raises:
+        InputError: a backend that does not run there, or has no backward pass.
+    """
+    if backend == "flash":
+        flash.check(device, dtype, width)
+    if backend == "varlen":
+        varlen.check(device, dtype)
+    if backend == "flex" and device.type != "cuda":
+        raise InputError("attention.cross is flex, which has no backward pass without a CUDA device; use auto")
 
 
 @overload
@@ -84,5 +102,5 @@ def _with_lse(backend: str, q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) ->
     if backend == "flash":
         return flash.flash_cross_attention(q, k, v, plan)
     if backend == "varlen":
-        return varlen_cross_attention(q, k, v, plan)
+        return varlen.varlen_cross_attention(q, k, v, plan)
     return flex_cross_attention(q, k, v, plan)

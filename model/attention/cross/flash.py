@@ -41,6 +41,25 @@ def available(device: torch.device) -> bool:
         return False
 
 
+def check(device: torch.device, dtype: torch.dtype, width: int) -> None:
+    """Refuses queries that these kernels are not used for.
+
+    Args:
+        device, dtype: of the queries.
+        width: of a head.
+
+    Raises:
+        InputError: flash-attn-4 or a GPU that it is used on is missing, or another dtype or width.
+    """
+    if not available(device):
+        raise InputError(
+            "attention.cross is flash, which needs the package flash-attn-4 and a Hopper GPU (compute capability 9); "
+            "install it, or use auto"
+        )
+    if width != WIDTH or dtype not in (torch.bfloat16, torch.float16):
+        raise InputError(f"attention.cross is flash, which is for heads of {WIDTH} in bf16, not of {width} in {dtype}; use auto")
+
+
 @functools.cache
 def _sees() -> Any:
     """The mask as a function of one row and one key, in the kernels' language."""
@@ -70,17 +89,9 @@ def flash_cross_attention(q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) -> t
     """Shapes and results as `model.attention.cross.attention.cross_attention` with the log-sums; both are differentiable.
 
     Raises:
-        InputError: flash-attn-4 or a GPU that it is used on is missing, or heads or a dtype that it is not used for.
+        InputError: as `check`.
     """
-    if not available(q.device):
-        raise InputError(
-            "attention.cross is flash, which needs the package flash-attn-4 and a Hopper GPU (compute capability 9); "
-            "install it, or use auto"
-        )
-    if q.shape[-1] != WIDTH or q.dtype not in (torch.bfloat16, torch.float16):
-        raise InputError(
-            f"attention.cross is flash, which is for heads of {WIDTH} in bf16, not of {q.shape[-1]} in {q.dtype}; use auto"
-        )
+    check(q.device, q.dtype, q.shape[-1])
     from flash_attn.cute import flash_attn_func
 
     forward = plan.derive("flash forward", lambda p: _sparse(tile_lists(p, *FORWARD_TILE)[0], FORWARD_TILE))

@@ -19,12 +19,19 @@ from model.attention.cross.varlen_kernels import CudaKernels, Lengths, TorchKern
 from model.errors import InputError
 
 
+def check(device: torch.device, dtype: torch.dtype) -> None:
+    """Refuses queries that the kernels do not take.
+
+    Raises:
+        InputError: a GPU with another dtype than fp16 or bf16.
+    """
+    if device.type == "cuda" and dtype not in (torch.bfloat16, torch.float16):
+        raise InputError(f"attention.cross is varlen, whose kernels take bf16, not {dtype}; use auto or precision.dtype=bf16")
+
+
 def _kernels(q: Tensor) -> CudaKernels | TorchKernels:
-    if not q.is_cuda:
-        return TorchKernels()
-    if q.dtype not in (torch.bfloat16, torch.float16):
-        raise InputError(f"attention.cross is varlen, whose kernels take bf16, not {q.dtype}; use auto or precision.dtype=bf16")
-    return CudaKernels()
+    check(q.device, q.dtype)
+    return CudaKernels() if q.is_cuda else TorchKernels()
 
 
 def _lengths(plan: CrossPlan, tiling: Tiling, heads_of_group: int) -> Lengths:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.attention import cores
-from model.attention.cross.attention import cross_attention
+from model.attention.cross.attention import check_training, cross_attention
 from model.errors import InputError
 from model.text.transformer_config import make_transformer_config
 from model.video_mllama import build_decoder_chunks
@@ -31,3 +31,17 @@ def test_the_decoder_attends_with_the_chosen_backend(backend: str, solo: None) -
 def test_a_backend_that_cannot_merge_is_refused_under_context_parallelism() -> None:
     with pytest.raises(InputError, match=r"attention.cross is varlen with parallel.context 2"):
         make_transformer_config(small_config(), context=2, cross_attention="varlen")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="flex trains on CUDA")
+@pytest.mark.parametrize(("backend", "named"), [("flex", "no backward pass without a CUDA device"), ("flash", "flash-attn-4")])
+def test_a_backend_that_cannot_train_here_is_refused_before_the_first_step(backend: str, named: str) -> None:
+    with pytest.raises(InputError, match=f"attention.cross is {backend}.*{named}"):
+        make_transformer_config(small_config(), dtype="bf16", cross_attention=backend)
+
+
+def test_varlen_is_refused_for_fp32_on_a_gpu() -> None:
+    check_training("varlen", torch.device("cpu"), torch.float32, 128)
+    check_training("varlen", torch.device("cuda"), torch.bfloat16, 128)
+    with pytest.raises(InputError, match=r"varlen, whose kernels take bf16, not torch.float32"):
+        check_training("varlen", torch.device("cuda"), torch.float32, 128)
