@@ -65,6 +65,10 @@ def run(args: argparse.Namespace) -> int:
 def _to_hf(args: argparse.Namespace) -> int:
     if args.adapters:
         return _adapters(args)
+    if args.base is not None:
+        from model.errors import InputError
+
+        raise InputError(f"--base is {args.base}, which only --adapters writes down; add --adapters or leave out --base")
     from moss_train.convert.to_hf import checkpoint_to_hf
 
     with warnings.catch_warnings(record=True) as caught:
