@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,8 +225,8 @@ class LoraConfig:
             _one_of("lora.targets", target, tuple(LORA_TARGETS))
         for group in self.train_also:
             _one_of("lora.train_also", group, LORA_ALSO)
-        if self.rank and self.alpha <= 0:
-            raise InputError(f"lora.alpha is {self.alpha}; it must be above 0")
+        if self.rank and not 0 < self.alpha < math.inf:
+            raise InputError(f"lora.alpha is {self.alpha}; it must be a number above 0")
         if len(set(self.targets)) < len(self.targets):
             raise InputError(f"lora.targets is {self.targets}, which names a target twice; name each once")
         if self.rank and not self.targets:

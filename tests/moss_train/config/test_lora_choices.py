@@ -39,5 +39,11 @@ def test_a_choice_for_another_stage_is_refused() -> None:
         spec.check(VideoMllamaConfig.from_dict(config.model))
 
 
+@pytest.mark.parametrize("alpha", ["0", "-1", "nan", "inf"])
+def test_a_scale_that_is_no_number_above_zero_is_refused(alpha: str) -> None:
+    with pytest.raises(InputError, match=r"lora\.alpha is .*; it must be a number above 0"):
+        compose(["stage=pt2", "lora=text", f"lora.alpha={alpha}"])
+
+
 def test_every_target_has_layers_and_parts() -> None:
     assert set(MODULES) == set(PARTS)
