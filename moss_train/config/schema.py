@@ -151,6 +151,8 @@ class ParallelConfig:
         for name in ("tensor", "pipeline", "virtual_pipeline", "context"):
             _at_least(f"parallel.{name}", getattr(self, name), 1)
         _one_of("parallel.recompute", self.recompute, RECOMPUTE)
+        if any(count < 1 for count in self.stage_layers or ()):
+            raise InputError(f"parallel.stage_layers is {self.stage_layers}; every stage needs at least one layer")
 
 
 @dataclass(kw_only=True)

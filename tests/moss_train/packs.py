@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from model.config import SwitchConfig, TextConfig, VideoMllamaConfig, VisionConfig
-from moss_train.verify.layouts.subject import DATASETS, SILENCE, make_pack
+from model.config import TextConfig, VideoMllamaConfig
+from moss_train.verify.layouts.subject import DATASETS, SILENCE, make_pack, subject_config
 
 __all__ = ["DATASETS", "SILENCE", "make_pack", "tiny_config"]
 
@@ -11,17 +11,7 @@ __all__ = ["DATASETS", "SILENCE", "make_pack", "tiny_config"]
 def tiny_config(cross_attention_layers: tuple[int, ...] = (1, 3)) -> VideoMllamaConfig:
     """Four layers of width 32, a tower of width 16 on 16 x 16 pixels."""
     return VideoMllamaConfig(
-        vision=VisionConfig(
-            hidden_size=16,
-            num_attention_heads=2,
-            num_hidden_layers=2,
-            num_global_layers=1,
-            intermediate_size=32,
-            image_size=16,
-            patch_size=4,
-            intermediate_layers_indices=(0, 1),
-            pool_stride=2,
-        ),
+        vision=subject_config().vision,
         text=TextConfig(
             vocab_size=64,
             hidden_size=32,
@@ -31,5 +21,5 @@ def tiny_config(cross_attention_layers: tuple[int, ...] = (1, 3)) -> VideoMllama
             num_key_value_heads=2,
             intermediate_size=48,
         ),
-        switches=SwitchConfig(no_visible_rows="skip"),
+        switches=subject_config().switches,
     )
