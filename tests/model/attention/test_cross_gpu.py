@@ -47,7 +47,7 @@ def _skip_without(backend: str) -> None:
 @pytest.mark.parametrize("make", [_pack, _unsorted, lambda: _growing(1500, 40), lambda: _pack(heads=4, groups=4)])
 def test_bf16_equals_the_oracle(backend: str, make: Any) -> None:
     _skip_without(backend)
-    compare(make(), backend, backend != "varlen", 2e-2)
+    assert compare(make(), backend, backend != "varlen", 2e-2) <= 2e-2
 
 
 @pytest.mark.parametrize("backend", ["flex", "flash"])
@@ -55,7 +55,7 @@ def test_no_sample_of_the_pack_sees_anything_at_its_end(backend: str) -> None:
     """Whole tiles of rows without a key, and keys that no row sees."""
     _skip_without(backend)
     begin, end = np.zeros(600, dtype=np.int64), np.where(np.arange(600) < 200, 3, 0)
-    compare(_case(begin, end, [0, 200, 600], 8), backend, True, 2e-2)
+    assert compare(_case(begin, end, [0, 200, 600], 8), backend, True, 2e-2) <= 2e-2
 
 
 def test_other_numbers_of_frames_and_rows_do_not_compile_again() -> None:
@@ -63,13 +63,13 @@ def test_other_numbers_of_frames_and_rows_do_not_compile_again() -> None:
     from torch._dynamo.utils import counters
 
     for rows, frames in ((640, 7), (600, 9), (640, 128), (600, 128)):
-        compare(_growing(rows, frames), "flex", False, 2e-2)
+        assert compare(_growing(rows, frames), "flex", False, 2e-2) <= 2e-2
     before = counters["stats"]["unique_graphs"]
     assert before <= 4
     for rows, frames in ((700, 11), (384, 5), (1001, 23), (900, 40), (512, 256)):
-        compare(_growing(rows, frames), "flex", False, 2e-2)
+        assert compare(_growing(rows, frames), "flex", False, 2e-2) <= 2e-2
     assert counters["stats"]["unique_graphs"] == before
 
 
 def test_auto_is_a_backend_that_runs() -> None:
-    compare(_growing(1300, 20), "auto", True, 2e-2)
+    assert compare(_growing(1300, 20), "auto", True, 2e-2) <= 2e-2
