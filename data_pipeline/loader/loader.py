@@ -107,7 +107,7 @@ class _TrainLoader:
         group: Any,
     ) -> None:
         workers = workers_per_rank(data.global_data_workers, world_size)
-        in_process = data.in_process and workers == 1
+        in_process = data.worker_processes == 0 and workers == 1
         self.ledger = ledger
         sources = blend(data.datasets, data.mixture, data.root, "data.datasets")
         config = WorkerConfig(
@@ -137,7 +137,7 @@ class _TrainLoader:
             "data.global_data_workers": data.global_data_workers,
             "data-parallel size": world_size,
             "data-parallel rank": rank,
-            "data.in_process": in_process,
+            "data.worker_processes": in_process,
             "data.seed": data.seed,
             "data.shuffle_buffer": data.shuffle_buffer,
             "data.packing_buffer": data.packing_buffer,

@@ -20,6 +20,8 @@ RECOMPUTE = ("none", "full")
 FP8_RECIPES = ("none", "delayed", "current")
 KEEP_MODES = ("all", "attention")
 LORA_ALSO = ("projector", "gates", "norms")
+TRUNCATION = ("expanded", "reference")
+DECODERS = ("auto", "pyav", "torchcodec", "opencv")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -61,6 +63,9 @@ class StageConfig:
     """Template forced on every sample; None leaves each sample its own."""
     sequence_length: int = 4096
     """Rows of a packed micro-batch, frames included."""
+    truncation: str = "expanded"
+    """expanded | reference: a sample is cut to `sequence_length` counting every frame, or as the reference does, which counts a
+    video's marker as one token."""
     max_frames_per_pack: int = 64
     frames: FrameConfig = field(default_factory=FrameConfig)
     learning_rate: float = 2e-5
@@ -85,6 +90,7 @@ class StageConfig:
         _one_of("stage.objective", self.objective, OBJECTIVES)
         _one_of("stage.trainable", self.trainable, TRAINABLE)
         _one_of("stage.schedule", self.schedule, SCHEDULES)
+        _one_of("stage.truncation", self.truncation, TRUNCATION)
         _at_least("stage.sequence_length", self.sequence_length, 8)
         _at_least("stage.learning_rate", self.learning_rate, 0.0)
 
@@ -95,14 +101,56 @@ class DatasetConfig:
 
     name: str
     path: str
-    """Folder written by `moss data prepare`."""
+    """Folder written by `moss data prepare`: local, or an address such as s3://bucket/folder or https://host/folder."""
     modality: str
     """text | image | video | realtime | dense: which share of `data.mixture` it belongs to."""
     weight: float = 1.0
     """Share within its modality."""
+    repeats: int | None = None
+    """Passes over the dataset, after which it gives no more samples; None never ends."""
+    max_samples: int | None = None
+    """Only so many of its samples, the first in stored order, take part; None takes all."""
+    max_bad_samples: int | None = None
+    """Samples of it that may be unreadable before training stops; None takes `data.max_bad_samples`."""
 
     def __post_init__(self) -> None:
-        _one_of(f"data.datasets[{self.name}].modality", self.modality, MODALITIES)
+        where = f"data.datasets[{self.name}]"
+        _one_of(f"{where}.modality", self.modality, MODALITIES)
+        for name, least in (("repeats", 1), ("max_samples", 1), ("max_bad_samples", 0)):
+            value = getattr(self, name)
+            if value is not None:
+                _at_least(f"{where}.{name}", value, least)
+
+
+@dataclass(kw_only=True)
+class DecodeConfig:
+    """How videos are decoded."""
+
+    backend: str = "auto"
+    """auto | pyav | torchcodec | opencv; auto takes the first of pyav and opencv that imports."""
+    skip_non_reference: bool = False
+    """Leave out frames on which no other depends: faster, but a wanted frame may become its neighbour."""
+
+    def __post_init__(self) -> None:
+        _one_of("data.decode.backend", self.backend, DECODERS)
+
+
+@dataclass(kw_only=True)
+class StorageConfig:
+    """How patiently remote shards are read."""
+
+    retries: int = 5
+    """Further attempts of a read that failed, with growing pauses."""
+    timeout_seconds: float = 30.0
+    """Longest wait for bytes in one attempt."""
+    backoff_seconds: float = 0.5
+    """Pause before the first further attempt; it doubles each time, with some chance in it."""
+
+    def __post_init__(self) -> None:
+        _at_least("data.storage.retries", self.retries, 0)
+        for name in ("timeout_seconds", "backoff_seconds"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"data.storage.{name} is {getattr(self, name)}; it must be above 0")
 
 
 @dataclass(kw_only=True)
@@ -118,18 +166,38 @@ class DataConfig:
     mixture: dict[str, float] = field(default_factory=dict)
     """Share of samples by modality; shares are normalised; a modality left out has share 0."""
     global_data_workers: int = 2
-    """Data-parallel size times loader workers a rank: fixed for the life of a run, it determines the order."""
-    in_process: bool = False
-    """Read in the training process itself where a rank has one worker. Best where the cores are as few as the ranks."""
+    """Readers among which the data are split: fixed for the life of a run, since it determines the order of samples. The
+    data-parallel size may be any divisor of it; each replica runs its share of the readers."""
+    worker_processes: int | None = None
+    """Processes of a replica that run its readers; 0 runs them in the training process, best where the cores are as few as the
+    ranks; None gives every reader a process. No choice changes the order of samples."""
+    prefetch: int = 2
+    """Micro-batches that each process prepares ahead."""
+    worker_timeout_seconds: float = 600.0
+    """A process that gives no micro-batch for so long ends the run with a sentence."""
     shuffle_buffer: int = 100
-    """Samples (undecoded) in each worker's shuffle buffer; 0 keeps the shards' order."""
+    """Samples (undecoded) in each reader's shuffle buffer; 0 keeps the shards' order."""
     packing_buffer: int = 16
     """Samples (undecoded) among which packs are formed."""
     samples_per_pack: int | None = None
     """Upper bound of samples in a pack; None leaves only the token and frame bounds."""
     seed: int = 42
     max_bad_samples: int = 100
-    """Samples that may fail to decode before training stops."""
+    """Samples of each dataset that may be unreadable before training stops."""
+    skip_samples: str | None = None
+    """A quarantine ledger of another run: the samples that it lists are left out unread, at the same points."""
+    log_samples: bool = False
+    """Write the keys of the samples of every step into the run folder."""
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+    def __post_init__(self) -> None:
+        for name, least in (("global_data_workers", 1), ("prefetch", 1), ("packing_buffer", 1), ("max_bad_samples", 0)):
+            _at_least(f"data.{name}", getattr(self, name), least)
+        if self.worker_processes is not None:
+            _at_least("data.worker_processes", self.worker_processes, 0)
+        if self.worker_timeout_seconds <= 0:
+            raise InputError(f"data.worker_timeout_seconds is {self.worker_timeout_seconds}; it must be above 0")
 
 
 @dataclass(kw_only=True)

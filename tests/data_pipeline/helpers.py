@@ -144,7 +144,7 @@ def data_config(root: Path, names: tuple[str, ...] = ("video", "image", "text", 
     datasets = [DatasetConfig(name=n, path=n, modality=n) for n in names]
     defaults: dict[str, Any] = {
         "global_data_workers": 1,
-        "in_process": True,
+        "worker_processes": 0,
         "shuffle_buffer": 4,
         "packing_buffer": 6,
         "mixture": dict.fromkeys(names, 1.0),

@@ -57,7 +57,7 @@ def main(data: Path, out: Path) -> None:
     """The report is the last line of rank 0."""
     start_world(resolve_device("auto"))
     first = dist.get_rank() == 0
-    here = {"data__in_process": True, "data__global_data_workers": 1}  # one replica needs no worker process
+    here = {"data__worker_processes": 0, "data__global_data_workers": 1}  # one replica needs no worker process
     layouts: dict[str, dict[str, Any]] = {
         "dp2": {},
         "tp2": {"parallel__tensor": 2, **here},

@@ -33,7 +33,7 @@ from tests.moss_train.runs import run_config, run_model, write_data
 TARGETS = ["attention_qkv", "cross_kv", "cross_proj", "mlp_fc1", "mlp_fc2", "vision_attention"]
 LORA = {"rank": 4, "alpha": 6.0, "targets": TARGETS}
 STEPS, SAVED = 24, 22
-HERE: dict[str, Any] = {"data__global_data_workers": 1, "data__in_process": True}
+HERE: dict[str, Any] = {"data__global_data_workers": 1, "data__worker_processes": 0}
 
 
 @pytest.fixture(autouse=True)

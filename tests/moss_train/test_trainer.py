@@ -49,7 +49,7 @@ def layout_ends() -> Iterator[None]:
 def run(data: Path, run_dir: Path, *args: Any, **changes: Any) -> Outcome:
     """Train in this process, with the loader in it too."""
     stop_layout()
-    return train(run_config(data, run_dir, *args, data__global_data_workers=1, data__in_process=True, **changes))
+    return train(run_config(data, run_dir, *args, data__global_data_workers=1, data__worker_processes=0, **changes))
 
 
 def weights_of(run_dir: Path) -> dict[str, torch.Tensor]:
@@ -144,7 +144,7 @@ class Terminate(Monitor):
 def test_signal_saves_and_the_run_can_go_on(data: Path, tmp_path: Path, number: int) -> None:
     stop_layout()
     before = signal.getsignal(number)
-    changes: dict[str, Any] = {"data__global_data_workers": 1, "data__in_process": True, "train__eval_batches": 0}
+    changes: dict[str, Any] = {"data__global_data_workers": 1, "data__worker_processes": 0, "train__eval_batches": 0}
     trainer = Trainer(start_session(run_config(data, tmp_path / "run", "warm_text", 6, **changes)))
     trainer._monitors.append(Terminate(2, number))
     outcome = trainer.run()

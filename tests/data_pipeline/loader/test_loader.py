@@ -122,7 +122,7 @@ def test_an_interrupted_run_continues_exactly(shards: Path, stop: int) -> None:
 
 @pytest.mark.parametrize(("workers", "stop"), [(1, 4), (2, 5)])
 def test_worker_processes_continue_exactly(shards: Path, workers: int, stop: int) -> None:
-    data = data_config(shards, global_data_workers=workers, in_process=False)
+    data = data_config(shards, global_data_workers=workers, worker_processes=None)
     begun = loader(data)
     whole = take(begun, stop)
     state = pickle.loads(pickle.dumps(begun.state_dict()))
@@ -218,7 +218,7 @@ def test_undecodable_samples_are_left_out_and_listed(tmp_path: Path) -> None:
 def test_too_many_bad_samples_stop_the_run(tmp_path: Path, in_process: bool) -> None:
     write_samples(tmp_path / "video", [damaged(i) if i % 2 else video_sample(i) for i in range(8)])
     ledger = tmp_path / "quarantine.jsonl"
-    data = data_config(tmp_path, ("video",), max_bad_samples=2, in_process=in_process)
+    data = data_config(tmp_path, ("video",), max_bad_samples=2, worker_processes=0 if in_process else None)
     batches = loader(data, ledger=ledger)
     with pytest.raises(InputError, match=r"3 samples could not be read, more than data\.max_bad_samples = 2.*quarantine\.jsonl"):
         take(batches, 20)
@@ -316,7 +316,7 @@ def test_an_empty_mixture_is_explained(shards: Path) -> None:
 def test_fewer_samples_than_workers_are_refused(tmp_path: Path) -> None:
     write_samples(tmp_path / "text", [text_sample(0)])
     with pytest.raises(InputError, match=r"has 1 samples, fewer than data\.global_data_workers = 2"):
-        loader(data_config(tmp_path, ("text",), global_data_workers=2, in_process=False))
+        loader(data_config(tmp_path, ("text",), global_data_workers=2, worker_processes=None))
 
 
 def test_the_tokenizer_must_be_the_model_s(shards: Path) -> None:

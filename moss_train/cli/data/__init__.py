@@ -1,0 +1,44 @@
+"""`moss data`: one file for each action."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Action:
+    """One sub-command; its module has `add_arguments(parser)` and `run(args)`."""
+
+    module: str
+    help: str
+    example: str
+
+
+ACTIONS = {
+    "import": Action("importing", "Turn share-GPT JSON into an annotation file", "moss data import sft.json sft.jsonl"),
+    "prepare": Action("prepare", "Write the shards of an annotation file", "moss data prepare sft.jsonl shards/sft"),
+    "info": Action("info", "Describe a folder of shards", "moss data info shards/sft --check"),
+    "tokenizer": Action("tokenizer", "Train a small tokenizer, or build Llama 3's", "moss data tokenizer t.json shards/sft"),
+    "world": Action("world", "Render the synthetic video world", "moss data world shards/world --split train"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One sub-parser for each action."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, action in ACTIONS.items():
+        described = actions.add_parser(name, help=action.help, description=f"{action.help}.", epilog=f"example: {action.example}")
+        _module(action).add_arguments(described)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen action."""
+    status: int = _module(ACTIONS[args.action]).run(args)
+    return status
+
+
+def _module(action: Action) -> Any:
+    return importlib.import_module(f"moss_train.cli.data.{action.module}")
