@@ -1,0 +1,12 @@
+"""What a store that cannot be read looks like."""
+
+from __future__ import annotations
+
+from model.errors import InputError
+
+
+class StorageError(InputError):
+    """A remote store gave no bytes, denied them, or gave fewer than it announced.
+
+    It says nothing about a sample: it is never entered in the quarantine ledger and always ends reading.
+    """
