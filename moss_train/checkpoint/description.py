@@ -34,6 +34,8 @@ class CheckpointDescription:
     world_size: int = 1
     lora: dict[str, Any] | None = None
     """Values of `model.lora.spec.LoraSpec` where the checkpoint holds adapters beside the weights that they adapt."""
+    samples: dict[str, int] = field(default_factory=dict)
+    """Samples of each dataset that the run had trained on, by dataset name."""
     format: int = FORMAT
 
     @property
