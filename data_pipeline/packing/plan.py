@@ -11,7 +11,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.media.sampling import VideoInfo, event_counts, indices_at, sample_count, sample_indices, sample_times
+from data_pipeline.media.sampling import (
+    VideoInfo,
+    clock_frames,
+    event_counts,
+    indices_at,
+    sample_count,
+    sample_indices,
+    sample_times,
+)
 from data_pipeline.packing.batch import IGNORE_INDEX
 from data_pipeline.schema import Media, Sample
 from data_pipeline.shards.media_info import video_info
@@ -40,6 +48,24 @@ class PlanRules:
     video_max_frames: int
     jitter: float
     label_eot_realtime: bool
+    truncation: str = "expanded"
+    """expanded: a sample is cut to `sequence_length`, every frame counted. reference: to `cutoff_length`, every marker counted as
+    one token, however many frames it stands for."""
+
+    def __post_init__(self) -> None:
+        if self.truncation == "reference" and self.cutoff_length < 1:
+            raise InputError(
+                f"stage.truncation=reference keeps room for a pack's frames: stage.sequence_length ({self.sequence_length}) "
+                f"must be above stage.max_frames_per_pack ({self.max_frames})"
+            )
+
+    @property
+    def cutoff_length(self) -> int:
+        """Tokens of a sample before its markers are expanded: what the reference calls cutoff_len.
+
+        Expanding adds fewer rows than a pack has frames, so what is cut to this always fits.
+        """
+        return self.sequence_length - self.max_frames
 
 
 class Slot(NamedTuple):
@@ -124,15 +150,15 @@ def _video_slots(index: int, media: Media, rules: PlanRules, kind: str, where: s
     if media.markers == "per_frame":
         times = media.frame_times or []
         return [[Slot(index, i, t)] for i, t in zip(indices_at(info, times, where), times, strict=True)]
+    if media.markers == "per_event":  # times bind the frames to the text: never thinned
+        frames = [Slot(index, i, t) for i, t in zip(*clock_frames(info, media.fps or rules.fps, where), strict=True)]
+        counts = event_counts([s.time for s in frames], media.frame_times or [], where)
+        return [frames[a:b] for a, b in itertools.pairwise(np.cumsum([0, *counts]))]
     most = media.max_frames or rules.video_max_frames
     if kind != "realtime":
         most = min(most, rules.max_frames)  # a clip that is only watched may be sampled more thinly
     least = min(media.min_frames or rules.video_min_frames, most)
-    slots = _sampled(index, info, media.fps or min(rules.fps, info.fps), least, most, where)
-    if media.markers == "one":
-        return [slots]
-    counts = event_counts([s.time for s in slots], media.frame_times or [], where)
-    return [slots[a:b] for a, b in itertools.pairwise(np.cumsum([0, *counts]))]
+    return [_sampled(index, info, media.fps or min(rules.fps, info.fps), least, most, where)]
 
 
 def _sampled(index: int, info: VideoInfo, fps: float, least: int, most: int, where: str) -> list[Slot]:
@@ -144,9 +170,9 @@ def _sampled(index: int, info: VideoInfo, fps: float, least: int, most: int, whe
 def _truncate(
     turns: list[Turn], markers: list[list[Slot]], tokenizer: Tokenizer, rules: PlanRules
 ) -> tuple[list[Turn], list[list[Slot]]]:
-    """Cut to the sequence length, and keep the frames of the markers that are left."""
+    """Cut to the length that the rules allow, and keep the frames of the markers that are left."""
     extra = sum(len(m) for m in markers) - len(markers)
-    limit = rules.sequence_length - extra
+    limit = rules.cutoff_length if rules.truncation == "reference" else rules.sequence_length - extra
     if sum(len(t.source) + len(t.target) for t in turns) <= limit:
         return turns, markers
     if limit < 1:
