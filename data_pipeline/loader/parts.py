@@ -38,6 +38,7 @@ def build_encoder(
         video_max_frames=stage.frames.max_frames,
         jitter=stage.realtime_jitter_prob if jitter is None else jitter,
         label_eot_realtime=stage.label_eot_realtime,
+        truncation=stage.truncation,
     )
     return MossTaskEncoder(
         tokenizer,
