@@ -1,0 +1,150 @@
+"""PyAV: one thread, only the packets that wanted frames depend on, only wanted frames become RGB."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import av
+import av.container
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from data_pipeline.media.packet_index import PacketIndex, index_packets
+from data_pipeline.media.sampling import VideoInfo
+from data_pipeline.media.video import Pixels, Source, Video
+from model.errors import InputError
+
+
+class PyAvVideo(Video):
+    """A video file opened by PyAV."""
+
+    def __init__(self, container: av.container.InputContainer, name: str, skip_non_reference: bool = False) -> None:
+        """
+        Args:
+            skip_non_reference: instead of a frame on which no other depends, give the nearest one on which others do.
+        """
+        self.name = name
+        self._container = container
+        if not container.streams.video:
+            raise InputError(f"video {name} has no video stream")
+        self._stream = container.streams.video[0]
+        self._stream.thread_type = "NONE"
+        self._stream.codec_context.thread_count = 1
+        self._skip = skip_non_reference
+        self._reformatter = VideoReformatter()
+        self._index: PacketIndex | None = None
+        self._counted = 0
+        self.info = _read_info(container, self._stream, name)
+
+    def starts(self) -> Pixels | None:
+        stream = self._stream
+        if not stream.base_rate or not stream.average_rate or stream.base_rate == stream.average_rate:
+            return None
+        stamps = [p.pts for p in self._container.demux(stream) if p.size]
+        self._container.seek(0)
+        if not stamps or any(s is None for s in stamps) or stream.time_base is None:
+            return None
+        ordered = np.sort(np.asarray(stamps, dtype=np.float64))
+        times = (ordered - ordered[0]) * float(stream.time_base)
+        straying = np.abs(times - np.arange(len(times)) / self.info.fps)
+        return times if straying.max() * self.info.fps >= 1.0 else None
+
+    def decode(self, numbers: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+        given = 0
+        if numbers and numbers[-1] > 0:
+            try:
+                self._index = index_packets(self._container, self._stream)
+            except av.error.FFmpegError:
+                self._index = None  # damage: what lies in front of it can still be decoded
+            self._rewind()
+        if self._index is not None:
+            for number, pixels in self._decode_needed(self._index, numbers):
+                if number != numbers[given]:
+                    break
+                given += 1
+                yield number, pixels
+            if given == sum(n < len(self._index) for n in numbers):
+                return
+            self._rewind()  # the decoder did not show all that the packets promised: count frames instead
+        yield from self._decode_all(numbers[given:])
+
+    def length(self) -> int:
+        return self._counted if self._index is None else max(len(self._index), self._counted)
+
+    def _decode_needed(self, index: PacketIndex, numbers: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+        present = [n for n in numbers if n < len(index)]
+        taken = index.used_neighbours(present) if self._skip else present
+        packets = index.shown()[taken]
+        needed = set(index.stamps[index.needed(packets)].tolist())
+        wanted: dict[int | None, list[int]] = {}
+        for number, stamp in zip(present, index.stamps[packets].tolist(), strict=True):
+            wanted.setdefault(stamp, []).append(number)
+        for frame in self._feed(needed):
+            for number in wanted.get(frame.pts, ()):
+                yield number, self._pixels(frame)
+
+    def _feed(self, needed: set[int]) -> Iterator[av.VideoFrame]:
+        """Frames of the packets with these stamps; no packet behind the last of them is read."""
+        left = len(needed)
+        for packet in self._container.demux(self._stream):
+            if packet.pts not in needed or not packet.size:
+                continue
+            yield from self._stream.decode(packet)
+            left -= 1
+            if not left:
+                break
+        yield from self._stream.decode(None)
+
+    def _decode_all(self, numbers: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+        wanted = iter(numbers)
+        number = next(wanted, None)
+        self._counted = 0
+        for count, frame in enumerate(self._container.decode(self._stream)):
+            if number is None:
+                return
+            self._counted = count + 1
+            if count == number:
+                yield count, self._pixels(frame)
+                number = next(wanted, None)
+
+    def _rewind(self) -> None:
+        self._container.seek(0)
+
+    def _pixels(self, frame: av.VideoFrame) -> Pixels:
+        turns = round(frame.rotation / 90) % 4
+        pixels = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+@contextmanager
+def open_pyav(source: Source, label: str, skip_non_reference: bool = False) -> Iterator[Video]:
+    """Open a video for reading.
+
+    Raises:
+        InputError: the file is not a video; also for damage met while it is open.
+    """
+    try:
+        with av.open(
+            io.BytesIO(source) if isinstance(source, bytes) else str(source), "r", metadata_errors="replace"
+        ) as container:
+            yield PyAvVideo(container, label, skip_non_reference)
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(f"video {label} cannot be decoded: {error}") from None
+
+
+def _read_info(container: av.container.InputContainer, stream: Any, name: str) -> VideoInfo:
+    rate = stream.average_rate or stream.guessed_rate
+    if stream.duration and stream.time_base:
+        duration = float(stream.duration * stream.time_base)
+    else:
+        duration = (container.duration or 0) / av.time_base
+    if not rate or duration <= 0:
+        raise InputError(f"video {name} states no frame rate or no duration; store it again as mp4")
+    counts = [n for n in (stream.frames, round(duration * float(rate))) if n > 0]
+    if not counts:
+        raise InputError(f"video {name} has no frames")
+    context = stream.codec_context
+    return VideoInfo(width=context.width, height=context.height, fps=float(rate), duration=duration, num_frames=min(counts))
