@@ -19,8 +19,9 @@ from model.config import VisionConfig
 from model.errors import InputError
 from moss_train.engines.models import Models
 from moss_train.engines.optimization import Optimization
-from moss_train.frames.distribution import gather_counts, gather_pixels
+from moss_train.frames.distribution import gather_counts
 from moss_train.frames.exchange import exchange
+from moss_train.frames.pixels import gather_pixels, read_here
 from moss_train.frames.plan import FramePlan, Transfer, WindowPlan, plan_frames
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.statistics import StepStatistics
@@ -101,39 +102,43 @@ class DenseStep:
         return sums
 
     def _gather_labels(self, window: WindowPlan, batches: Sequence[PackedMicroBatch]) -> torch.Tensor:
-        """Labels int64 [n, grid, grid] of the frames that this rank encodes."""
+        """Labels int64 [n, grid, grid] of the frames that this rank encodes; only the rank that read them has them."""
         layout, grid = self._layout, self._models.config.vision.grid_size
-        local = torch.cat([self._labels_of(batch, grid) for batch in batches])
-        classes = self._classes
-        if local.numel() and int(local.max()) >= classes:
-            raise InputError(f"a dense label is {int(local.max())} but stage.dense_classes is {classes}; raise it")
+        parts = [batch.dense_labels for batch in batches if batch.dense_labels is not None]
+        local = torch.cat(parts) if parts else torch.empty((0, grid, grid), dtype=torch.int64)
 
         def rows_of(transfer: Transfer) -> torch.Tensor:
             return local[transfer.span.begin : transfer.span.end].to(layout.device)
 
         arrived = {t.span: rows for t, rows in exchange(window.pixels, rows_of, (grid, grid), torch.int64, layout.device)}
-        parts = [
-            local[span.begin : span.end].to(layout.device) if span.replica == layout.place.data else arrived[span]
+        own = [
+            local[span.begin : span.end].to(layout.device) if read_here(span, layout) else arrived[span]
             for span in window.spans
             if span.rank == layout.rank
         ]
-        return torch.cat(parts) if parts else local[:0].to(layout.device)
+        return torch.cat(own) if own else local[:0].to(layout.device)
 
-    @staticmethod
-    def _labels_of(batch: PackedMicroBatch, grid: int) -> torch.Tensor:
-        if batch.dense_labels is None:
+    def check(self, batch: PackedMicroBatch) -> None:
+        """Look at a micro-batch on the rank that read it.
+
+        Raises:
+            InputError: frames without labels, labels of another grid, or a class that the head does not have.
+        """
+        grid, labels = self._models.config.vision.grid_size, batch.dense_labels
+        if labels is None:
             if batch.num_frames:
                 raise InputError(
                     f"sample {batch.sample_keys[0] if batch.sample_keys else '?'} has frames without dense labels; "
                     "stage.objective=dense_labels takes samples of kind dense only"
                 )
-            return torch.empty((0, grid, grid), dtype=torch.int64)
-        if batch.dense_labels.shape[1:] != (grid, grid):
+            return
+        if labels.shape[1:] != (grid, grid):
             raise InputError(
-                f"dense labels are {list(batch.dense_labels.shape[1:])} a frame but the model's patch grid is "
+                f"dense labels are {list(labels.shape[1:])} a frame but the model's patch grid is "
                 f"{grid} x {grid}; make labels for vision.patch_size"
             )
-        return batch.dense_labels
+        if labels.numel() and int(labels.max()) >= self._classes:
+            raise InputError(f"a dense label is {int(labels.max())} but stage.dense_classes is {self._classes}; raise it")
 
     def _reduce(self, sums: torch.Tensor) -> None:
         if self._layout.world_size > 1:

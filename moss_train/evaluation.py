@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from data_pipeline.loader import build_loader
+from data_pipeline.loader import Loader, build_loader
 from data_pipeline.packing.batch import PackedMicroBatch
-from model.errors import InputError
+from moss_train.feed.agreement import CommonError
+from moss_train.feed.feed import Feed
 from moss_train.setup import Session
 
 
@@ -28,13 +28,14 @@ class HeldOut:
         """Evaluate; every rank calls it and gets the same record.
 
         Raises:
-            InputError: the validation sets give nothing to evaluate on; on all ranks alike, as their shares are equal.
+            CommonError: the validation sets cannot be read, or give nothing to evaluate on.
         """
         session = self._session
         if self._groups is None:
-            self._groups = list(self._read())
+            batches, size = self._read(), session.micro_batches  # groups of one schedule each
+            self._groups = [batches[begin : begin + size] for begin in range(0, len(batches), size)]
         if not self._groups:
-            raise InputError(
+            raise CommonError(
                 f"data.validation gives too few micro-batches to evaluate on; look into {session.folder.quarantine} for samples "
                 "left out, add samples, or set train.eval_batches to 0"
             )
@@ -48,26 +49,29 @@ class HeldOut:
             record["eval_accuracy"] = statistics.accuracy
         return record
 
-    def _read(self) -> Iterator[list[PackedMicroBatch]]:
-        """Groups of one schedule each: `train.eval_batches` micro-batches over all replicas, rounded up to equal shares."""
+    def _read(self) -> list[PackedMicroBatch]:
+        """`train.eval_batches` micro-batches over all replicas, rounded up to equal shares."""
         session = self._session
         config, layout = session.config, session.layout
-        loader = build_loader(
-            config.data,
-            config.stage,
-            session.model_config,
-            session.tokenizer,
-            rank=layout.place.data,
-            world_size=layout.data_size,
-            data_parallel_group=layout.data_group,
-            split="validation",
-            ledger=session.folder.quarantine,
-        )
+
+        def build() -> Loader:
+            return build_loader(
+                config.data,
+                config.stage,
+                session.model_config,
+                session.tokenizer,
+                rank=layout.place.data,
+                world_size=layout.data_size,
+                data_parallel_group=layout.data_group,
+                split="validation",
+                ledger=session.folder.quarantine,
+            )
+
+        names = [dataset.name for dataset in config.data.validation]
+        feed = Feed(build, session.agreement, layout, names)
         # Interleaved stages take multiples of the pipeline size only.
         step = config.parallel.pipeline if config.parallel.virtual_pipeline > 1 else 1
         wanted = -(-config.train.eval_batches // (layout.data_size * step)) * step
-        batches = [batch for _, batch in zip(range(wanted), loader, strict=False)]
-        loader.close()
-        batches = batches[: len(batches) - len(batches) % step]
-        for begin in range(0, len(batches), session.micro_batches):
-            yield batches[begin : begin + session.micro_batches]
+        batches = feed.read(wanted, check=session.step.check).batches
+        feed.close()
+        return batches[: len(batches) - len(batches) % step]

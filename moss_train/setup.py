@@ -6,12 +6,10 @@ import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed as dist
 
-from data_pipeline.loader import build_loader
+from data_pipeline.loader import Loader, build_loader
 from data_pipeline.text.tokenizer import Tokenizer
 from model.config import VideoMllamaConfig
 from model.errors import InputError
@@ -24,6 +22,10 @@ from moss_train.engines.adapters import adapt, check_adapters, lora_spec
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
 from moss_train.engines.precision import provider_of
+from moss_train.feed.agreement import Agreement
+from moss_train.feed.counts import SampleCounts
+from moss_train.feed.feed import Feed
+from moss_train.feed.sample_log import SampleLog
 from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout, start_layout
 from moss_train.parallel.world import start_world
@@ -44,7 +46,9 @@ class Session:
     models: Models
     optimization: Optimization
     step: DecoupledStep | DenseStep
-    loader: Any
+    agreement: Agreement
+    feed: Feed
+    counts: SampleCounts
     micro_batches: int
     """Micro-batches of this replica in one step."""
     resumed: TrainingState | None
@@ -57,6 +61,7 @@ class Session:
             model=dataclasses.asdict(self.model_config),
             stage=dataclasses.asdict(self.config.stage),
             lora=None if lora is None else dataclasses.asdict(lora),
+            samples=dict(self.counts.samples),
         )
 
 
@@ -79,26 +84,18 @@ def start_session(config: RunConfig) -> Session:
     tokenizer = Tokenizer.from_file(tokenizer_path)
     folder = RunFolder(config.run_dir)
     checkpoint = _checkpoint_to_resume(config, folder)
-    loader = build_loader(
-        config.data,
-        config.stage,
-        model_config,
-        tokenizer,
-        rank=layout.place.data,
-        world_size=layout.data_size,
-        data_parallel_group=layout.data_group,
-        split="train",
-        ledger=folder.quarantine,
-    )
+    agreement = Agreement(layout, patience=config.data.worker_timeout_seconds)
+    feed = _open_feed(config, model_config, tokenizer, layout, agreement, folder)
     models = _build(config, model_config, layout, fresh=checkpoint is None)
     optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, config.optimizer, config.precision)
     resumed = None
     if checkpoint is not None:
         resumed = load_training_state(checkpoint, models.chunks, models.unit, optimization, layout)
-        loader.load_state_dict(resumed.loader)
-    if layout.rank == 0:  # only now: a run that is refused leaves no folder behind
-        folder.prepare(config, tokenizer_path, layout.world_size)
-    dist.barrier()
+        feed.load_state_dict(resumed.loader)
+    sizes = agreement.from_first(getattr(feed.loader, "dataset_sizes", {}))
+    used = {} if checkpoint is None else read_description(checkpoint).samples
+    # Only now: a run that is refused leaves no folder behind.
+    agreement.together(lambda: folder.prepare(config, tokenizer_path, layout.world_size) if layout.rank == 0 else None)
     return Session(
         config=config,
         model_config=model_config,
@@ -108,10 +105,36 @@ def start_session(config: RunConfig) -> Session:
         models=models,
         optimization=optimization,
         step=_make_step(config, models, optimization, layout, tokenizer),
-        loader=loader,
+        agreement=agreement,
+        feed=feed,
+        counts=SampleCounts(sizes, used),
         micro_batches=micro_batches,
         resumed=resumed,
     )
+
+
+def _open_feed(
+    config: RunConfig, model_config: VideoMllamaConfig, tokenizer: Tokenizer, layout: ParallelLayout,
+    agreement: Agreement, folder: RunFolder,
+) -> Feed:  # fmt: skip
+    """The training data, read by one rank of each replica."""
+
+    def build() -> Loader:
+        return build_loader(
+            config.data,
+            config.stage,
+            model_config,
+            tokenizer,
+            rank=layout.place.data,
+            world_size=layout.data_size,
+            data_parallel_group=layout.data_group,
+            split="train",
+            ledger=folder.quarantine,
+        )
+
+    log = SampleLog(folder.path, layout.place.data, layout.data_size) if config.data.log_samples else None
+    names = [dataset.name for dataset in config.data.datasets]
+    return Feed(build, agreement, layout, names, pin=True, log=log)
 
 
 def _micro_batches(config: RunConfig, layout: ParallelLayout) -> int:

@@ -63,7 +63,8 @@ class DecoupledStep:
         """Leave in all gradient buffers the gradient of the mean loss over the global batch.
 
         Args:
-            batches: this replica's micro-batches; the same on all its model-parallel ranks.
+            batches: this replica's micro-batches; the same on all its model-parallel ranks, but for the pixels: only those
+                of the rank that reads are looked at.
             stop: whether this rank was told to end; the statistics tell all ranks.
         """
         self._optimization.zero()
@@ -74,6 +75,9 @@ class DecoupledStep:
         self._optimization.finish_vision(self._targets)
         sums.wish_to_stop(stop)
         return sums.reduce(self.frames.encoded_by_rank, self.frames.encoded_again)
+
+    def check(self, batch: PackedMicroBatch) -> None:
+        """Look at a micro-batch on the rank that read it: any will do."""
 
     def evaluate(self, groups: Iterable[Sequence[PackedMicroBatch]], dataset_names: Sequence[str]) -> StepStatistics:
         """Forward passes only.

@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from model.errors import InputError
 from moss_train.checkpoint.save import save_checkpoint, save_model_only
 from moss_train.config.schema import RunConfig
 from moss_train.evaluation import HeldOut
+from moss_train.feed.agreement import CommonError
+from moss_train.feed.feed import Delivery
+from moss_train.feed.left_out import LeftOut
 from moss_train.monitors.base import Monitor
 from moss_train.monitors.guard import NanGuard
 from moss_train.monitors.metrics_file import MetricsFile
@@ -29,8 +31,10 @@ class Outcome:
     step: int
     """Updates done."""
     finished: bool
-    """False where a signal ended the run before its last step."""
+    """False where a signal, or the end of the data, ended the run before its last step."""
     checkpoint: Path | None
+    data_ended: bool = False
+    """Whether the data were the reason."""
 
 
 def train(config: RunConfig) -> Outcome:
@@ -61,18 +65,25 @@ class Trainer:
             )
         )
         self._saved: tuple[int, Path] | None = None
+        self._evaluated: int | None = None
+        self._left_out = LeftOut(session.folder.quarantine)
 
     def run(self) -> Outcome:
-        """Train to the last step or until a signal asks to end."""
+        """Train to the last step, to the end of the data, or until a signal asks to end."""
         config = self._session.config.train
-        finished = True
+        finished, data_ended = True, False
         try:
             for monitor in self._monitors:
                 monitor.started(self._step, config.steps)
             if self._step == 0:
                 self._evaluate()
             while self._step < config.steps:
-                record, stop = self._update()
+                update = self._update()
+                if update is None:
+                    finished, data_ended = False, True
+                    self._evaluate()
+                    break
+                record, stop = update
                 for monitor in self._monitors:
                     monitor.stepped(record)
                 if stop and self._step < config.steps:
@@ -84,31 +95,37 @@ class Trainer:
         finally:
             for monitor in self._monitors:
                 monitor.finished()
-            self._session.loader.close()
-        return Outcome(self._step, finished, self._saved[1] if self._saved else self._session.folder.newest)
+            self._session.feed.close()
+        checkpoint = self._saved[1] if self._saved else self._session.folder.newest
+        return Outcome(self._step, finished, checkpoint, data_ended)
 
-    def _update(self) -> tuple[dict[str, Any], bool]:
+    def _update(self) -> tuple[dict[str, Any], bool] | None:
+        """One update; None where the data do not give all micro-batches of it."""
         session = self._session
         begin = time.perf_counter()
-        batches = [self._next_batch() for _ in range(session.micro_batches)]
-        ready = time.perf_counter()
-        statistics = session.step.accumulate(batches, self._stop.requested)
+        data = session.feed.read(session.micro_batches, self._step + 1, session.step.check)
+        if len(data.batches) < session.micro_batches:
+            self._check_end()
+            return None
+        statistics = session.step.accumulate(data.batches, self._stop.requested)
         rates = self._rate(self._step), self._vision_rate(self._step)
         session.optimization.set_learning_rates(*rates)
         norm = session.optimization.update()
         self._step += 1
-        return self._record(statistics, rates, norm, ready - begin, time.perf_counter() - begin), statistics.stop
+        session.counts.add(data.samples)
+        return self._record(data, statistics, rates, norm, time.perf_counter() - begin), statistics.stop
 
-    def _next_batch(self) -> Any:
-        try:
-            return next(self._session.loader)
-        except StopIteration:
-            raise InputError(
-                f"the training data ended after {self._step} steps; the datasets of data.datasets hold no usable sample"
-            ) from None
+    def _check_end(self) -> None:
+        """The end of the data is no mistake, unless there was nothing in them."""
+        if self._step == 0:
+            raise CommonError(
+                "the training data ended before the first step: the datasets of data.datasets give fewer micro-batches than "
+                f"train.global_batch_size = {self._session.config.train.global_batch_size}; look into "
+                f"{self._session.folder.quarantine} for samples left out, or raise repeats or max_samples of a dataset"
+            )
 
     def _record(
-        self, statistics: StepStatistics, rates: tuple[float, float], norm: float, waited: float, seconds: float
+        self, data: Delivery, statistics: StepStatistics, rates: tuple[float, float], norm: float, seconds: float
     ) -> dict[str, Any]:
         record: dict[str, Any] = {"step": self._step, "loss": statistics.loss}
         record |= {f"loss_{name}": loss for name, loss in statistics.class_loss.items()}
@@ -116,6 +133,9 @@ class Trainer:
             record["dataset_loss"] = statistics.dataset_loss
         if statistics.accuracy is not None:
             record["accuracy"] = statistics.accuracy
+        if left_out := self._left_out.counts():
+            record["left_out"] = left_out
+        record |= self._session.counts.record()
         return record | {
             "grad_norm": norm,
             "learning_rate": rates[0],
@@ -124,8 +144,10 @@ class Trainer:
             "tokens": statistics.tokens,
             "frames": statistics.frames,
             "frames_encoded_here": statistics.encoded_by_rank[self._session.layout.rank],
+            "padding": 1.0 - data.real_rows / data.rows,
             "seconds": seconds,
-            "data_seconds": waited,
+            "data_seconds": data.data_seconds,
+            "feed_seconds": data.feed_seconds,
             "tokens_per_second": statistics.tokens / seconds,
             "frames_per_second": statistics.frames / seconds,
         }
@@ -139,8 +161,9 @@ class Trainer:
             self._save()
 
     def _evaluate(self) -> None:
-        if not self._held_out.enabled:
+        if not self._held_out.enabled or self._evaluated == self._step:
             return
+        self._evaluated = self._step
         record = self._held_out.run(self._step)
         for monitor in self._monitors:
             monitor.evaluated(record)
@@ -166,7 +189,7 @@ class Trainer:
                 session.models.unit,
                 session.optimization,
                 session.layout,
-                loader_state=session.loader.state_dict(),
+                loader_state=session.feed.state_dict(),
                 keep_last=session.config.train.keep_last,
             )
         self._saved = (self._step, path)

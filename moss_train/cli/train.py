@@ -12,6 +12,7 @@ from model.errors import InputError
 from moss_train.config.schema import RunConfig
 
 EXIT_PEER_LOST = 1
+EXIT_BAD_INPUT = 2
 SECONDS_FOR_THE_FIRST = 3.0
 """How long a rank keeps quiet after a failure that the first rank, or the rank that caused it, reports too."""
 
@@ -55,15 +56,18 @@ def _train(config: RunConfig) -> int:
     from moss_train import platform
 
     platform.install()
+    from moss_train.feed.agreement import CommonError
     from moss_train.parallel.world import stop_world
     from moss_train.trainer import train
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     try:
         outcome = train(config)
-    except InputError:
+    except InputError as error:
         if rank != 0:
             _let_the_first_rank_speak()
+            if isinstance(error, CommonError):
+                return EXIT_BAD_INPUT
         raise
     except RuntimeError as error:
         if world == 1 or not _lost_a_peer(error):
@@ -73,6 +77,8 @@ def _train(config: RunConfig) -> int:
         return EXIT_PEER_LOST
     if rank == 0:
         ending = "finished" if outcome.finished else "was told to end and saved"
+        if outcome.data_ended:
+            ending = f"stopped before its {config.train.steps} steps because its data ended (repeats, max_samples), and saved"
         print(f"{config.stage.name} {ending} after {outcome.step} steps: {outcome.checkpoint}", flush=True)
     stop_world()
     return 0

@@ -17,7 +17,7 @@ class Span:
     """Consecutive frames of one data-parallel replica, given to one rank."""
 
     replica: int
-    """Data-parallel index that needs the features (and whose ranks hold the pixels)."""
+    """Data-parallel index that needs the features, and one of whose ranks holds the pixels."""
     begin: int
     """First frame, counted over the replica's micro-batches of the window in order."""
     end: int

@@ -13,6 +13,7 @@ from model.errors import InputError
 from model.rows import frame_share
 from moss_train.frames.exchange import exchange
 from moss_train.frames.owned import OwnedFrames
+from moss_train.frames.pixels import gather_pixels
 from moss_train.frames.plan import FramePlan, Transfer, WindowPlan, plan_frames
 from moss_train.frames.settings import EncodeSettings
 from moss_train.frames.windows import WindowBound
@@ -47,42 +48,6 @@ def gather_counts(own: Sequence[int], layout: ParallelLayout) -> list[list[int]]
             )
         frames[place.data] = row
     return [row or [] for row in frames]
-
-
-def gather_pixels(
-    plan: WindowPlan, batches: Sequence[PackedMicroBatch], layout: ParallelLayout
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels uint8 [n, 3, S, S] and aspect ids int64 [n] of the spans that this rank encodes, in span order.
-
-    Args:
-        plan: a window.
-        batches: this replica's micro-batches of the window.
-
-    Frames of its own replica lie here already; others arrive as one row of bytes each.
-    """
-    frames = torch.cat([batch.frames for batch in batches])
-    ids = torch.cat([batch.aspect_ratio_ids for batch in batches])
-    shape = frames.shape[1:]
-    length = shape.numel() + 1
-
-    def rows_of(transfer: Transfer) -> torch.Tensor:
-        begin, end = transfer.span.begin, transfer.span.end
-        return torch.cat([frames[begin:end].flatten(1), ids[begin:end, None].to(torch.uint8)], dim=1).to(layout.device)
-
-    arrived = {t.span: rows for t, rows in exchange(plan.pixels, rows_of, (length,), torch.uint8, layout.device)}
-    pixels, aspect = [], []
-    for span in plan.spans:
-        if span.rank != layout.rank:
-            continue
-        if span.replica == layout.place.data:
-            pixels.append(frames[span.begin : span.end].to(layout.device))
-            aspect.append(ids[span.begin : span.end].to(layout.device))
-        else:
-            pixels.append(arrived[span][:, :-1].reshape(span.size, *shape))
-            aspect.append(arrived[span][:, -1].long())
-    if not pixels:
-        return frames[:0].to(layout.device), ids[:0].to(layout.device)
-    return torch.cat(pixels), torch.cat(aspect)
 
 
 class FrameDistribution:

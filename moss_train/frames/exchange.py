@@ -41,12 +41,15 @@ def exchange(
                 outgoing[t.target].append(t)
             if t.target == rank != t.source:
                 incoming[t.source].append((i, t))
-        parts = [rows_of(t).reshape(t.span.size, *row_shape).to(dtype) for peer in outgoing for t in peer]
-        send = torch.cat(parts) if parts else torch.empty((0, *row_shape), dtype=dtype, device=device)
         sizes_in = [sum(t.span.size for _, t in peer) for peer in incoming]
         sizes_out = [sum(t.span.size for t in peer) for peer in outgoing]
+        send = torch.empty((sum(sizes_out), *row_shape), dtype=dtype, device=device)
+        begin = 0
+        for t in (t for peer in outgoing for t in peer):  # one after the other: what is made for a transfer goes at once
+            send[begin : begin + t.span.size].copy_(rows_of(t).reshape(t.span.size, *row_shape))
+            begin += t.span.size
         buffer = torch.empty((sum(sizes_in), *row_shape), dtype=dtype, device=device)
-        dist.all_to_all_single(buffer, send.contiguous(), sizes_in, sizes_out, group=group)
+        dist.all_to_all_single(buffer, send, sizes_in, sizes_out, group=group)
         begin = 0
         for peer in incoming:
             for i, t in peer:

@@ -85,7 +85,7 @@ class WindowPlan:
     """Frames of each data-parallel replica."""
     spans: tuple[Span, ...]
     pixels: Transfers
-    """Only spans encoded outside the replica whose ranks hold the pixels."""
+    """From the replica's rank that reads to the encoding rank, where that is another one."""
     features: Transfers
     """From the encoding rank to every rank of the replica whose stage has cross-attention layers; of a context-parallel
     group only to the rank that holds the frame."""
@@ -119,6 +119,16 @@ class FramePlan:
             for span in window.spans:
                 encoded[span.rank] += span.size
         return encoded
+
+
+def reading_rank(members: Sequence[int], places: Sequence[RankPlace]) -> int:
+    """The rank of a replica that reads its data and so holds all its pixels.
+
+    Args:
+        members: ranks of the replica.
+        places: place of every rank.
+    """
+    return next(r for r in members if places[r].tensor == places[r].pipeline == places[r].context == 0)
 
 
 def held_rows(counts: Sequence[int], replica: int, context_size: int, context: int) -> FrameRows:
@@ -172,18 +182,17 @@ def _plan_window(
     frames = [sum(row) for row in counts]
     spans = assign_frames(frames, members, loads)
     context_size = 1 + max(place.context for place in places)
-    position = {member: i for ranks in members for i, member in enumerate(ranks)}
     held = {
         (replica, context): held_rows(row, replica, context_size, context)
         for replica, row in enumerate(counts)
         for context in range(context_size)
     }
+    readers = [reading_rank(ranks, places) for ranks in members]
     pixels, features, gradients = Transfers(rank), Transfers(rank), Transfers(rank)
     for span in spans:
         home = members[span.replica]
-        if places[span.rank].data != span.replica:
-            # Spread the sending over the replica: the rank in the same place as the receiver sends.
-            pixels.add(home[position[span.rank]], span.rank, span)
+        if span.rank != readers[span.replica]:
+            pixels.add(readers[span.replica], span.rank, span)
         for user in home:
             place = places[user]
             if not attends[user] or not (features.matters(span.rank, user) or gradients.matters(user, span.rank)):

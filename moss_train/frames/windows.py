@@ -34,15 +34,14 @@ class WindowBound:
     def needed(self, frames: Sequence[int]) -> int:
         """Bytes of a window with these frames of each replica, on the rank that needs most.
 
-        Encoding holds each owned frame's pixels and features twice (received and joined; made and staged), pixels on
-        their way out, and arriving features twice. Returning holds gradients twice (joined and staged) and, for owned
-        frames, one gradient a stage and their fp32 sum.
+        Encoding holds each owned frame's pixels and features twice (received and joined; made and staged), the pixels that
+        a replica's reading rank sends, all of the replica's at most, and arriving features twice. Returning holds gradients
+        twice (joined and staged) and, for owned frames, one gradient a stage and their fp32 sum.
         """
         world = len(frames) * self.replica_ranks
         owned, most = math.ceil(sum(frames) / world), max(frames)
         held = math.ceil(most / self.context)
-        sent = math.ceil(most / self.replica_ranks)
-        encoding = 2 * owned * (self.pixels + self.features) + sent * self.pixels + 2 * held * self.features
+        encoding = 2 * owned * (self.pixels + self.features) + most * self.pixels + 2 * held * self.features
         returning = 2 * held * self.features + owned * self.features * (self.stages + 2)
         return max(encoding, returning)
 

@@ -101,7 +101,7 @@ def simulate(stage: str, ranks: int, *, steps: int = 4, replica_ranks: int = 1, 
         worst=max(ratio[3] for ratio in ratios),
         in_windows=_mean([ratio[4] for ratio in ratios]),
         windows=_mean([len(plan.windows) for plan in plans]),
-        moved=sum(t.span.size for plan in plans for window in plan.windows for t in window.pixels) / total,
+        moved=sum(_moved(plan, replica_ranks) for plan in plans) / total,
     )
 
 
@@ -122,6 +122,12 @@ def _plan(
         stages=1,
     )
     return plan_frames(by_replica, places, [True] * ranks, bound)
+
+
+def _moved(plan: FramePlan, replica_ranks: int) -> int:
+    """Frames encoded outside the replica that reads them."""
+    spans = (span for window in plan.windows for span in window.spans)
+    return sum(span.size for span in spans if span.rank // replica_ranks != span.replica)
 
 
 def _ratios(

@@ -26,7 +26,7 @@ from moss_train.trainer import Outcome, train
 from tests.moss_train.runs import run_config
 
 STEPS, KILLED_AT = 5, 3
-TIMES = ("seconds", "data_seconds", "tokens_per_second", "frames_per_second")
+TIMES = ("seconds", "data_seconds", "feed_seconds", "tokens_per_second", "frames_per_second")
 
 
 def rows(run_dir: Path) -> list[dict[str, Any]]:

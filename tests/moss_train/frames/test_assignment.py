@@ -59,9 +59,12 @@ def test_plan_reaches_every_attending_rank_and_returns_one_copy_a_stage(frames: 
     for span in plan.spans:
         assert sum(t.span == span for t in plan.gradients) == stages
     for transfer in plan.pixels:
-        assert places[transfer.source].data == transfer.span.replica != places[transfer.target].data
-    held = {t.span for t in plan.pixels} | {s for s in plan.spans if places[s.rank].data == s.replica}
-    assert held == set(plan.spans)
+        source = places[transfer.source]
+        assert (source.data, source.tensor, source.pipeline, source.context) == (transfer.span.replica, 0, 0, 0)
+        assert transfer.target == transfer.span.rank != transfer.source
+    readers = {rank: place.data for rank, place in enumerate(places) if place.tensor == place.pipeline == 0}
+    held = [s for s in plan.spans if readers.get(s.rank) == s.replica]
+    assert sorted([*held, *(t.span for t in plan.pixels)], key=str) == sorted(plan.spans, key=str)  # each once
 
 
 @pytest.mark.parametrize("frames", [[0, 0], [1, 0], [0, 7]])

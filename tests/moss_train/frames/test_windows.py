@@ -35,12 +35,12 @@ def test_windows_follow_each_other_and_are_as_long_as_memory_allows(rows: list[l
 
 
 def test_bytes_of_a_window_by_hand() -> None:
-    # 2 replicas of 2 ranks, 8 and 0 frames: each rank encodes 2 and, in the first replica, holds 8.
-    encoding = 2 * 2 * (30 + 20) + 4 * 30 + 2 * 8 * 20
-    assert _bound(0).needed([8, 0]) == encoding == 640
+    # 2 replicas of 2 ranks, 8 and 0 frames: each rank encodes 2; in the first replica it holds 8, and one rank sends them.
+    encoding = 2 * 2 * (30 + 20) + 8 * 30 + 2 * 8 * 20
+    assert _bound(0).needed([8, 0]) == encoding == 760
     assert _bound(0, context=2).needed([8, 0]) == encoding - 2 * 4 * 20
-    assert cut_windows([[8, 8], [0, 0]], _bound(1279)) == [(0, 1), (1, 2)]
-    assert cut_windows([[8, 8], [0, 0]], _bound(1280)) == [(0, 2)]
+    assert cut_windows([[8, 8], [0, 0]], _bound(1519)) == [(0, 1), (1, 2)]
+    assert cut_windows([[8, 8], [0, 0]], _bound(1520)) == [(0, 2)]
     assert cut_windows([[8, 8], [0, 0]], None) == [(0, 2)]
 
 

@@ -1,0 +1,165 @@
+"""A step's micro-batches on every rank of a replica, read by one of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_pipeline.loader import Loader
+from data_pipeline.packing.batch import PackedMicroBatch
+from moss_train.feed.agreement import Agreement
+from moss_train.feed.sample_log import SampleLog
+from moss_train.feed.wire import pack_rows, unpack_rows
+from moss_train.parallel.layout import ParallelLayout
+from moss_train.statistics import real_rows
+
+_HEAD = 5  # figures before those by dataset
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What one read gave. All but the micro-batches is equal on all ranks."""
+
+    batches: list[PackedMicroBatch]
+    """This replica's; every replica has equally many. With pixels on the rank that reads only."""
+    samples: dict[str, int]
+    """Samples by dataset name, over all replicas."""
+    rows: int
+    """Rows over all replicas, padding included."""
+    real_rows: int
+    data_seconds: float
+    """How long the slowest replica waited for its loader."""
+    feed_seconds: float
+    """What this rank spent beyond that, until it had its rows."""
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What a rank took from its loader; nothing where it has none."""
+
+    batches: list[PackedMicroBatch]
+    content: bytes
+    """Their rows, for the other ranks of the replica."""
+    seconds: float
+
+
+class Feed:
+    """Micro-batches of this rank's replica. Every rank of the world makes the same calls.
+
+    Args:
+        build: makes the loader; called on the ranks that read only.
+        agreement: groups of this layout.
+        layout: this rank's place.
+        dataset_names: names to which the samples' dataset indices belong.
+        pin: whether pixels go to pinned memory, from which they are copied to a GPU without waiting.
+        log: where the keys of the samples go; None writes none.
+
+    Raises:
+        CommonError: a loader cannot be built.
+    """
+
+    def __init__(
+        self, build: Callable[[], Loader], agreement: Agreement, layout: ParallelLayout, dataset_names: Sequence[str],
+        *, pin: bool = False, log: SampleLog | None = None,
+    ) -> None:  # fmt: skip
+        self._agreement = agreement
+        self._layout = layout
+        self._names = list(dataset_names)
+        self._pin = pin and layout.device.type == "cuda"
+        self._log = log
+        self.loader: Loader | None = agreement.together(lambda: build() if layout.writes_for_replica else None)
+        """None on ranks that do not read."""
+
+    def read(self, count: int, step: int = 0, check: Callable[[PackedMicroBatch], None] | None = None) -> Delivery:
+        """The next `count` micro-batches of every replica; fewer where the data of some replica end.
+
+        Args:
+            step: the update that will use them, for the log.
+            check: looks at each micro-batch on the rank that read it, and may raise InputError.
+
+        Raises:
+            CommonError: a rank cannot read; on all ranks, before any other collective.
+        """
+        begin = time.perf_counter()
+        taken, everyone = self._agreement.gather(lambda: self._take(count, step, check), self._figures, _HEAD + len(self._names))
+        rows = [everyone[rank] for rank in self._agreement.readers]
+        batches = self._hand_out(taken, rows[self._layout.place.data][1])
+        waited = max(row[2] for row in rows) / 1e6
+        sums = [sum(column) for column in zip(*rows, strict=True)]
+        return Delivery(
+            batches=batches[: min(row[0] for row in rows)],
+            samples=dict(zip(self._names, sums[_HEAD:], strict=True)),
+            rows=sums[3],
+            real_rows=sums[4],
+            data_seconds=waited,
+            feed_seconds=max(0.0, time.perf_counter() - begin - waited),
+        )
+
+    def state_dict(self) -> Any:
+        """The loader's place in the data, on ranks that read; None on others.
+
+        Raises:
+            CommonError: a loader cannot say.
+        """
+        return self._agreement.together(lambda: None if self.loader is None else self.loader.state_dict())
+
+    def load_state_dict(self, state: Any) -> None:
+        """Continue where `state_dict` was called; before the first read.
+
+        Raises:
+            CommonError: the state does not fit a loader.
+        """
+        self._agreement.together(lambda: None if self.loader is None else self.loader.load_state_dict(state))
+
+    def close(self) -> None:
+        """End the loader's processes and the log; no other rank is waited for."""
+        if self.loader is not None:
+            self.loader.close()
+        if self._log is not None:
+            self._log.close()
+
+    def _take(self, count: int, step: int, check: Callable[[PackedMicroBatch], None] | None) -> _Taken:
+        """This rank's part of a read."""
+        if self.loader is None:
+            return _Taken([], b"", 0.0)
+        begin = time.perf_counter()
+        batches = list(itertools.islice(self.loader, count))
+        seconds = time.perf_counter() - begin
+        if check is not None:
+            for batch in batches:
+                check(batch)
+        if self._log is not None and len(batches) == count:
+            self._log.write(step, batches)
+        content = pack_rows(batches) if self._agreement.shares else b""
+        if self._pin:
+            batches = [_pinned(batch) for batch in batches]
+        return _Taken(batches, content, seconds)
+
+    def _figures(self, taken: _Taken) -> list[int]:
+        """What all ranks learn: micro-batches, bytes to hand out, microseconds, rows, real rows, samples by dataset."""
+        samples = Counter(index for batch in taken.batches for index in batch.dataset_index)
+        return [
+            len(taken.batches),
+            len(taken.content),
+            round(1e6 * taken.seconds),
+            sum(batch.num_rows for batch in taken.batches),
+            sum(real_rows(batch) for batch in taken.batches),
+            *(samples[index] for index in range(len(self._names))),
+        ]
+
+    def _hand_out(self, taken: _Taken, length: int) -> list[PackedMicroBatch]:
+        """The replica's micro-batches on each of its ranks."""
+        if not self._agreement.shares:
+            return taken.batches
+        content = self._agreement.hand_out(taken.content, length)
+        return taken.batches if self.loader is not None else unpack_rows(content)
+
+
+def _pinned(batch: PackedMicroBatch) -> PackedMicroBatch:
+    """A no-op where the loader pinned them already."""
+    return batch if batch.frames.is_pinned() else dataclasses.replace(batch, frames=batch.frames.pin_memory())
