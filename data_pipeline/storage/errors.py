@@ -10,3 +10,7 @@ class StorageError(InputError):
 
     It says nothing about a sample: it is never entered in the quarantine ledger and always ends reading.
     """
+
+
+class AbsentError(StorageError):
+    """The store says that there is no such file."""
