@@ -6,7 +6,6 @@ import atexit
 import os
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 from megatron.energon import WorkerConfig, get_savable_loader
@@ -15,7 +14,7 @@ from torch.utils.data._utils.signal_handling import _remove_worker_pids  # type:
 
 from data_pipeline.loader.blend import blend, open_sources
 from data_pipeline.loader.config import DataSettings, StageSettings
-from data_pipeline.loader.ledger import Ledger
+from data_pipeline.loader.ledger import Ledger, open_ledger
 from data_pipeline.loader.parts import build_encoder, explained, quietly
 from data_pipeline.loader.validation import ValidationLoader
 from data_pipeline.loader.workers import outlive_termination
@@ -69,7 +68,7 @@ def build_loader(
     if ledger is None:
         handle, ledger = tempfile.mkstemp(prefix="quarantine-", suffix=".jsonl")
         os.close(handle)
-    book = Ledger(Path(ledger), data.max_bad_samples)
+    book = open_ledger(ledger, data)
     if split == "train":
         return _TrainLoader(data, stage, model_config, tokenizer, book, rank, world_size, data_parallel_group)
     if split == "validation":

@@ -68,8 +68,8 @@ def explained(ledger: Ledger) -> Iterator[None]:
     """
     try:
         yield
-    except FatalSampleError:
-        ledger.raise_fatal()
+    except FatalSampleError as error:
+        ledger.raise_fatal(error)
         raise
     except (tarfile.TarError, OSError) as error:
         raise InputError(f"a shard cannot be read ({error}); find it with `moss data info FOLDER --check`") from error

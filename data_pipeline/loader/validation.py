@@ -72,6 +72,7 @@ class ValidationLoader:
         self._batches = None
 
     def _own_packs(self) -> Iterator[PackedMicroBatch]:
+        self._encoder.begin_pass()
         number = 0
         for number, pack in enumerate(self._all_packs(), start=1):
             if (number - 1) % self._world_size == self._rank:

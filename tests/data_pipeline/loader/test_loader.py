@@ -265,14 +265,10 @@ def test_unsound_json_is_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_damaged_shards_are_named(tmp_path: Path, split: str) -> None:
+def test_cut_and_missing_shards_are_named(tmp_path: Path, split: str) -> None:
     write_samples(tmp_path / "text", [text_sample(i) for i in range(8)], samples_per_shard=4)
     shard = tmp_path / "text" / "shard-000001.tar"
-    content = shard.read_bytes()
-    shard.write_bytes(content[:2000] + bytes(600) + content[2600:])  # as long as before
-    with pytest.raises(InputError, match=r"a shard cannot be read.*moss data info"):
-        take(loader(data_config(tmp_path, ("text",)), split=split), 9)
-    shard.write_bytes(content[:1000])
+    shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(InputError, match=r"shard-000001\.tar has 1000 bytes instead of"):
         loader(data_config(tmp_path, ("text",)), split=split)
     shard.unlink()
