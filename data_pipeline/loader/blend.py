@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from megatron.energon import WorkerConfig
 from megatron.energon.epathlib import EPath
 from megatron.energon.flavors import CrudeWebdataset
+from megatron.energon.flavors.webdataset.structs import DatasetSubset
 from megatron.energon.metadataset.loader_interface import LoadedDataset
 
-from data_pipeline.loader.config import DatasetSettings
+from data_pipeline.loader.config import DatasetSettings, StorageSettings
+from data_pipeline.loader.folder import open_folder
 from data_pipeline.shards.energon_index import SPLIT
-from data_pipeline.shards.info import check_sizes
-from data_pipeline.shards.writer import SUMMARY
 from model.errors import InputError
 
 
@@ -26,20 +26,35 @@ class Source:
     index: int
     """Place in the configuration's list."""
     name: str
-    path: Path
+    path: EPath
+    """Its folder, local or remote."""
+    digest: str
+    """Identity of its shards, wherever they lie."""
     share: float
-    """Of all samples; the shares of a blend sum to 1."""
+    """Of all samples; the shares of a blend sum to 1. A dataset that is used up leaves its share to all others."""
+    repeats: int | None = None
+    """Passes; None is endless."""
+    max_samples: int | None = None
+    """Of the first samples in stored order; None is all."""
 
 
-def blend(datasets: Sequence[DatasetSettings], mixture: Mapping[str, float], root: str, field: str) -> list[Source]:
+def blend(
+    datasets: Sequence[DatasetSettings],
+    mixture: Mapping[str, float],
+    root: str,
+    field: str,
+    storage: StorageSettings | None = None,
+) -> list[Source]:
     """The datasets with a share: mixture[modality] * weight / sum of the modality's weights.
 
     Args:
         mixture: share by modality; empty gives every modality the same.
         field: name of the list in messages, `data.datasets`.
+        storage: patience with remote folders.
 
     Raises:
         InputError: no dataset has a share, or a folder with a share is missing or not prepared.
+        StorageError: a remote one cannot be reached.
     """
     weights: dict[str, float] = defaultdict(float)
     for dataset in datasets:
@@ -59,13 +74,20 @@ def blend(datasets: Sequence[DatasetSettings], mixture: Mapping[str, float], roo
     total = sum(raw.values())
     if total <= 0:
         raise InputError(f"{field} gives no samples; list a dataset and give its modality a share in data.mixture")
-    return [Source(i, datasets[i].name, _folder(datasets[i], root, field), raw[i] / total) for i in raw if raw[i] > 0]
+    return [_source(i, datasets[i], raw[i] / total, root, field, storage) for i in raw if raw[i] > 0]
 
 
-def held_out(datasets: Sequence[DatasetSettings], mixture: Mapping[str, float], root: str, field: str) -> list[Source]:
+def held_out(
+    datasets: Sequence[DatasetSettings],
+    mixture: Mapping[str, float],
+    root: str,
+    field: str,
+    storage: StorageSettings | None = None,
+) -> list[Source]:
     """The datasets of modalities that the stage trains on; with an empty mixture all of them.
 
     Raises:
+        StorageError: a remote folder cannot be reached.
         InputError: there is none, or a folder is missing or not prepared.
     """
     chosen = [(i, d) for i, d in enumerate(datasets) if d.weight > 0 and (not mixture or mixture.get(d.modality, 0.0) > 0)]
@@ -74,15 +96,20 @@ def held_out(datasets: Sequence[DatasetSettings], mixture: Mapping[str, float], 
         raise InputError(
             f"{field} has no dataset of a modality in data.mixture ({trained}); list one or set train.eval_batches to 0"
         )
-    return [Source(i, d.name, _folder(d, root, field), 1 / len(chosen)) for i, d in chosen]
+    return [_source(i, d, 1 / len(chosen), root, field, storage) for i, d in chosen]
 
 
 def open_sources(sources: Sequence[Source], worker_config: WorkerConfig, shuffle: bool) -> list[LoadedDataset]:
-    """Energon's view of the folders: undecoded members, epochs in shuffled shard order or in stored order."""
+    """Energon's view of the folders: undecoded members, epochs in shuffled shard order or in stored order.
+
+    Raises:
+        InputError: a dataset has fewer samples than there are readers.
+    """
     opened = []
     for source in sources:
-        dataset = CrudeWebdataset(
-            EPath(str(source.path)),
+        dataset = _CappedDataset(
+            source.path,
+            max_samples=source.max_samples,
             decoder=None,
             subflavors={"index": source.index, "name": source.name},
             split_part=SPLIT,
@@ -95,18 +122,25 @@ def open_sources(sources: Sequence[Source], worker_config: WorkerConfig, shuffle
         if len(dataset) < workers:
             raise InputError(
                 f"dataset {source.name} in {source.path} has {len(dataset)} samples, fewer than "
-                f"data.global_data_workers = {workers}; lower that or join datasets"
+                f"data.global_data_workers = {workers}; lower that, join datasets or raise max_samples"
             )
-        opened.append(LoadedDataset(dataset=dataset, weight=source.share))
+        opened.append(LoadedDataset(dataset=dataset, weight=source.share, repetitions=source.repeats))
     return opened
 
 
-def _folder(dataset: DatasetSettings, root: str, field: str) -> Path:
-    path = Path(root) / dataset.path
-    if not path.is_dir():
-        raise InputError(f"{field}[{dataset.name}].path: the folder {path} does not exist; write it with `moss data prepare`")
-    if not (path / ".nv-meta" / "dataset.yaml").is_file():
-        raise InputError(f"{field}[{dataset.name}].path: {path} has no index; write it with `moss data prepare`")
-    if (path / SUMMARY).is_file():  # shards made by other tools have none
-        check_sizes(path)
-    return path
+class _CappedDataset(CrudeWebdataset):
+    """Energon's dataset of undecoded members, of which perhaps only the first samples in stored order take part."""
+
+    def __init__(self, path: EPath, *, max_samples: int | None, **options: Any) -> None:
+        super().__init__(path, **options)
+        if max_samples is not None and max_samples < len(self):
+            self.subset = DatasetSubset(absolute_range=(0, max_samples))
+
+    def __len__(self) -> int:
+        stored = int(super().__len__())
+        return stored if self.subset is None else self.subset.absolute_range[1]
+
+
+def _source(index: int, dataset: DatasetSettings, share: float, root: str, field: str, storage: StorageSettings | None) -> Source:
+    path, digest = open_folder(dataset.path, root, f"{field}[{dataset.name}].path", storage)
+    return Source(index, dataset.name, path, digest, share, dataset.repeats, dataset.max_samples)

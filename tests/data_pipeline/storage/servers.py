@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,16 +36,12 @@ class _Quiet(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def handle(self) -> None:
-        try:
+        with suppress(OSError):  # the client gave up, as it should
             super().handle()
-        except OSError:  # the client gave up, as it should
-            pass
 
     def finish(self) -> None:
-        try:
+        with suppress(OSError):
             super().finish()
-        except OSError:
-            pass
 
 
 class _Files(_Quiet):
@@ -132,8 +128,8 @@ class _Forward(_Quiet):
 class FlakyProxy(ThreadingHTTPServer):
     """Stands before a server and spoils some answers, chosen by a seed.
 
-    reset: the connection is cut in the middle of the body; slow: no bytes for long; drip: single bytes for long; busy: 503; short:
-    fewer bytes than announced.
+    reset: the connection is cut in the middle of the body; slow: no bytes for long; drip: single bytes for long; busy: 503;
+    short: fewer bytes than announced.
     """
 
     daemon_threads = True
