@@ -18,9 +18,14 @@ class Action:
 
 
 ACTIONS = {
-    "import": Action("importing", "Turn share-GPT JSON into an annotation file", "moss data import sft.json sft.jsonl"),
+    "import": Action(
+        "importing",
+        "Turn share-GPT, Alpaca or LLaVA rows, a registry, or clips with subtitles into annotation files",
+        "moss data import --dataset-info dataset_info.json annotations",
+    ),
     "prepare": Action("prepare", "Write the shards of an annotation file", "moss data prepare sft.jsonl shards/sft"),
     "info": Action("info", "Describe a folder of shards", "moss data info shards/sft --check"),
+    "lint": Action("lint", "Find what is wrong with samples and media", "moss data lint shards/sft --stage sft_offline --decode"),
     "tokenizer": Action("tokenizer", "Train a small tokenizer, or build Llama 3's", "moss data tokenizer t.json shards/sft"),
     "world": Action("world", "Render the synthetic video world", "moss data world shards/world --split train"),
 }
