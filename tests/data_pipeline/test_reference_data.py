@@ -10,8 +10,8 @@ import torch
 from data_pipeline.media.decode import probe_video, sample_video
 from data_pipeline.media.image import load_image
 from data_pipeline.media.sampling import sample_indices
-from data_pipeline.shards.sharegpt import import_sharegpt
 from model.errors import InputError
+from tests.data_pipeline.formats.helpers import import_file
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
@@ -62,17 +62,17 @@ def test_frames_sampled_for_pretraining_sft_realtime_and_the_command_line(
 
 def test_pretraining_and_offline_rows_import(reference_data: Path) -> None:
     registry = reference_data / "dataset_info.json"
-    pretrain, report = import_sharegpt(registry, name="mllm_pretrain_demo", template="mllama_pretrain")
+    pretrain, report = import_file(registry, name="mllm_pretrain_demo", template="mllama_pretrain")
     assert report.kept == 4 and {a.sample.kind for a in pretrain} == {"image"}
-    offline, report = import_sharegpt(registry, name="mllm_offline_sft_demo")
+    offline, report = import_file(registry, name="mllm_offline_sft_demo")
     assert report.kept == 39 and not report.dropped and len({a.files["0.mp4"] for a in offline if "0.mp4" in a.files}) == 2
 
 
 def test_realtime_rows_import_but_have_no_videos(reference_data: Path) -> None:
     source = reference_data / "mllm_realtime_sft_demo.json"
     with pytest.raises(InputError, match=r"media file is missing \(100\)"):
-        import_sharegpt(source)
-    rows, report = import_sharegpt(source, keep_missing=True)
+        import_file(source)
+    rows, report = import_file(source, keep_missing=True)
     assert report.kept == 100 and len(report.missing_media) == 3
     assert {len(a.sample.media[0].frame_times or []) for a in rows} == {30, 98, 155}
     assert all(a.sample.media[0].frame_times == list(range(len(a.sample.media[0].frame_times or []))) for a in rows)

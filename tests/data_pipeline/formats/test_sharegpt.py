@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
+from data_pipeline.formats.media_entries import media_entries, seconds
 from data_pipeline.shards.annotations import read_annotations, write_annotations
 from data_pipeline.shards.info import read_samples
-from data_pipeline.shards.media_entries import media_entries, seconds
 from data_pipeline.shards.prepare import prepare
-from data_pipeline.shards.sharegpt import import_sharegpt
 from model.errors import InputError
+from tests.data_pipeline.formats.helpers import import_file, save
 from tests.data_pipeline.helpers import grey_levels, make_image, make_video
 
 REALTIME = "[RealTime QA]"
 
 
-def row(user: str, assistant: str, **media: list[str]) -> dict[str, Any]:
+def row(user: str, assistant: str, **media: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}], **media}
 
 
@@ -51,11 +51,6 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def save(folder: Path, rows: Any, name: str = "rows.json") -> Path:
-    (folder / name).write_text(json.dumps(rows))
-    return folder / name
-
-
 def test_the_three_kinds_of_rows(data: Path) -> None:
     rows = [
         row("", "<image>A red kite.", images=["clips/kite.png"], videos=[]),
@@ -63,7 +58,7 @@ def test_the_three_kinds_of_rows(data: Path) -> None:
         realtime_row(["00:00", "00:01", "00:02", "00:03", "00:04"]),
         row("hello", "hi"),
     ]
-    kept, report = import_sharegpt(save(data, rows))
+    kept, report = import_file(save(data, rows))
     assert report.kept == 4 and not report.dropped
     assert [a.sample.kind for a in kept] == ["image", "video", "realtime", "text"]
     assert kept[0].sample.messages[1].content == "<|image|>A red kite."
@@ -74,13 +69,13 @@ def test_the_three_kinds_of_rows(data: Path) -> None:
 
 def test_events_of_a_caption_stream(data: Path) -> None:
     times = [{"start": "00:00", "end": "00:01"}, {"start": "00:01", "end": "00:03"}, {"start": "00:03", "end": "00:04"}]
-    kept, _ = import_sharegpt(save(data, [realtime_row(times, mode="[Streaming Event Caption]")]))
+    kept, _ = import_file(save(data, [realtime_row(times, mode="[Streaming Event Caption]")]))
     assert kept[0].sample.media[0].markers == "per_event" and kept[0].sample.media[0].frame_times == [1, 3, 4]
 
 
 def test_from_rows_to_shards(data: Path) -> None:
     rows = [row("<video>What?", f"answer {i}", videos=["clips/kettle.mp4"]) for i in range(6)]
-    kept, _ = import_sharegpt(save(data, rows), license="CC0")
+    kept, _ = import_file(save(data, rows), license="CC0")
     (data / "out").mkdir()
     assert write_annotations(data / "out" / "a.jsonl", kept) == 6
     assert list(read_annotations(data / "out" / "a.jsonl")) == kept
@@ -97,10 +92,19 @@ def test_from_rows_to_shards(data: Path) -> None:
 BAD_ROWS: list[tuple[dict[str, Any], str]] = [
     (row("<|video|>what", "a", videos=["clips/gone.mp4"]), "media file is missing"),
     (row("<|video|>what", "a", videos=["rows.json"]), "media file cannot be decoded"),
-    (row("what", "a", videos=["clips/kettle.mp4"]), "markers and media, or roles, do not match"),
-    ({"messages": [{"role": "user", "content": "a"}]}, "markers and media, or roles, do not match"),
+    (row("what", "a", videos=["clips/kettle.mp4"]), "markers and media do not match"),
+    ({"messages": [{"role": "user", "content": "a"}]}, "roles do not alternate"),
     ({"messages": []}, "no messages"),
     ({"messages": [{"role": "robot", "content": "a"}]}, "message without a known role and text"),
+    (realtime_row([{"end": 1}, {"end": 1.5}, {"end": 3}], mode="[Streaming Event Caption]"), "an event has no frame"),
+    (row("a\ud800", "b"), "text is not valid Unicode"),
+    (row("a", "b", audios=["a.wav"]), "row has audio"),
+    (row("a", "b", tools="[{}]"), "row has tools"),
+    (row("a", "b", chosen="x", rejected="y"), "row is a ranking pair"),
+    ({"messages": [{"role": "user", "content": "a"}, {"role": "function_call", "content": "b"}]}, "row has tools"),
+    (row("", "<video>", videos=["clips/kettle.mp4\0"]), "media file is missing"),
+    (row("", "<video>", videos=["k" * 5000]), "media file cannot be decoded"),
+    ([], "row is not an object"),  # type: ignore[list-item]
     (realtime_row(["00:00", "00:01", "00:07"]), "a marker's time is behind the end of the video"),
     (row("", "a", videos=[f"{REALTIME}[INFO]{{"]), "media column cannot be read"),
 ]
@@ -108,21 +112,21 @@ BAD_ROWS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_ROWS)
 def test_bad_rows_are_dropped_and_counted(data: Path, bad: dict[str, Any], reason: str) -> None:
-    kept, report = import_sharegpt(save(data, [row("a", "b"), bad]))
+    kept, report = import_file(save(data, [row("a", "b"), bad]))
     assert len(kept) == 1 and dict(report.dropped) == {reason: 1}
     assert report.to_dict()["examples"][reason][0].startswith("row 1: ")
 
 
 def test_missing_media_are_listed_and_can_be_kept(data: Path) -> None:
     source = save(data, [row("<|video|>what", "a", videos=["clips/gone.mp4"]), row("a", "b")])
-    assert import_sharegpt(source)[1].missing_media == ["clips/gone.mp4"]
-    assert len(import_sharegpt(source, keep_missing=True)[0]) == 2
+    assert import_file(source)[1].missing_media == {"clips/gone.mp4"}
+    assert len(import_file(source, keep_missing=True)[0]) == 2
 
 
 def test_a_file_without_a_usable_row_is_an_error(data: Path) -> None:
     source = save(data, [row("<|video|>what", "a", videos=["clips/gone.mp4"])])
-    with pytest.raises(InputError, match=r"no row of .*rows\.json can be used: media file is missing \(1\)"):
-        import_sharegpt(source)
+    with pytest.raises(InputError, match=r"no row of rows can be used: media file is missing \(1\)"):
+        import_file(source)
 
 
 def test_a_registry_names_columns_and_tags(data: Path) -> None:
@@ -130,27 +134,27 @@ def test_a_registry_names_columns_and_tags(data: Path) -> None:
     save(data, rows)
     tags = {"role_tag": "who", "content_tag": "what", "user_tag": "me", "assistant_tag": "bot"}
     entry = {"file_name": "rows.json", "formatting": "sharegpt", "columns": {"messages": "talk"}, "tags": tags}
-    registry = save(data, {"mine": entry, "far": {"hf_hub_url": "x/y"}, "alpaca": {"file_name": "rows.json"}}, "info.json")
-    kept, _ = import_sharegpt(registry, name="mine")
+    registry = save(data, {"mine": entry, "far": {"hf_hub_url": "x/y"}}, "info.json")
+    kept, _ = import_file(registry, name="mine")
     assert [(m.role, m.content) for m in kept[0].sample.messages] == [("system", "be brief"), ("user", "a"), ("assistant", "b")]
-    for name, message in (("none", "has no entry 'none'"), ("far", "names no local file"), ("alpaca", "only sharegpt")):
+    for name, message in (("none", "has no entry 'none'"), ("far", "names no local file")):
         with pytest.raises(InputError, match=message):
-            import_sharegpt(registry, name=name)
+            import_file(registry, name=name)
 
 
 def test_the_older_spelling_of_tags_is_known(data: Path) -> None:
     turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
-    assert import_sharegpt(save(data, [{"conversations": turns}]))[0][0].sample.messages[1].content == "b"
+    assert import_file(save(data, [{"conversations": turns}]))[0][0].sample.messages[1].content == "b"
 
 
 def test_unreadable_files_are_named(data: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        import_sharegpt(data / "none.json")
+        import_file(data / "none.json")
     (data / "bad.json").write_text("[")
     with pytest.raises(InputError, match=r"bad\.json is not JSON"):
-        import_sharegpt(data / "bad.json")
+        import_file(data / "bad.json")
     with pytest.raises(InputError, match="must hold a JSON list"):
-        import_sharegpt(save(data, {"a": 1}))
+        import_file(save(data, {"a": 1}))
 
 
 @pytest.mark.parametrize(("value", "expected"), [("00:07", 7), ("01:02:03", 3723), ("2.5", 2.5), (4, 4), ("00:01.5", 1.5)])
@@ -158,7 +162,7 @@ def test_times(value: Any, expected: float) -> None:
     assert seconds(value) == expected
 
 
-@pytest.mark.parametrize("value", ["soon", None, "1:x", True])
+@pytest.mark.parametrize("value", ["soon", None, "1:x", True, "nan", float("inf"), "-1"])
 def test_bad_times_are_named(value: Any) -> None:
     with pytest.raises(InputError, match="is not seconds"):
         seconds(value)
@@ -189,7 +193,7 @@ def test_broken_annotation_lines_are_named(tmp_path: Path, line: str, message: s
 
 
 def test_a_media_file_that_went_away_is_named(data: Path) -> None:
-    kept, _ = import_sharegpt(save(data, [row("<video>What?", "a", videos=["clips/kettle.mp4"])]))
+    kept, _ = import_file(save(data, [row("<video>What?", "a", videos=["clips/kettle.mp4"])]))
     write_annotations(data / "a.jsonl", kept)
     (data / "clips" / "kettle.mp4").unlink()
     with pytest.raises(InputError, match=r"sample rows-000000: media file .*kettle\.mp4 cannot be read"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,12 +84,15 @@ def seconds(value: Any) -> float:
     Raises:
         InputError: anything else.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    total = 0.0
     try:
-        total = 0.0
-        for part in str(value).split(":"):
+        if isinstance(value, bool):
+            raise ValueError
+        parts = [value] if isinstance(value, int | float) else str(value).split(":")
+        for part in parts:
             total = total * 60 + float(part)
-    except ValueError:
-        raise InputError(f"time {value!r} is not seconds or MM:SS") from None
+    except (ValueError, OverflowError):
+        total = -1.0
+    if not 0 <= total < math.inf:
+        raise InputError(f"time {value!r:.40} is not seconds or MM:SS")
     return total
