@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
 import torch
-from megatron.energon import Cooker, CrudeSample, SkipSample, TaskEncoder, WorkerConfig, stateless
+from megatron.energon import Cooker, CrudeSample, SkipSample, WorkerConfig, stateless
 from megatron.energon import Sample as EnergonSample
 from megatron.energon.edataclass import edataclass
 from megatron.energon.errors import FatalSampleError, reraise_exception
@@ -23,6 +23,7 @@ from megatron.energon.metadataset.loader_interface import LoadedDataset
 from megatron.energon.task_encoder.cooking import basic_sample_keys
 from megatron.energon.wrappers import MapDataset, PackingDataset
 
+from data_pipeline.loader.blended import BlendedTaskEncoder
 from data_pipeline.loader.frames import decode_slots
 from data_pipeline.loader.ledger import Ledger
 from data_pipeline.loader.ledger_lines import BAD, DECODE, PLAN, READ, SKIPPED
@@ -88,7 +89,7 @@ class _QuietPacking(PackingDataset):
         return bool(super()._fill_reading_buffer(source_iter, False))
 
 
-class MossTaskEncoder(TaskEncoder[EnergonSample, EnergonSample, PackedMicroBatch, PackedMicroBatch]):
+class MossTaskEncoder(BlendedTaskEncoder):
     """What happens to a sample between its shard and the training step."""
 
     def __init__(

@@ -38,7 +38,7 @@ class ValidationLoader:
         self.ledger = ledger
         self._rank, self._world_size = rank, world_size
         self._buffer = max(1, data.packing_buffer)
-        sources = held_out(data.validation, data.mixture, data.root, "data.validation")
+        sources = held_out(data.validation, data.mixture, data.root, "data.validation", data.storage)
         self._config = WorkerConfig(rank=0, world_size=1, num_workers=0, seed_offset=data.seed)
         opened = open_sources(sources, self._config, shuffle=False)
         total = sum(len(o.dataset) for o in opened)
