@@ -120,4 +120,4 @@ def _clean(line: str) -> str:
 def _seconds(parts: tuple[str | None, ...]) -> float:
     hours, minutes, seconds, fraction = parts
     whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
-    return whole + float(f"0.{fraction or 0}")
+    return float(f"{whole}.{fraction or 0}")
