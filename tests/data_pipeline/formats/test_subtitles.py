@@ -46,8 +46,8 @@ def test_webvtt_with_everything_around_the_cues() -> None:
     ("text", "expected"),
     [
         (
-            "1\n00:00:01,000 --> 00:00:02,000\nhello\n\n2\n00:00:03,000 --> 00:00:04,500\nworld\n",
-            [(1, 2, "hello"), (3, 4.5, "world")],
+            "1\n00:00:01,000 --> 00:00:02,000\nhi\n\n2\n00:00:03,000 --> 00:00:04,500\nyou\n",
+            [(1, 2, "hi"), (3, 4.5, "you")],
         ),
         ("7\n00:00:01,000 --> 00:00:02,000\na\n7\n00:00:03,000 --> 00:00:04,000\nb", [(1, 2, "a"), (3, 4, "b")]),  # no empty line
         ("00:00:01,000 --> 00:00:02,000\na\n\n00:00:03,000 --> 00:00:04,000\nb", [(1, 2, "a"), (3, 4, "b")]),  # no numbers
@@ -55,7 +55,7 @@ def test_webvtt_with_everything_around_the_cues() -> None:
         (
             "1\n00:00:05,000 --> 00:00:06,000\nb\n\n2\n00:00:01,000 --> 00:00:07,000\na",
             [(1, 7, "a"), (5, 6, "b")],
-        ),  # out of order
+        ),  # unordered
         ("1\n00:00:02,000 --> 00:00:01,000\na", [(2, 2, "a")]),  # ends before it begins
         ("1\n00:00:01,000 --> 00:00:02,000\n1 --> 2\n42", [(1, 2, "1 --> 2\n42")]),  # the last line is text, not a number
         ('1\n00:00:01,000 --> 00:00:02,000\n<font color="#fff">a</font> < b &lt;|silence|&gt;c<|video|>', [(1, 2, "a < b c")]),
@@ -100,13 +100,9 @@ def test_rolling_captions_are_said_once() -> None:
 
 
 def test_growing_and_repeated_captions_are_said_once() -> None:
-    growing = [
-        Cue(0, 1, "so today"),
-        Cue(1, 2, "so today we boil"),
-        Cue(2, 3, "so today we boil"),
-        Cue(9, 10, "so today we boil"),
-    ]
-    assert collapse_rolling(growing) == [Cue(0, 1, "so today"), Cue(1, 3, "we boil"), Cue(9, 10, "so today we boil")]
+    again = "so today we boil"
+    growing = [Cue(0, 1, "so today"), Cue(1, 2, again), Cue(2, 3, again), Cue(9, 10, again)]
+    assert collapse_rolling(growing) == [Cue(0, 1, "so today"), Cue(1, 3, "we boil"), Cue(9, 10, again)]
     assert collapse_rolling([Cue(0, 1, "No"), Cue(1, 2, "No way")])[1].text == "No way"  # one word is no growing caption
 
 
