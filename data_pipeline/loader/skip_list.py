@@ -54,7 +54,7 @@ class SkipList:
 def _entry(line: bytes, where: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{where} is cut or no JSON; complete or delete the line") from None
     if not isinstance(entry, dict):
         raise InputError(f"{where} is no JSON object; complete or delete the line")
@@ -63,7 +63,8 @@ def _entry(line: bytes, where: str) -> dict[str, Any]:
         raise InputError(f"{where} has the kind {kind!r}; use {BAD}, or {SKIPPED} or {FATAL} for an entry without effect")
     if kind == BAD and at not in STAGES:
         raise InputError(f"{where} has at = {at!r}; use one of {', '.join(STAGES)}")
-    for name, value in (("dataset", entry.get("dataset")), ("key", entry.get("key")), ("shard", entry.get("shard", ""))):
+    for name in ("dataset", "key", "shard"):
+        value = entry.get(name, "" if name == "shard" else None)
         if not isinstance(value, str) or (kind == BAD and name != "shard" and not value):
             raise InputError(f"{where} has {name} = {value!r}; give the {name} as text")
     return entry

@@ -28,29 +28,23 @@ class PyAvVideo(Video):
         """
         self.name = name
         self._container = container
-        if not container.streams.video:
+        self._stream = container.streams.best("video")  # not a cover picture, if there is anything else
+        if self._stream is None:
             raise InputError(f"video {name} has no video stream")
-        self._stream = container.streams.video[0]
         self._stream.thread_type = "NONE"
         self._stream.codec_context.thread_count = 1
         self._skip = skip_non_reference
         self._reformatter = VideoReformatter()
         self._index: PacketIndex | None = None
         self._counted = 0
-        self.info = _read_info(container, self._stream, name)
+        self._times = None if self._stream.duration else _frame_times(container, self._stream)
+        self.info = _read_info(container, self._stream, name, self._times)
 
     def starts(self) -> Pixels | None:
-        stream = self._stream
-        if not stream.base_rate or not stream.average_rate or stream.base_rate == stream.average_rate:
-            return None
-        stamps = [p.pts for p in self._container.demux(stream) if p.size]
-        self._container.seek(0)
-        if not stamps or any(s is None for s in stamps) or stream.time_base is None:
-            return None
-        ordered = np.sort(np.asarray(stamps, dtype=np.float64))
-        times = (ordered - ordered[0]) * float(stream.time_base)
-        straying = np.abs(times - np.arange(len(times)) / self.info.fps)
-        return times if straying.max() * self.info.fps >= 1.0 else None
+        base, average = self._stream.base_rate, self._stream.average_rate
+        if self._times is None and base and average and base != average:
+            self._times = _frame_times(self._container, self._stream)
+        return self._times if self._times is not None and _strays(self._times, self.info.fps) else None
 
     def decode(self, numbers: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
         given = 0
@@ -114,6 +108,8 @@ class PyAvVideo(Video):
         self._container.seek(0)
 
     def _pixels(self, frame: av.VideoFrame) -> Pixels:
+        if frame.is_corrupt:  # the decoder fills damaged places with neighbouring pixels
+            raise InputError(f"video {self.name} is damaged: the frame at {frame.time or 0:.3f} s cannot be decoded whole")
         turns = round(frame.rotation / 90) % 4
         pixels = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
@@ -135,16 +131,39 @@ def open_pyav(source: Source, label: str, skip_non_reference: bool = False) -> I
         raise InputError(f"video {label} cannot be decoded: {error}") from None
 
 
-def _read_info(container: av.container.InputContainer, stream: Any, name: str) -> VideoInfo:
-    rate = stream.average_rate or stream.guessed_rate
-    if stream.duration and stream.time_base:
-        duration = float(stream.duration * stream.time_base)
+def _read_info(container: av.container.InputContainer, stream: Any, name: str, times: Pixels | None) -> VideoInfo:
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    if times is not None and rate > 0:  # the container's duration, if any, would count other streams and a late start too
+        duration = float(times[-1]) + 1 / rate
+        counts = [len(times)]
+        rate = len(times) / duration if _strays(times, rate) else rate
     else:
-        duration = (container.duration or 0) / av.time_base
-    if not rate or duration <= 0:
+        of_stream = stream.duration and stream.time_base
+        duration = float(stream.duration * stream.time_base) if of_stream else (container.duration or 0) / av.time_base
+        counts = [n for n in (stream.frames, round(duration * rate)) if n > 0]
+    if rate <= 0 or duration <= 0:
         raise InputError(f"video {name} states no frame rate or no duration; store it again as mp4")
-    counts = [n for n in (stream.frames, round(duration * float(rate))) if n > 0]
     if not counts:
         raise InputError(f"video {name} has no frames")
     context = stream.codec_context
-    return VideoInfo(width=context.width, height=context.height, fps=float(rate), duration=duration, num_frames=min(counts))
+    return VideoInfo(width=context.width, height=context.height, fps=rate, duration=duration, num_frames=min(counts))
+
+
+def _frame_times(container: av.container.InputContainer, stream: Any) -> Pixels | None:
+    """Seconds of every frame from the first, in the order of showing; None where the packets do not tell."""
+    stamps = []
+    try:
+        stamps = [p.pts for p in container.demux(stream) if p.size]
+    except av.error.FFmpegError:
+        return None
+    if not stamps or any(s is None for s in stamps) or stream.time_base is None:
+        return None
+    container.seek(0)
+    ordered = np.sort(np.asarray(stamps, dtype=np.float64))
+    times: Pixels = (ordered - ordered[0]) * float(stream.time_base)
+    return times
+
+
+def _strays(times: Pixels, rate: float) -> bool:
+    """Whether frames are away from their places at a constant rate by a frame or more."""
+    return bool(np.abs(times * rate - np.arange(len(times))).max() >= 1.0)

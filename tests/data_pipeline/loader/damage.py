@@ -122,7 +122,7 @@ def _no_frames(sample: StoredSample) -> None:
 
 
 def _half_decoded(sample: StoredSample) -> None:
-    """From its middle on, the picture data are those of another place."""
+    """From its middle on, the picture data are noise."""
     content = bytearray(sample.media())
     start, end = content.find(b"mdat") + 4, content.find(b"moov") - 4
     middle = (start + end) // 2
