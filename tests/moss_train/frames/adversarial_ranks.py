@@ -26,6 +26,7 @@ from model.initialise import initialise_weights, set_cross_gates
 from moss_train.config.schema import OptimizerConfig, ParallelConfig, PrecisionConfig, StageConfig
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
+from moss_train.feed.wire import without_pixels
 from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
 from moss_train.parallel.world import start_world, stop_world
@@ -91,7 +92,10 @@ def run_case(
     step = DecoupledStep(models, optimization, layout, StepSettings(1.0, SILENCE, SETTINGS[kind], DATASETS))
     batches = [make_pack(models.config, i, samples, 24) for i, samples in enumerate(CASES[case])]
     own = len(batches) // layout.data_size
-    statistics = step.accumulate(batches[layout.place.data * own : (layout.place.data + 1) * own])
+    batches = batches[layout.place.data * own : (layout.place.data + 1) * own]
+    if not layout.writes_for_replica:  # pixels are with the rank that reads alone
+        batches = [without_pixels(batch) for batch in batches]
+    statistics = step.accumulate(batches)
 
     def gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
         found: torch.Tensor | None = getattr(parameter, "main_grad", None)
