@@ -108,8 +108,6 @@ class PyAvVideo(Video):
         self._container.seek(0)
 
     def _pixels(self, frame: av.VideoFrame) -> Pixels:
-        if frame.is_corrupt:  # the decoder fills damaged places with neighbouring pixels
-            raise InputError(f"video {self.name} is damaged: the frame at {frame.time or 0:.3f} s cannot be decoded whole")
         turns = round(frame.rotation / 90) % 4
         pixels = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
@@ -151,7 +149,6 @@ def _read_info(container: av.container.InputContainer, stream: Any, name: str, t
 
 def _frame_times(container: av.container.InputContainer, stream: Any) -> Pixels | None:
     """Seconds of every frame from the first, in the order of showing; None where the packets do not tell."""
-    stamps = []
     try:
         stamps = [p.pts for p in container.demux(stream) if p.size]
     except av.error.FFmpegError:
