@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import tempfile
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from megatron.energon import WorkerConfig, get_savable_loader
-from megatron.energon.metadataset.loader_interface import DatasetBlendMode
-from torch.utils.data._utils.signal_handling import _remove_worker_pids  # type: ignore[attr-defined]
-
-from data_pipeline.loader.blend import blend, open_sources
+from data_pipeline.loader.blend import blend
 from data_pipeline.loader.config import DataSettings, StageSettings
 from data_pipeline.loader.ledger import Ledger, open_ledger
-from data_pipeline.loader.parts import build_encoder, explained, quietly
+from data_pipeline.loader.readers import ReaderParts
+from data_pipeline.loader.state import check_identity, check_whole, identity_of, new_state
+from data_pipeline.loader.turns import Turns, reader_processes, readers_per_replica
 from data_pipeline.loader.validation import ValidationLoader
-from data_pipeline.loader.workers import outlive_termination
 from data_pipeline.packing.batch import PackedMicroBatch
 from data_pipeline.text.tokenizer import Tokenizer
 from model.config import VideoMllamaConfig
 from model.errors import InputError
-
-STATE_VERSION = 1
 
 
 class Loader(Protocol):
@@ -54,6 +48,7 @@ def build_loader(
 
     Args:
         rank, world_size: place in the data-parallel group; model-parallel ranks pass the same and read the same.
+        data_parallel_group: not used; replicas read without talking to each other.
         split: train (endless, shuffled, resumable) | validation (finite, fixed order).
         ledger: file that lists samples left out; a temporary one by default.
 
@@ -70,29 +65,24 @@ def build_loader(
         os.close(handle)
     book = open_ledger(ledger, data)
     if split == "train":
-        return _TrainLoader(data, stage, model_config, tokenizer, book, rank, world_size, data_parallel_group)
+        return TrainLoader(data, stage, model_config, tokenizer, book, rank, world_size)
     if split == "validation":
         return ValidationLoader(data, stage, model_config, tokenizer, book, rank, world_size)
     raise InputError(f"split is {split!r}; use train or validation")
 
 
-def workers_per_rank(global_data_workers: int, world_size: int) -> int:
-    """Loader workers of each data-parallel rank.
+class TrainLoader:
+    """One replica's micro-batches of an endless or finite run, resumable at any number of replicas.
 
-    Raises:
-        InputError: the workers cannot be shared out evenly.
+    Micro-batch n of the run comes from reader n mod `data.global_data_workers`, and goes to replica n mod world_size (counted
+    from where this process began). So neither the number of replicas nor that of processes changes a global batch.
+
+    Finite data (every dataset has `repeats`) end at the first micro-batch whose reader has none left: `next` raises StopIteration
+    there and ever after, on the replica that the micro-batch belongs to; those who read together must stop together.
+
+    Attributes:
+        dataset_sizes: samples in one pass over each dataset that takes part.
     """
-    if global_data_workers < 1 or global_data_workers % world_size:
-        sizes = [str(n) for n in range(1, global_data_workers + 1) if global_data_workers % n == 0]
-        raise InputError(
-            f"data.global_data_workers is {global_data_workers}, which {world_size} data-parallel ranks cannot share; "
-            f"with it the data-parallel size may be {', '.join(sizes) or 'none'}"
-        )
-    return global_data_workers // world_size
-
-
-class _TrainLoader:
-    """Endless and resumable. The order depends on the global number of workers, not on how ranks share them."""
 
     def __init__(
         self,
@@ -103,98 +93,77 @@ class _TrainLoader:
         ledger: Ledger,
         rank: int,
         world_size: int,
-        group: Any,
     ) -> None:
-        workers = workers_per_rank(data.global_data_workers, world_size)
-        in_process = data.worker_processes == 0 and workers == 1
         self.ledger = ledger
-        sources = blend(data.datasets, data.mixture, data.root, "data.datasets")
-        config = WorkerConfig(
-            rank=rank,
-            world_size=world_size,
-            num_workers=0 if in_process else workers,
-            data_parallel_group=group,
-            seed_offset=data.seed,
-        )
-        opened = open_sources(sources, config, shuffle=data.shuffle_buffer > 0)
-        total = sum(len(o.dataset) for o in opened)
-        encoder = build_encoder(data, stage, model_config, tokenizer, ledger, total, data.samples_per_pack)
-        dataset = encoder.build_train_datasets(
-            datasets=opened,
-            worker_config=config,
-            batch_size=None,
-            packing_buffer_size=data.packing_buffer,
-            shuffle_buffer_size=data.shuffle_buffer if data.shuffle_buffer > 1 else None,
-            blend_mode=DatasetBlendMode.DATASET_WEIGHT,
-        )
-        # in the training process a forced garbage collection would cost more than the loading
-        collect_every = 0 if in_process else 10
-        self._loader = quietly(get_savable_loader, dataset, watchdog_timeout_seconds=None, gc_collect_every_n_steps=collect_every)
-        outlive_termination(self._loader)
-        self._identity = {
-            "version": STATE_VERSION,
-            "data.global_data_workers": data.global_data_workers,
-            "data-parallel size": world_size,
-            "data-parallel rank": rank,
-            "data.worker_processes": in_process,
-            "data.seed": data.seed,
-            "data.shuffle_buffer": data.shuffle_buffer,
-            "data.packing_buffer": data.packing_buffer,
-            "data.datasets": [(s.name, round(s.share, 9)) for s in sources],
-        }
-        self._iterator: Iterator[PackedMicroBatch] | None = None
+        self._rank, self._world_size = rank, world_size
+        self._share = readers_per_replica(data.global_data_workers, world_size)
+        self._num_processes = reader_processes(data.worker_processes, self._share)
+        sources = blend(data.datasets, data.mixture, data.root, "data.datasets", data.storage)
+        self._parts = ReaderParts(data, stage, model_config, tokenizer, ledger, sources)
+        opened = self._parts.open_datasets(rank)
+        self.dataset_sizes = {source.name: len(o.dataset) for source, o in zip(sources, opened, strict=True)}
+        self._identity = identity_of(data, stage, model_config, tokenizer, sources)
+        self._begun_at = 0  # micro-batches of the run before this process
+        self._given = 0  # micro-batches that this process gave
+        self._ended = False
+        self._states: dict[int, bytes | None] = {}
+        self._turns: Turns | None = None
+
+    @property
+    def micro_batches_given(self) -> int:
+        """By all replicas since the start of the run; right between steps, when all have given equally many."""
+        return self._begun_at + self._given * self._world_size
 
     def __iter__(self) -> Iterator[PackedMicroBatch]:
         return self
 
     def __next__(self) -> PackedMicroBatch:
-        with explained(self.ledger):
-            if self._iterator is not None:
-                return next(self._iterator)
-            self._iterator = quietly(iter, self._loader)
-            try:
-                return quietly(next, self._iterator)  # type: ignore[no-any-return]
-            finally:  # now, so that it comes before torch's own clean-up, which waits for each worker
-                atexit.register(self.close)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue with the next micro-batch (picklable, some ten kilobytes)."""
-        return {**self._identity, "energon": self._loader.save_state_rank()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was called.
+        """This replica's next micro-batch.
 
         Raises:
-            InputError: the state is of a differently configured loader.
+            StopIteration: the data have ended.
+            InputError: a reader cannot go on.
         """
-        if self._iterator is not None:
+        if self._ended:
+            raise StopIteration
+        if self._turns is None:
+            self._turns = Turns(self._parts, self._own_readers(), self._states, self._num_processes)
+        try:
+            batch = self._turns.take()
+        except StopIteration:
+            self._ended = True
+            raise
+        self._given += 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """This replica's part of what is needed to continue with the next micro-batch (picklable, some ten kilobytes a reader).
+
+        `state.merge_states` makes one state of the parts of all replicas.
+        """
+        states = self._turns.states() if self._turns is not None else {n: self._states.get(n) for n in self._own_readers()}
+        return new_state(self._identity, self.micro_batches_given, states, self._ended)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where the merged states of all replicas were saved, however many there were.
+
+        Raises:
+            InputError: a reader is missing, or the state is of a differently configured loader.
+        """
+        if self._turns is not None:
             raise RuntimeError("load_state_dict must come before the first micro-batch")
-        for name, value in self._identity.items():
-            if state.get(name) != value:
-                raise InputError(
-                    f"the saved place in the data was made with {name} = {state.get(name)}, now it is {value}; "
-                    "continue with the saved value or start a new run"
-                )
-        self._loader.restore_state_rank(state["energon"])
+        check_whole(state)
+        check_identity(state, self._identity)
+        self._begun_at = state["micro_batches"]
+        self._states = state["readers"]
+        self._ended = state["ended"]
 
     def close(self) -> None:
-        """End the worker processes at once; they hold nothing that must be saved."""
-        atexit.unregister(self.close)
-        _stop_workers(getattr(self._loader, "_iterator", None))
-        self._iterator = None
-        self._loader = None
+        """Let go of the readers; processes end at once."""
+        if self._turns is not None:
+            self._turns.close()
 
-
-def _stop_workers(iterator: Any) -> None:
-    """Kill and collect the processes of a torch loader; left alone, each would take seconds to notice the end.
-
-    A signal that asks would not do: forked workers inherit the handlers of the training process.
-    """
-    workers = getattr(iterator, "_workers", [])
-    if not workers:
-        return
-    _remove_worker_pids(id(iterator))  # their death is no fault
-    iterator._worker_pids_set = False
-    for worker in workers:
-        worker.kill()
-    iterator._shutdown_workers()
+    def _own_readers(self) -> list[int]:
+        """In the order in which they take turns from here on."""
+        total = self._share * self._world_size
+        return [(self._begun_at + self._rank + i * self._world_size) % total for i in range(self._share)]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tarfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from megatron.energon.errors import FatalSampleError
 
@@ -50,13 +48,6 @@ def build_encoder(
         seed=data.seed,
         total_samples=total,
     )
-
-
-def quietly(call: Any, *args: Any, **kwargs: Any) -> Any:
-    """Without torch's note that pages cannot be pinned on a machine without an accelerator."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*pin_memory.*")
-        return call(*args, **kwargs)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ from model.lora.merge_live import merge_into
 from model.lora.spec import LoraSpec
 from moss_train.checkpoint.adapters import read_adapters
 from moss_train.checkpoint.description import CheckpointDescription, find_checkpoint, first_difference, read_description
+from moss_train.checkpoint.loader_state import read_loader_state
 from moss_train.checkpoint.random_state import restore_random_state
 from moss_train.checkpoint.state import METADATA, model_state, put_back
+from moss_train.checkpoint.torch_file import read_torch_file
 from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout
 
@@ -29,7 +30,7 @@ class TrainingState:
 
     step: int
     loader: Any
-    """The loader state of this replica."""
+    """The merged loader states of all replicas that saved; None where they saved none."""
 
 
 def load_model_weights(path: Path | str, chunks: Sequence[torch.nn.Module], vision: torch.nn.Module) -> None:
@@ -73,14 +74,15 @@ def load_training_state(
     optimization: Optimization,
     layout: ParallelLayout,
 ) -> TrainingState:
-    """Continue from a checkpoint; every rank calls it. Another tensor or pipeline size is fine, another replica count is not.
+    """Continue from a checkpoint, in any layout; every rank calls it.
 
     Raises:
-        InputError: weights only, another model, or another number of data-parallel replicas.
+        InputError: weights only, another model, or files that are missing or damaged.
     """
     description = read_description(checkpoint)
     check_same_model(chunks[0].model_config, description.config, checkpoint)  # type: ignore[arg-type]
-    _check_continuable(description, checkpoint, layout)
+    _check_continuable(description, checkpoint)
+    loader = read_loader_state(checkpoint, description.data_size)
     state = model_state(chunks, vision)
     state["optimizer"] = optimization.optimizer.sharded_state_dict(state, is_loading=True, metadata=METADATA)
     loaded = _load(state, checkpoint)
@@ -90,16 +92,8 @@ def load_training_state(
     optimization.set_step(description.step)
     own = checkpoint / f"random_{layout.rank:05d}.pt"
     if description.world_size == layout.world_size and own.is_file():
-        restore_random_state(_read_own(own))
-    return TrainingState(step=description.step, loader=_read_own(checkpoint / f"loader_{layout.place.data:05d}.pt"))
-
-
-def _read_own(path: Path) -> Any:
-    """What one rank wrote for itself."""
-    try:
-        return torch.load(path, weights_only=False)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} cannot be read ({error}); copy the checkpoint again or use an earlier one") from None
+        restore_random_state(read_torch_file(own))
+    return TrainingState(step=description.step, loader=loader)
 
 
 def check_same_model(ours: VideoMllamaConfig, theirs: VideoMllamaConfig, where: Path) -> None:
@@ -109,15 +103,10 @@ def check_same_model(ours: VideoMllamaConfig, theirs: VideoMllamaConfig, where: 
         raise InputError(f"{where} is a checkpoint of another model: {difference}; use its config or another checkpoint")
 
 
-def _check_continuable(description: CheckpointDescription, checkpoint: Path, layout: ParallelLayout) -> None:
+def _check_continuable(description: CheckpointDescription, checkpoint: Path) -> None:
     if description.weights_only:
         raise InputError(
             f"{checkpoint} holds weights only and cannot be continued; give it as train.init_from with another run_dir"
-        )
-    if description.data_size != layout.data_size:
-        raise InputError(
-            f"{checkpoint} was written by {description.data_size} data-parallel replicas and this run has {layout.data_size}; "
-            f"start {description.data_size} replicas, or give it as train.init_from with another run_dir"
         )
 
 

@@ -24,6 +24,7 @@ from moss_train.checkpoint.description import (
     write_atomically,
     write_description,
 )
+from moss_train.checkpoint.loader_state import loader_file
 from moss_train.checkpoint.random_state import random_state
 from moss_train.checkpoint.state import METADATA, model_state
 from moss_train.engines.optimization import Optimization
@@ -68,7 +69,7 @@ def save_checkpoint(
     def write_own(folder: Path) -> None:
         torch.save(random_state(), folder / f"random_{layout.rank:05d}.pt")
         if layout.writes_for_replica:
-            torch.save(loader_state, folder / f"loader_{layout.place.data:05d}.pt")
+            torch.save(loader_state, folder / loader_file(layout.place.data))
 
     description = dataclasses.replace(description, data_size=layout.data_size, world_size=layout.world_size)
     return _publish(run_dir, description, state, write_own, keep_last)

@@ -78,7 +78,7 @@ def main(data: Path, out: Path) -> None:
     try:
         run(data, out / "dp2_killed", steps=STEPS + 1, **layouts["tp2"])
     except InputError as error:
-        report["other_replicas"] = str(error)
+        report["other_readers"] = str(error)
     if first:
         print("REPORT " + json.dumps(report), flush=True)
     dist.barrier()

@@ -38,7 +38,7 @@ def test_continued_runs(run_ranks: RunRanks, data: Path, tmp_path: Path) -> None
     """Bit for bit in the same layout; within rounding after a change of model-parallel sizes."""
     output = run_ranks("tests.moss_train.resume_ranks", 2, data, tmp_path, timeout=240)
     report = json.loads(next(line for line in output.splitlines() if "REPORT " in line).split("REPORT ", 1)[1])
-    assert "2 data-parallel replicas and this run has 1" in report.pop("other_replicas")
+    assert "data.global_data_workers = 2, now it is 1" in report.pop("other_readers")
     assert set(report) == {"dp2-dp2", "tp2-pp2", "cp2-tp2"}
     for one, two in zip(report["tp2-pp2"]["whole"], report["cp2-tp2"]["whole"], strict=True):
         assert _close(one, two), (one, two)  # the same data, losses and counts, held-out ones too

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from data_pipeline.loader import build_loader
-from data_pipeline.loader.loader import workers_per_rank
+from data_pipeline.loader.turns import readers_per_replica
 from data_pipeline.packing.batch import IGNORE_INDEX, PackedMicroBatch
 from data_pipeline.schema import Media, Message, Sample
 from data_pipeline.shards import write_samples
@@ -286,10 +286,10 @@ def test_padding_never_teaches(shards: Path) -> None:
 # what the user can put right
 
 
-def test_workers_are_shared_out_evenly() -> None:
-    assert [workers_per_rank(12, n) for n in (1, 2, 3, 4, 6, 12)] == [12, 6, 4, 3, 2, 1]
+def test_readers_are_shared_out_evenly() -> None:
+    assert [readers_per_replica(12, n) for n in (1, 2, 3, 4, 6, 12)] == [12, 6, 4, 3, 2, 1]
     with pytest.raises(InputError, match=r"global_data_workers is 4, which 3 .* may be 1, 2, 4"):
-        workers_per_rank(4, 3)
+        readers_per_replica(4, 3)
 
 
 def test_missing_folders_are_named(tmp_path: Path) -> None:

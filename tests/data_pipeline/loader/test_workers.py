@@ -1,58 +1,158 @@
-"""Loader workers and the signals of launchers."""
+"""Reader processes: what they outlive, and how their end is told."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.utils.data import DataLoader, IterableDataset
+import torch
 
-from data_pipeline.loader.workers import outlive_termination
+from data_pipeline.loader import build_loader
+from data_pipeline.loader.workers import ReaderProcess
+from model.errors import InputError
+from tests.data_pipeline.helpers import data_config, model_config, stage_config, tokenizer, write_mixture
 
-
-class _Numbers(IterableDataset[int]):
-    def __iter__(self) -> Any:
-        return iter(range(100))
-
-
-def _loader() -> DataLoader[int]:
-    return DataLoader(_Numbers(), batch_size=None, num_workers=1, prefetch_factor=2)
+TOKENIZER = tokenizer()
 
 
-def _terminate(iterator: Any) -> None:
-    (worker,) = iterator._workers
-    os.kill(worker.pid, signal.SIGTERM)
-    worker.join(timeout=0.5)
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shards")
+    write_mixture(root)
+    return root
 
 
-def test_a_worker_goes_on_after_sigterm() -> None:
-    loader = _loader()
-    outlive_termination(loader)
-    iterator = iter(loader)
-    assert next(iterator) == 0
-    _terminate(iterator)
-    assert [next(iterator) for _ in range(99)] == list(range(1, 100))
+def loader(shards: Path, **values: Any) -> Any:
+    data = data_config(shards, **{"global_data_workers": 2, "worker_processes": None, **values})
+    return build_loader(data, stage_config(), model_config(), TOKENIZER)
 
 
-def test_without_it_the_training_process_fails() -> None:
-    iterator = iter(_loader())
-    assert next(iterator) == 0
-    with pytest.raises(RuntimeError, match="DataLoader worker"):
-        _terminate(iterator)
-        list(iterator)
+@pytest.fixture
+def running(shards: Path) -> Iterator[Any]:
+    """Two processes of a reader each that gave a micro-batch and wait with the next ones ready."""
+    batches = loader(shards, worker_timeout_seconds=1.5)
+    for _ in range(2):
+        next(batches)
+    time.sleep(0.5)
+    yield batches
+    batches.close()
 
 
-def test_what_the_loader_does_at_a_workers_start_is_kept() -> None:
-    started: list[int] = []
-    loader = _loader()
-    loader.worker_init_fn = started.append
-    outlive_termination(loader)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        loader.worker_init_fn(3)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert started == [3]
+def processes(batches: Any) -> list[ReaderProcess]:
+    return list(batches._turns._processes)
+
+
+def ended(pid: int, within: float) -> bool:
+    """Whether no such process is there any more."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def until_refused(batches: Any) -> str:
+    with pytest.raises(InputError) as refusal:
+        for _ in range(20):
+            next(batches)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_processes_go_on_after_signals_to_the_group(running: Any, sent: signal.Signals) -> None:
+    for process in processes(running):
+        os.kill(process.pid, sent)
+    time.sleep(0.2)
+    assert all(next(running).num_rows == 128 for _ in range(12))
+
+
+def test_a_killed_process_is_one_sentence(running: Any) -> None:
+    first = processes(running)[0]
+    os.kill(first.pid, signal.SIGKILL)
+    begin = time.monotonic()
+    sentence = until_refused(running)
+    assert time.monotonic() - begin < 5
+    assert f"loader process {first.pid} with reader 0 of 2 was killed by SIGKILL" in sentence
+    assert "the last sample that it gave is " in sentence and "data.prefetch" in sentence
+
+
+def test_a_process_that_gives_nothing_is_one_sentence(running: Any) -> None:
+    second = processes(running)[1]
+    os.kill(second.pid, signal.SIGSTOP)
+    sentence = until_refused(running)
+    assert f"loader process {second.pid} with reader 1 of 2 gave no micro-batch for 1.5 seconds" in sentence
+    assert "data.worker_timeout_seconds" in sentence
+
+
+def test_closing_ends_the_processes_at_once(shards: Path) -> None:
+    batches = loader(shards)
+    next(batches)
+    pids = [process.pid for process in processes(batches)]
+    begin = time.monotonic()
+    batches.close()
+    assert time.monotonic() - begin < 1
+    assert len(pids) == 2 and all(ended(pid, 0) or not Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_failure_inside_names_its_place(shards: Path) -> None:
+    """What is no fault of the input comes with the stack of the process."""
+    batches = loader(shards)
+    batches._parts.data.packing_buffer = "6"
+    with pytest.raises(RuntimeError, match=r"loader process \d+ with reader 0 of 2 failed:(.|\n)*Traceback(.|\n)*TypeError"):
+        next(batches)
+    batches.close()
+
+
+def test_large_tensors_arrive_whole(shards: Path) -> None:
+    model = model_config(image_size=448)
+    data = data_config(shards, ("video",))
+    here = build_loader(data, stage_config(), model, TOKENIZER)
+    data.worker_processes = 1
+    there = build_loader(data, stage_config(), model, TOKENIZER)
+    for _ in range(3):
+        one, two = next(here), next(there)
+        assert two.frames.nbytes > 1 << 21
+        two.frames[0] += 1  # it may be written to
+        two.frames[0] -= 1
+        assert one.sample_keys == two.sample_keys
+        pairs = [(value, getattr(two, name)) for name, value in vars(one).items() if isinstance(value, torch.Tensor)]
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+    there.close()
+
+
+_PARENT = """
+import sys, time
+from pathlib import Path
+from tests.data_pipeline.loader.test_workers import loader, processes
+batches = loader(Path(sys.argv[1]))
+next(batches)
+print(*[p.pid for p in processes(batches)], flush=True)
+if sys.argv[2] == "wait":
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", ["kill", "exit"])
+def test_no_process_outlives_the_training_process(shards: Path, end: str) -> None:
+    command = [sys.executable, "-c", _PARENT, str(shards), "wait" if end == "kill" else "exit"]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pids = [int(pid) for pid in parent.stdout.readline().split()]
+    begin = time.monotonic()
+    if end == "kill":
+        parent.kill()
+    parent.wait(20)
+    assert len(pids) == 2 and all(ended(pid, 10) for pid in pids)
+    assert time.monotonic() - begin < 10
