@@ -28,7 +28,7 @@ class PyAvVideo(Video):
         """
         self.name = name
         self._container = container
-        self._stream = container.streams.best("video")  # not a cover picture, if there is anything else
+        self._stream: Any = container.streams.best("video")  # not a cover picture, if there is anything else
         if self._stream is None:
             raise InputError(f"video {name} has no video stream")
         self._stream.thread_type = "NONE"
@@ -108,6 +108,8 @@ class PyAvVideo(Video):
         self._container.seek(0)
 
     def _pixels(self, frame: av.VideoFrame) -> Pixels:
+        if frame.is_corrupt:  # the decoder fills damaged places with neighbouring pixels
+            raise InputError(f"video {self.name} is damaged: the frame at {frame.time or 0:.3f} s cannot be decoded whole")
         turns = round(frame.rotation / 90) % 4
         pixels = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
