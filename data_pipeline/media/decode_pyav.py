@@ -28,7 +28,8 @@ class PyAvVideo(Video):
         """
         self.name = name
         self._container = container
-        self._stream: Any = container.streams.best("video")  # not a cover picture, if there is anything else
+        streams: Any = container.streams
+        self._stream = streams.best("video")  # not a cover picture, if there is anything else
         if self._stream is None:
             raise InputError(f"video {name} has no video stream")
         self._stream.thread_type = "NONE"
