@@ -81,7 +81,7 @@ class PyAvVideo(Video):
             for number in wanted.get(frame.pts, ()):
                 yield number, self._pixels(frame)
 
-    def _feed(self, needed: set[int]) -> Iterator[av.VideoFrame]:
+    def _feed(self, needed: set[int]) -> Iterator[Any]:
         """Frames of the packets with these stamps; no packet behind the last of them is read."""
         left = len(needed)
         for packet in self._container.demux(self._stream):
@@ -108,7 +108,7 @@ class PyAvVideo(Video):
     def _rewind(self) -> None:
         self._container.seek(0)
 
-    def _pixels(self, frame: av.VideoFrame) -> Pixels:
+    def _pixels(self, frame: Any) -> Pixels:
         if frame.is_corrupt:  # the decoder fills damaged places with neighbouring pixels
             raise InputError(f"video {self.name} is damaged: the frame at {frame.time or 0:.3f} s cannot be decoded whole")
         turns = round(frame.rotation / 90) % 4
@@ -124,12 +124,22 @@ def open_pyav(source: Source, label: str, skip_non_reference: bool = False) -> I
         InputError: the file is not a video; also for damage met while it is open.
     """
     try:
-        with av.open(
-            io.BytesIO(source) if isinstance(source, bytes) else str(source), "r", metadata_errors="replace"
-        ) as container:
+        with _open(source) as container:
             yield PyAvVideo(container, label, skip_non_reference)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"video {label} cannot be decoded: {error}") from None
+
+
+def _open(source: Source) -> av.container.InputContainer:
+    """Without decoding the first frames, which most containers describe well enough and which are large."""
+    for options in ({"skip_frame": "all"}, {}):
+        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        container = av.open(file, "r", metadata_errors="replace", options=options)
+        videos = container.streams.video
+        if not options or (videos and videos[0].codec_context.width and videos[0].average_rate):
+            break
+        container.close()
+    return container
 
 
 def _read_info(container: av.container.InputContainer, stream: Any, name: str, times: Pixels | None) -> VideoInfo:
