@@ -26,6 +26,7 @@ ACTIONS = {
     "prepare": Action("prepare", "Write the shards of an annotation file", "moss data prepare sft.jsonl shards/sft"),
     "info": Action("info", "Describe a folder of shards", "moss data info shards/sft --check"),
     "lint": Action("lint", "Find what is wrong with samples and media", "moss data lint shards/sft --stage sft_offline --decode"),
+    "preview": Action("preview", "Write a page of samples as the model will see them", "moss data preview shards/sft page.html"),
     "tokenizer": Action("tokenizer", "Train a small tokenizer, or build Llama 3's", "moss data tokenizer t.json shards/sft"),
     "world": Action("world", "Render the synthetic video world", "moss data world shards/world --split train"),
 }
