@@ -11,6 +11,7 @@ from megatron.energon.errors import FatalSampleError
 from data_pipeline.loader.config import DataSettings, StageSettings
 from data_pipeline.loader.ledger import Ledger
 from data_pipeline.loader.task_encoder import MossTaskEncoder
+from data_pipeline.media.backend import Decoding
 from data_pipeline.packing.plan import PlanRules
 from data_pipeline.text.tokenizer import Tokenizer
 from model.config import VideoMllamaConfig
@@ -27,6 +28,12 @@ def build_encoder(
     samples_per_pack: int | None,
     jitter: float | None = None,
 ) -> MossTaskEncoder:
+    """
+    Raises:
+        InputError: the decoder that is asked for does not work here.
+    """
+    decoding = Decoding(data.decode.backend, data.decode.skip_non_reference)
+    decoding.opener()
     rules = PlanRules(
         template=stage.template,
         sequence_length=stage.sequence_length,
@@ -47,6 +54,7 @@ def build_encoder(
         samples_per_pack=samples_per_pack,
         seed=data.seed,
         total_samples=total,
+        decoding=decoding,
     )
 
 

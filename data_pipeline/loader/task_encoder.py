@@ -29,6 +29,7 @@ from data_pipeline.loader.ledger import Ledger
 from data_pipeline.loader.ledger_lines import BAD, DECODE, PLAN, READ, SKIPPED
 from data_pipeline.loader.now_reading import busy_with
 from data_pipeline.loader.unreadable import UNREADABLE, guard_reading
+from data_pipeline.media.backend import Decoding
 from data_pipeline.packing.batch import PackedMicroBatch
 from data_pipeline.packing.build import PackedSample, build_micro_batch
 from data_pipeline.packing.plan import DoesNotFit, PlanRules, SamplePlan, plan_sample
@@ -103,10 +104,12 @@ class MossTaskEncoder(BlendedTaskEncoder):
         samples_per_pack: int | None,
         seed: int,
         total_samples: int,
+        decoding: Decoding | None = None,
     ) -> None:
         """
         Args:
             total_samples: samples in all datasets; as many left out in a row mean that none fits.
+            decoding: how videos are decoded.
         """
         super().__init__()
         self.tokenizer = tokenizer
@@ -117,6 +120,7 @@ class MossTaskEncoder(BlendedTaskEncoder):
         self.samples_per_pack = samples_per_pack
         self.seed = seed
         self.total_samples = total_samples
+        self.decoding = decoding
         self._left_out_in_a_row: Counter[tuple[str, str]] = Counter()
         self.cookers = [Cooker(self._cook)]
 
@@ -226,7 +230,7 @@ class MossTaskEncoder(BlendedTaskEncoder):
             with self._at(DECODE, name, shard, key):
                 if sample.plan.slots:
                     media, members = sample.raw.sample.media, sample.raw.members
-                    frames = decode_slots(sample.plan.slots, media, members, self.image_size, f"{shard} {key}")
+                    frames = decode_slots(sample.plan.slots, media, members, self.image_size, f"{shard} {key}", self.decoding)
         except SkipSample:  # the others of its pack stay
             return None
         return PackedSample(f"{name}/{key}", sample.__subflavors__["index"], sample.plan, frames)
