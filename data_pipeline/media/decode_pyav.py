@@ -38,7 +38,8 @@ class PyAvVideo(Video):
         self._reformatter = VideoReformatter()
         self._index: PacketIndex | None = None
         self._counted = 0
-        self._times = None if self._stream.duration else _frame_times(container, self._stream)
+        stated = self._stream.duration and "matroska" not in container.format.name  # Matroska states the whole file's duration
+        self._times = None if stated else _frame_times(container, self._stream)
         self.info = _read_info(container, self._stream, name, self._times)
 
     def starts(self) -> Pixels | None:
