@@ -62,7 +62,6 @@ class HeldOut:
                 session.tokenizer,
                 rank=layout.place.data,
                 world_size=layout.data_size,
-                data_parallel_group=layout.data_group,
                 split="validation",
                 ledger=session.folder.quarantine,
             )
@@ -72,6 +71,8 @@ class HeldOut:
         # Interleaved stages take multiples of the pipeline size only.
         step = config.parallel.pipeline if config.parallel.virtual_pipeline > 1 else 1
         wanted = -(-config.train.eval_batches // (layout.data_size * step)) * step
-        batches = feed.read(wanted, check=session.step.check).batches
-        feed.close()
+        try:
+            batches = feed.read(wanted, check=session.step.check).batches
+        finally:
+            feed.close()
         return batches[: len(batches) - len(batches) % step]

@@ -127,7 +127,6 @@ def _open_feed(
             tokenizer,
             rank=layout.place.data,
             world_size=layout.data_size,
-            data_parallel_group=layout.data_group,
             split="train",
             ledger=folder.quarantine,
         )
