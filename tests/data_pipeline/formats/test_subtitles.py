@@ -137,7 +137,7 @@ words = st.lists(st.sampled_from(["red", "ball", "3", "moves", "é"]), min_size=
 times = st.tuples(st.integers(0, 10**7), st.integers(0, 10**4)).map(lambda t: (t[0] / 1000, (t[0] + t[1]) / 1000))
 
 
-@given(cues=st.lists(st.builds(lambda t, w: Cue(*t, w), times, words), max_size=8), form=st.sampled_from(["srt", "vtt"]))
+@given(cues=st.lists(st.builds(lambda t, w: Cue(t[0], t[1], w), times, words), max_size=8), form=st.sampled_from(["srt", "vtt"]))
 def test_what_was_written_is_read(cues: list[Cue], form: str) -> None:
     point = "," if form == "srt" else "."
     blocks = [f"{i}\n{stamp(c.begin, point)} --> {stamp(c.end, point)}\n{c.text}\n" for i, c in enumerate(cues, start=1)]
