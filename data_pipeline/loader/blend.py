@@ -9,13 +9,15 @@ from typing import Any
 
 from megatron.energon import WorkerConfig
 from megatron.energon.epathlib import EPath
-from megatron.energon.flavors import CrudeWebdataset
+from megatron.energon.flavors import CrudeWebdataset, SavableDataset
 from megatron.energon.flavors.webdataset.structs import DatasetSubset
 from megatron.energon.metadataset.loader_interface import LoadedDataset
 
 from data_pipeline.loader.config import DatasetSettings, StorageSettings
 from data_pipeline.loader.folder import open_folder
 from data_pipeline.shards.energon_index import SPLIT
+from data_pipeline.storage.files import RemotePath
+from data_pipeline.storage.offsets import look_up_remotely
 from model.errors import InputError
 
 
@@ -135,6 +137,12 @@ class _CappedDataset(CrudeWebdataset):
         super().__init__(path, **options)
         if max_samples is not None and max_samples < len(self):
             self.subset = DatasetSubset(absolute_range=(0, max_samples))
+
+    def build(self, worker_rotation_offset: int = 0) -> SavableDataset[Any]:
+        dataset = super().build(worker_rotation_offset)
+        if isinstance(self.path, RemotePath):
+            look_up_remotely(dataset)
+        return dataset
 
     def __len__(self) -> int:
         stored = int(super().__len__())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from model.errors import InputError
 
@@ -39,7 +39,8 @@ class Address:
                 f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path} was given with a password, a query or a "
                 "fragment, which would end up in logs; put credentials into ~/.netrc, the AWS environment or an MSC profile"
             )
-        return cls(parts.scheme, parts.netloc, parts.path.strip("/"))
+        path = unquote(parts.path) if parts.scheme in ("http", "https") else parts.path
+        return cls(parts.scheme, parts.netloc, path.strip("/"))
 
     @property
     def root(self) -> str:

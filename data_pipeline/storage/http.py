@@ -44,11 +44,12 @@ class HttpStore:
     def part(self, key: str, offset: int, size: int) -> Part:
         """See `Store.part`."""
         address = f"{self._root}/{key}"
+        url = self._url(key, address)
         if self._pool is None:
             self._pool = self._connect()
         headers = {**self._headers, "Range": f"bytes={offset}-{offset + size - 1}"}
         try:
-            response = self._pool.request("GET", self._url(key, address), headers=headers, preload_content=False)
+            response = self._pool.request("GET", url, headers=headers, preload_content=False)
         except HTTPError as error:
             raise self._fault(error, address) from error
         try:

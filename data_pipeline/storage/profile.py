@@ -35,7 +35,7 @@ class ProfileStore:
             raise StorageError(
                 f"{address} may not be read; check the credentials of the profile {self._profile} and the permissions there"
             ) from error
-        except (ImportError, ValueError) as error:
+        except (ImportError, NotImplementedError, ValueError) as error:
             raise StorageError(
                 f"{address} cannot be read: {error}; check the profile {self._profile} in the file of MSC_CONFIG"
             ) from error

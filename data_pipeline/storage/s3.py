@@ -44,7 +44,10 @@ class S3Store(HttpStore):
             from botocore.config import Config
 
             session = botocore.session.get_session()
-            signature = "s3v4" if session.get_credentials() else botocore.UNSIGNED
+            signature = "s3v4"
+            if session.get_credentials() is None:
+                signature = botocore.UNSIGNED
+                self.denied_remedy = "no credentials of AWS were found on this machine: set AWS_PROFILE or AWS_ACCESS_KEY_ID"
             self._signer = session.create_client("s3", config=Config(signature_version=signature))
         return self._signer
 

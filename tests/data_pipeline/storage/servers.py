@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 FAULTS = ("reset", "slow", "busy", "short", "drip")
 _Server = TypeVar("_Server", bound=ThreadingHTTPServer)
@@ -53,7 +54,7 @@ class _Files(_Quiet):
         self.server.requests.append((self.path, self.headers.get("Range")))
         if self.server.login and self.headers.get("Authorization") != self.server.login:
             return self.answer(401, b"who?")
-        path = self.server.folder / self.path.lstrip("/")
+        path = self.server.folder / unquote(self.path).lstrip("/")
         if self.path in self.server.denied:
             return self.answer(403, b"no")
         if not path.is_file():
@@ -95,7 +96,7 @@ class _Forward(_Quiet):
         if fault == "busy":
             return self.answer(503, b"come back later")
         upstream = http.client.HTTPConnection("127.0.0.1", server.upstream)
-        upstream.request("GET", self.path, headers=dict(self.headers.items()))
+        upstream.request(self.command, self.path, headers=dict(self.headers.items()))
         response = upstream.getresponse()
         content = response.read()
         upstream.close()
@@ -105,6 +106,8 @@ class _Forward(_Quiet):
                 self.send_header(name, value)
         self.end_headers()
         return self._send(content, fault)
+
+    do_HEAD = do_GET
 
     def _send(self, content: bytes, fault: str | None) -> None:
         if fault is None:
@@ -185,18 +188,20 @@ def s3_server() -> Iterator[int]:
         server.stop()
 
 
-def upload(port: int, bucket: str, prefix: str, folder: Path) -> None:
-    """All files of a folder as objects."""
+def client(port: int) -> Any:
+    """For writing to the server of S3."""
     import boto3
 
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
+    address = f"http://127.0.0.1:{port}"
+    return boto3.client(
+        "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
     )
-    client.create_bucket(Bucket=bucket)
+
+
+def upload(port: int, bucket: str, prefix: str, folder: Path) -> None:
+    """All files of a folder as objects."""
+    writer = client(port)
+    writer.create_bucket(Bucket=bucket)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            client.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder)}")
+            writer.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder)}")
