@@ -8,15 +8,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from data_pipeline.loader import Loader
 from data_pipeline.packing.batch import PackedMicroBatch
 from moss_train.feed.agreement import Agreement
 from moss_train.feed.sample_log import SampleLog
 from moss_train.feed.wire import pack_rows, unpack_rows
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.statistics import real_rows
+
+if TYPE_CHECKING:
+    from data_pipeline.loader import Loader
 
 _HEAD = 5  # figures before those by dataset
 
