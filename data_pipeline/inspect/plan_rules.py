@@ -17,4 +17,5 @@ def plan_rules(stage: StageSettings) -> PlanRules:
         video_max_frames=stage.frames.max_frames,
         jitter=stage.realtime_jitter_prob,
         label_eot_realtime=stage.label_eot_realtime,
+        truncation=stage.truncation,
     )

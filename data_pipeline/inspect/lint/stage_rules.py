@@ -18,7 +18,7 @@ NO_LIMIT = 2**40
 def stage_findings(sample: Sample, tokenizer: Tokenizer, rules: PlanRules) -> tuple[SamplePlan | None, list[tuple[str, str]]]:
     """The plan, and what the stage leaves out or cuts."""
     whole, found = _planned(sample, tokenizer, replace(rules, sequence_length=NO_LIMIT))
-    if whole is None or whole.num_rows <= rules.sequence_length:
+    if whole is None or (whole.num_rows <= rules.sequence_length and rules.truncation == "expanded"):
         return whole, found
     kept, found = _planned(sample, tokenizer, rules)
     if kept is not None and kept.num_rows < whole.num_rows:

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
 import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipeline.inspect.lint.decode_rules import decode_findings
 from data_pipeline.inspect.lint.lint import LintSettings, lint
 from data_pipeline.inspect.lint.report import LintReport
 from data_pipeline.inspect.lint.rules import ERROR, RULES
 from data_pipeline.inspect.lint.text_rules import parse
 from data_pipeline.inspect.plan_rules import plan_rules
 from data_pipeline.loader import build_loader
+from data_pipeline.loader.ledger import Ledger
+from data_pipeline.loader.parts import build_encoder
+from data_pipeline.packing.plan import Slot
 from data_pipeline.schema import Sample
 from data_pipeline.shards import sample_from_dict, sample_to_dict, write_samples
 from data_pipeline.shards.energon_index import index_shards
 from data_pipeline.shards.media_info import fill_info
 from model.errors import InputError
+from moss_train.config.schema import FrameConfig
 from tests.data_pipeline.helpers import (
     data_config,
     grey_levels,
@@ -192,25 +195,29 @@ def test_oddities_are_found_by_their_rule(tmp_path: Path, made: Any, change: Any
     assert "fine" not in found and RULES[rule].remedy
 
 
-def test_frames_that_a_clip_lacks_are_an_error_only_where_the_loader_refuses(tmp_path: Path) -> None:
-    def longer(by: int) -> Callable[[dict[str, Any], dict[str, bytes]], None]:
-        def change(fields: dict[str, Any], members: dict[str, bytes]) -> None:
-            members["0.mp4"] = cut_stream(make_video(grey_levels(8), container="matroska"), by)
-            fields["media"][0].update(num_frames=8, duration=1.0)
-
-        return change
-
-    write_raw(tmp_path / "f", {"one": changed(video_sample(0), longer(1)), "many": changed(video_sample(1), longer(5))})
-    found = rules_by_key(check(tmp_path / "f", decode=True))
-    assert "fewer-frames" in found["one"] and "frames-missing" not in found["one"]
-    assert "frames-missing" in found["many"] and "undecodable" not in found["many"]
+@pytest.mark.parametrize(("frames", "rule"), [(8, None), (7, "fewer-frames"), (3, "frames-missing")])
+def test_missing_frames_are_an_error_only_where_the_loader_refuses(frames: int, rule: str | None) -> None:
+    """The clip's header states eight frames; the loader repeats the last where one is missing."""
+    _, sample, members = video_sample(0)
+    members["0.mp4"] = make_video(grey_levels(frames))
+    sample.media[0].num_frames = 8
+    found = [name for name, _ in decode_findings(sample, members, [Slot(0, i, i / 8) for i in range(8)])]
+    assert found == ([rule] if rule else [])
 
 
-def cut_stream(content: bytes, frames: int) -> bytes:
-    """The clip without its last frames, though its header still states their time."""
-    with av.open(io.BytesIO(content)) as container:
-        places = sorted(p.pos for p in container.demux(container.streams.video[0]) if p.size)
-    return content[: places[-frames]]
+def test_the_reference_s_truncation_is_told(tmp_path: Path) -> None:
+    """It cuts to the length without a pack's frames, though the sample would fit."""
+    write_raw(tmp_path / "f", {"a": changed(text_sample(0), put("messages.1.content", "a blue flag appears . " * 12))})
+    assert "truncated" not in check(tmp_path / "f").counts
+    stage = stage_config(truncation="reference", max_frames_per_pack=60, frames=FrameConfig(fps=8.0, min_frames=1, max_frames=60))
+    assert check(tmp_path / "f", rules=plan_rules(stage)).counts["truncated"] == 1
+
+
+@pytest.mark.parametrize("values", [{}, {"truncation": "reference", "template": "mllama_pretrain", "label_eot_realtime": True}])
+def test_rules_of_a_stage_are_the_loader_s(tmp_path: Path, values: dict[str, Any]) -> None:
+    stage, ledger = stage_config(**values), Ledger(tmp_path / "q.jsonl", 1)
+    encoder = build_encoder(data_config(tmp_path), stage, model_config(), TOKENIZER, ledger, 1, None)
+    assert encoder.rules == plan_rules(stage)
 
 
 def test_duplicates_are_told_apart(tmp_path: Path) -> None:
