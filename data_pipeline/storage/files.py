@@ -60,8 +60,8 @@ class RemoteFiles:
         expected = self.sizes.get(key)
         if expected is not None and part.total != expected:
             raise StorageError(f"{where} has {part.total:,} bytes instead of {expected:,}; copy it there again")
-        now = (part.total, part.version)
-        if self._known.setdefault(key, now) != now:
+        total, version = self._known.setdefault(key, (part.total, part.version))
+        if part.total != total or (part.version != version and part.version and version):
             raise StorageError(f"{where} was replaced while it was read; start again, and leave the folder alone meanwhile")
         return part
 

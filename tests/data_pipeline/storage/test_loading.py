@@ -172,6 +172,21 @@ def test_a_missing_denied_or_shortened_shard_is_told_at_once(shards: Path, tmp_p
         assert sum(path == "/video/shard-000001.tar" for path, _ in server.requests) == 3
 
 
+def test_a_damaged_sample_of_a_remote_shard_has_its_name_in_the_ledger(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megatron.energon.local_copy.LOCAL_COPY_TMP_DIR", tmp_path / "index")
+    shutil.copytree(shards, tmp_path / "copy")
+    shard = tmp_path / "copy/video/shard-000001.tar"
+    content = bytearray(shard.read_bytes())
+    content[:512] = b"?" * 512  # the header of its first member
+    shard.write_bytes(content)
+    with serving(WebServer(tmp_path / "copy")) as server:
+        take(loader(config(server.address), ledger=tmp_path / "ledger.jsonl"))
+    entries = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    assert [(e["kind"], e["dataset"], e["shard"], e["key"]) for e in entries] == [("bad", "video", "shard-000001.tar", "v0002")]
+
+
 def test_a_folder_that_is_not_there_is_named_with_its_field(web: WebServer) -> None:
     data = config(f"{web.address}/nowhere")
     with pytest.raises(InputError, match=r"data\.datasets\[video\]\.path: .*/nowhere/video does not exist or has no index"):
