@@ -43,14 +43,12 @@ class Ledger:
         self._known: set[tuple[str, ...]] = set()
         self._bad: Counter[str] = Counter()
         self._read_to = 0
-        self._opened_at = path.stat().st_size if path.is_file() else 0
 
     def add(self, dataset: str, shard: str, key: str, reason: str, kind: str = BAD, at: str = READ) -> None:
         """Enter one sample.
 
         Raises:
-            ReadingStopped: the dataset's budget is used up, or the entry cannot be written; `raise_fatal` tells the caller's
-                process why.
+            ReadingStopped: the dataset's budget is used up, or the entry cannot be written.
         """
         reason = " ".join(reason.split())
         if (kind, dataset, shard, key) not in self._known:
@@ -73,29 +71,21 @@ class Ledger:
             self._enter({"kind": FATAL, "dataset": "", "shard": "", "key": "", "at": "", "reason": reason})
         raise ReadingStopped(reason)
 
-    def raise_fatal(self, error: BaseException | None = None) -> None:
-        """Raise the sentence of what ended reading.
-
-        Args:
-            error: what arrived here; where it does not tell, what another process entered.
+    def raise_fatal(self, error: BaseException) -> None:
+        """Raise the sentence of what ended reading, around which Energon puts errors of its own.
 
         Raises:
-            InputError: reading was stopped by a ledger.
+            InputError: a ledger did.
         """
-        reason = _stopped_by(error)
-        if reason is None:
-            fatal = [e for e in self.entries(self._opened_at) if e["kind"] == FATAL]
-            reason = fatal[-1]["reason"] if fatal else None
-        if reason is not None:
-            raise InputError(reason) from None
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ReadingStopped):
+                raise InputError(str(cause)) from None
+            cause = cause.__cause__ or cause.__context__
 
-    def entries(self, offset: int = 0) -> list[dict[str, Any]]:
-        """All entries from a byte offset on; a line that was cut when its process ended is none."""
-        if not self.path.is_file():
-            return []
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            return parse_lines(file.read())
+    def entries(self) -> list[dict[str, Any]]:
+        """All entries; a line that was cut when its process ended is none."""
+        return parse_lines(self.path.read_bytes()) if self.path.is_file() else []
 
     def bad_samples(self) -> Counter[str]:
         """Bad samples entered so far, by dataset."""
@@ -160,12 +150,3 @@ def _locked(path: Path) -> Iterator[int]:
         with suppress(OSError):  # also for a copy of the descriptor in a process forked just now
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
-
-
-def _stopped_by(error: BaseException | None) -> str | None:
-    """The sentence of a ledger, around which Energon puts errors of its own."""
-    while error is not None:
-        if isinstance(error, ReadingStopped):
-            return str(error)
-        error = error.__cause__ or error.__context__
-    return None

@@ -60,11 +60,11 @@ def _samples(kind: str, count: int, seed: int) -> Iterator[tuple[str, Sample, di
             yield f"d{i}", sample, {"0.mp4": clip}
 
 
-def write_data(root: Path) -> None:
-    """Shards of every kind under `root`, a held-out set, and a tokenizer."""
+def write_data(root: Path, count: int = 24) -> None:
+    """Shards of every kind under `root`, `count` samples of each, held-out sets, and a tokenizer."""
     texts = [m.content for _, sample, _ in _samples("text", 20, 0) for m in sample.messages]
     train_demo_tokenizer(texts, VOCABULARY).save(root / "tokenizer.json")
-    for kind, count in (("text", 24), ("video", 24), ("image", 24), ("dense", 24)):
+    for kind in ("text", "video", "image", "dense"):
         write_samples(root / kind, _samples(kind, count, 1), samples_per_shard=12)
     for kind in ("text", "video", "dense"):
         write_samples(root / f"held_out_{kind}", _samples(kind, 8, 2), samples_per_shard=8)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,18 +15,6 @@ import pytest
 from data_pipeline.loader.ledger import Ledger, ReadingStopped
 from data_pipeline.loader.ledger_lines import DECODE
 from model.errors import InputError
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-WRITER = """
-import sys
-from pathlib import Path
-from data_pipeline.loader.ledger import Ledger
-ledger = Ledger(Path(sys.argv[1]), budget=10_000)
-first = int(sys.argv[2])
-for i in range(first, first + 300):
-    ledger.add("d", "shard-000000.tar", f"k{i}", "damaged " * 40)
-"""
 
 
 def lines(path: Path) -> list[dict[str, str]]:
@@ -52,12 +40,22 @@ def test_an_entry_says_what_where_and_why(tmp_path: Path) -> None:
     assert ledger.bad_samples() == {"d": 1}
 
 
+def _enter_300(path: Path, first: int) -> None:
+    ledger = Ledger(path, budget=10_000)
+    for i in range(first, first + 300):
+        ledger.add("d", "shard-000000.tar", f"k{i}", "damaged " * 40)
+
+
 def test_processes_enter_every_sample_once(tmp_path: Path) -> None:
     """Four at once, whose samples overlap."""
     path = tmp_path / "q.jsonl"
-    begins = (0, 0, 150, 200)
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(b)], cwd=REPOSITORY) for b in begins]
-    assert [w.wait(timeout=120) for w in writers] == [0] * 4
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=_enter_300, args=(path, first)) for first in (0, 0, 150, 200)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(timeout=120)
+    assert [writer.exitcode for writer in writers] == [0] * 4
     assert sorted(e["key"] for e in lines(path)) == sorted(f"k{i}" for i in range(500))
 
 
@@ -109,7 +107,7 @@ def test_the_reason_is_told_across_other_errors(tmp_path: Path) -> None:
     except RuntimeError as error:
         with pytest.raises(InputError, match=r"^nothing is left to read$"):
             ledger.raise_fatal(error)
-    Ledger(tmp_path / "q.jsonl", budget=9).raise_fatal(RuntimeError())  # an older run's end is none of this one
+    ledger.raise_fatal(RuntimeError("of something else"))
     assert ledger.entries()[-1]["kind"] == "fatal"
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 import torch
 
 from data_pipeline.loader import build_loader
+from data_pipeline.loader.now_reading import CurrentSample, current_sample
 from data_pipeline.packing.batch import PackedMicroBatch
 from data_pipeline.shards import write_samples
 from model.errors import InputError
@@ -200,7 +204,7 @@ def test_held_out_samples_keep_the_same_rules(healthy: Path, broken: Path, tmp_p
         assert all(same(a, b) for a, b in zip(ranks[rank], twin, strict=True))
 
 
-@pytest.mark.parametrize("processes", [0])
+@pytest.mark.parametrize("processes", [0, None])
 def test_a_ledger_that_cannot_be_written_ends_the_run(broken: Path, tmp_path: Path, processes: int | None) -> None:
     """/dev/full refuses every write as a full disk does."""
     damage(broken / "video", v0006="no_frames")
@@ -209,3 +213,37 @@ def test_a_ledger_that_cannot_be_written_ends_the_run(broken: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"q\.jsonl cannot be written \(No space left on device\).*video/v0006 in shard-000001"):
         take(batches, 20)
     batches.close()
+
+
+def _stopped_in_a_sample(batches: Any, pid: int) -> CurrentSample:
+    """Stop a reading process while it has a sample in hand."""
+    for _ in range(5000):
+        next(batches)  # so that it has work
+        os.kill(pid, signal.SIGSTOP)
+        while Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+            pass
+        if (busy := current_sample(pid)) is not None:
+            return busy
+        os.kill(pid, signal.SIGCONT)
+    raise AssertionError("the process never had a sample in hand")
+
+
+@pytest.mark.parametrize("end", ["hangs", "is killed"])
+def test_a_sample_that_ends_or_stops_its_process_is_named(healthy: Path, tmp_path: Path, end: str) -> None:
+    data = data_config(healthy, ("video",), worker_processes=1, prefetch=1, worker_timeout_seconds=1)
+    batches = loader(data, ledger=tmp_path / "q.jsonl")
+    next(batches)
+    (process,) = multiprocessing.active_children()
+    assert process.pid is not None
+    busy = _stopped_in_a_sample(batches, process.pid)
+    if end == "is killed":
+        process.kill()
+    with pytest.raises(InputError) as stopped:
+        take(batches, 5)  # at first those read ahead
+    batches.close()
+    message = str(stopped.value)
+    assert ("gave no micro-batch for 1 seconds" if end == "hangs" else "was killed by SIGKILL") in message
+    assert f"it was busy with {busy}" in message and busy.skip_line() in message
+    (tmp_path / "skip.jsonl").write_text(busy.skip_line())
+    skipping = data_config(healthy, ("video",), skip_samples=str(tmp_path / "skip.jsonl"))
+    assert keys(take(loader(skipping), 20)) == {f"video/v{i:04d}" for i in range(12)} - {f"video/{busy.key}"}
