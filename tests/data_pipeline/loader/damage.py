@@ -163,6 +163,8 @@ DAMAGES: dict[str, tuple[str, Callable[[StoredSample], None]]] = {
 
 IMAGE_DAMAGES = {"bomb": ("decode", _bomb)} | {n: DAMAGES[n] for n in ("header", "json", "markers", "lost_media", "no_media")}
 
+TEXT_DAMAGES = {name: DAMAGES[name] for name in ("header", "name", "json", "json_types", "json_depth")}
+
 
 def damage(folder: Path, **ways: str) -> dict[str, str]:
     """Damage samples, given as key=way, and say at which point each must be left out."""
