@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 from megatron.energon.epathlib import EPath
+from megatron.energon.flavors.webdataset.metadata import get_info_shard_files
 
 from data_pipeline.loader.config import StorageSettings
 from data_pipeline.shards.info import check_sizes
 from data_pipeline.shards.writer import SUMMARY
-from data_pipeline.storage.address import Address, is_remote
+from data_pipeline.storage.address import Address, is_remote, join
 from data_pipeline.storage.files import RemotePath
 from data_pipeline.storage.patience import Patience
 from model.errors import InputError
@@ -29,13 +30,16 @@ def open_folder(path: str, root: str, field: str, storage: StorageSettings | Non
         StorageError: the store of a remote folder cannot be reached.
     """
     if is_remote(path) or is_remote(root):
-        where = path if is_remote(path) else f"{root.rstrip('/')}/{path}"
-        folder: EPath = RemotePath(Address.parse(where), Patience.of(storage))
+        folder: EPath = _remote(path, root, storage)
         _check_remote(folder, field)
     else:
         folder = EPath(Path(root) / path)
         _check_local(Path(root) / path, field)
     return folder, _digest(folder)
+
+
+def _remote(path: str, root: str, storage: StorageSettings | None) -> RemotePath:
+    return RemotePath(Address.parse(path if is_remote(path) else join(root, path)), Patience.of(storage))
 
 
 def _check_local(path: Path, field: str) -> None:
@@ -68,3 +72,19 @@ def _digest(folder: EPath) -> str:
         if file.is_file():
             return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
     raise InputError(f"{folder} has no index; write it with `moss data prepare`")
+
+
+def shard_sizes(path: str, root: str, storage: StorageSettings | None = None) -> dict[str, int]:
+    """Bytes of every shard of a dataset folder by its name, for a run's manifest.
+
+    Raises:
+        StorageError: the store of a remote folder cannot be reached.
+    """
+    if not is_remote(path) and not is_remote(root):
+        return {tar.name: tar.stat().st_size for tar in sorted((Path(root) / path).glob("**/*.tar"))}
+    folder = _remote(path, root, storage)
+    summary = folder / SUMMARY
+    if summary.is_file():
+        return dict(json.loads(summary.read_bytes())["shard_bytes"])
+    names = get_info_shard_files(folder)
+    return {name: (folder / name).size() for name in names}

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from data_pipeline.loader import build_loader
+from data_pipeline.loader.folder import shard_sizes
 from data_pipeline.packing.batch import PackedMicroBatch
 from data_pipeline.shards import write_samples
 from data_pipeline.storage.errors import StorageError
@@ -185,6 +186,15 @@ def test_a_damaged_sample_of_a_remote_shard_has_its_name_in_the_ledger(
         take(loader(config(server.address), ledger=tmp_path / "ledger.jsonl"))
     entries = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [(e["kind"], e["dataset"], e["shard"], e["key"]) for e in entries] == [("bad", "video", "shard-000001.tar", "v0002")]
+
+
+def test_the_manifest_of_a_remote_folder_is_that_of_the_local_one(shards: Path, tmp_path: Path) -> None:
+    local = shard_sizes("video", str(shards))
+    shutil.copytree(shards, tmp_path / "copy")
+    with serving(WebServer(tmp_path / "copy")) as server:
+        assert len(local) == 6 and shard_sizes("video", server.address) == local
+        (tmp_path / "copy/video/summary.json").unlink()  # as of shards that another tool wrote
+        assert shard_sizes(f"{server.address}/video", ".") == local
 
 
 def test_a_folder_that_is_not_there_is_named_with_its_field(web: WebServer) -> None:
