@@ -1,28 +1,24 @@
-"""`moss bench`: measures a part on this machine, prints a table and writes it with hardware, versions and command."""
+"""`moss bench cross-attention`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import shlex
-import sys
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model.errors import InputError
+from moss_train.cli.bench.shared import file_to_write, positive, surroundings
 
 if TYPE_CHECKING:
     from moss_train.bench.cross_attention import Result
 
 VERSIONS = ("torch", "triton", "flash-attn-4", "nvidia-cutlass-dsl", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
+"""Packages whose versions are written beside the numbers."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to measure."""
-    parser.add_argument("part", choices=["cross-attention"], help="what to measure")
     parser.add_argument("--workloads", default="growing,offline,mixture", help="separated by commas (default %(default)s)")
     help_text = "backends and baselines, separated by commas (default %(default)s)"
     parser.add_argument("--backends", default="dense mask,no mask,torch,flex,varlen,flash", help=help_text)
@@ -56,16 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
     device = torch.device("cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu")
     names = _chosen("--workloads", arguments.workloads, tuple(WORKLOADS))
     backends = _chosen("--backends", arguments.backends, (*BACKENDS, *BASELINES))
-    sizes = [_positive("--frames", n) for n in arguments.frames.split(",")]
+    sizes = [positive("--frames", n) for n in arguments.frames.split(",")]
     heads, _, groups = arguments.heads.partition("/")
-    shape = Shape(_positive("--heads", heads), _positive("--heads", groups or heads), _positive("--width", arguments.width))
+    shape = Shape(positive("--heads", heads), positive("--heads", groups or heads), positive("--width", arguments.width))
     if shape.heads % shape.groups:
         raise InputError(f"--heads is {arguments.heads}; the query heads must be a multiple of the key-value heads")
-    rows, repeats = _positive("--rows", arguments.rows), _positive("--repeats", arguments.repeats)
-    if arguments.out is not None:
-        if arguments.out.is_dir():
-            raise InputError(f"--out {arguments.out} is a folder; give the name of a file")
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    rows, repeats = positive("--rows", arguments.rows), positive("--repeats", arguments.repeats)
+    file_to_write("--out", arguments.out)
     workloads = [WORKLOADS[name](rows, frames) for name in names for frames in sizes]
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     print(_HEADER, flush=True)
@@ -73,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     for backend, reason in missing.items():
         print(f"{backend}: not measured: {reason}")
     if arguments.out is not None:
-        content = {**_surroundings(device), "dtype": str(dtype), "results": results, "not_measured": missing}
+        content = {**surroundings(VERSIONS, device), "dtype": str(dtype), "results": results, "not_measured": missing}
         write_atomically(arguments.out, json.dumps(content, indent=2) + "\n")
     return 0
 
@@ -86,12 +79,6 @@ def _chosen(name: str, given: str, known: tuple[str, ...]) -> list[str]:
     if not found:
         raise InputError(f"{name} is empty; use some of {', '.join(known)}")
     return found
-
-
-def _positive(name: str, given: str) -> int:
-    if not given.strip().isdigit() or int(given) < 1:
-        raise InputError(f"{name} has {given!r}; it takes numbers of at least 1")
-    return int(given)
 
 
 _HEADER = (
@@ -112,29 +99,3 @@ def _line(result: Result) -> str:
         f"{result.workload:<30}{result.backend:<12}{result.forward_ms:>11.2f}{result.both_ms:>9.2f}{result.tflops:>9.0f}"
         f"{result.extra_gib:>11.2f}{result.first_call_s:>9.1f}{result.plan_ms:>9.1f}{out:>10}{worst:>16}"
     )
-
-
-def _surroundings(device: Any) -> dict[str, object]:
-    import torch
-
-    versions = {"python": platform.python_version()}
-    for package in VERSIONS:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    hardware: dict[str, object] = {"device": platform.processor() or platform.machine()}
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        hardware = {
-            "device": properties.name,
-            "memory_gib": round(properties.total_memory / 2**30, 1),
-            "multiprocessors": properties.multi_processor_count,
-        }
-        versions["cuda"], versions["cudnn"] = str(torch.version.cuda), str(torch.backends.cudnn.version())
-    return {
-        "command": "moss " + shlex.join(sys.argv[1:]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": hardware,
-        "versions": versions,
-    }

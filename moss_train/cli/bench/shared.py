@@ -1,0 +1,65 @@
+"""What the measurements have in common: checked numbers, and where and with what they were made."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from model.errors import InputError
+
+
+def positive(name: str, given: str) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not given.strip().isdigit() or int(given) < 1:
+        raise InputError(f"{name} has {given!r}; it takes numbers of at least 1")
+    return int(given)
+
+
+def file_to_write(name: str, path: Path | None) -> None:
+    """Make the folder of a file that will be written.
+
+    Raises:
+        InputError: the file is a folder.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise InputError(f"{name} {path} is a folder; give the name of a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def surroundings(packages: Sequence[str], device: Any) -> dict[str, object]:
+    """Command, date, hardware and the versions of those `packages` that are installed."""
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    hardware: dict[str, object] = {"device": platform.processor() or platform.machine()}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        hardware = {
+            "device": properties.name,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "multiprocessors": properties.multi_processor_count,
+        }
+        versions["cuda"], versions["cudnn"] = str(torch.version.cuda), str(torch.backends.cudnn.version())
+    return {
+        "command": "moss " + shlex.join(sys.argv[1:]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": hardware,
+        "versions": versions,
+    }

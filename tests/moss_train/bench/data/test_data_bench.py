@@ -1,0 +1,91 @@
+"""`moss bench data` at a size that is measured in a moment, and the parts that its numbers rest on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from moss_train.bench.data import reference_way
+from moss_train.bench.data.clips import ClipSettings, make_clips
+from moss_train.bench.data.meter import Pass, rows
+from moss_train.cli.main import EXIT_BAD_INPUT, main
+from tests.data_pipeline.media.clips import all_frames
+
+SMALL = ["bench", "data", "--clips", "2", "--seconds", "3", "--width", "96", "--height", "64", "--size", "56", "--repeats", "1"]
+OURS = ("ours", "ours, skip_non_reference")
+
+
+def test_every_way_is_in_the_table_and_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cv2")
+    out = tmp_path / "made" / "found.json"
+    words = ["--levels", "decoder,loader,memory", "--samples", "400", "--work-dir", str(tmp_path / "work"), "--out", str(out)]
+    assert main([*SMALL, *words]) == 0
+    found, printed = json.loads(out.read_text()), capsys.readouterr().out
+    for level, last in (("decoder", "ours on transcoded clips"), ("loader", "ours on transcoded shards")):
+        by_way = {row["way"]: row for row in found[level]}
+        assert {"the reference's way", *OURS, last} <= set(by_way) and all(way in printed for way in by_way)
+        assert by_way["the reference's way"]["speed"] == 1.0
+        assert all(row["speed"] > 0 and row["samples"] == 2 and row["frames"] == 6 for row in by_way.values())
+    differences = {row["way"]: int(row["difference"].split()[1].rstrip(",")) for row in found["decoder"]}
+    assert differences["ours"] <= 2 and differences["PyAV, every frame"] == differences["ours"]
+    assert sum(found["memory"]["kinds"].values()) >= 400 and len(found["memory"]["mib"]) == 100
+    assert found["versions"]["av"] and found["clips"]["width"] == 96 and "bench data" in found["command"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--levels", "decoder,disk"], "--levels has 'disk'; use some of decoder, loader, ranks, memory"),
+        (["--levels", "ranks"], "--clips is 2; the level ranks has 4 readers"),
+        (["--seconds", "0"], "--seconds has '0'"),
+        (["--levels", "memory", "--out", "."], "--out . is a folder"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, *arguments]) == EXIT_BAD_INPUT
+    assert message in capsys.readouterr().err
+
+
+def test_clips_are_kept_and_hold_all_frames_in_both_sizes(tmp_path: Path) -> None:
+    settings = ClipSettings(count=1, seconds=2.0, width=1280, height=720, preset="ultrafast")
+    said: list[str] = []
+    clips = make_clips(tmp_path, settings, said.append)
+    sizes = {path.name: [f.shape[:2] for f in all_frames(path.read_bytes())] for path in clips.originals + clips.transcoded}
+    assert sizes == {"0.mp4": [(720, 1280)] * 59, "0-560.mp4": [(560, 996)] * 59}
+    assert settings.indices == [0, 29] and len(said) == 2
+    make_clips(tmp_path, settings, said.append)
+    assert len(said) == 2
+
+
+def test_the_reference_image_processor_gives_its_known_numbers() -> None:
+    white = np.full((1080, 1920, 3), 255, dtype=np.uint8)
+    fitted = reference_way.fit(white, 560)
+    normal = reference_way.normalised([fitted])
+    assert fitted[:315].min() == 255 and fitted[315:].max() == 0
+    padding = normal[0, 0, :, 559, 0].tolist()
+    assert all(math.isclose(a, b, abs_tol=1e-5) for a, b in zip(padding, (-1.79226, -1.75210, -1.48022), strict=True))
+    assert torch.equal(reference_way.pixels_of(normal)[0], torch.from_numpy(fitted).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_reference_reads_the_frames_that_all_others_read(tmp_path: Path, threads: int) -> None:
+    pytest.importorskip("cv2")
+    clips = make_clips(tmp_path, ClipSettings(count=1, seconds=2.0, width=96, height=64, gop=20), lambda _: None)
+    plain = all_frames(clips.originals[0].read_bytes())
+    found = reference_way.read_frames(clips.originals[0], [0, 13, 25, 40, 57], threads)
+    assert len(found) == 5
+    for number, frame in zip([0, 13, 25, 40, 57], found, strict=True):
+        assert np.abs(frame.astype(int) - plain[number]).max() <= 2
+
+
+def test_ratios_are_of_passes_beside_each_other() -> None:
+    slow = [Pass(10, 20, cpu, [0.1, 0.1, 0.4]) for cpu in (2.0, 4.0, 2.0)]
+    fast = [Pass(10, 20, cpu, [0.05, 0.05, 0.05]) for cpu in (1.0, 1.0, 2.0)]
+    base, other = rows({"slow": slow, "fast": fast}, "slow", {"fast": "max 1"})
+    assert (base.speed, other.speed, other.slowest, other.fastest) == (1.0, 2.0, 1.0, 4.0)
+    assert (base.p50, other.p50, other.difference) == (1.0, 0.5, "max 1") and base.p99 > base.p50
