@@ -1,9 +1,10 @@
 """Reading shards into packed micro-batches, on Megatron-Energon.
 
     loader = build_loader(data, stage, model_config, tokenizer, rank=dp_rank, world_size=dp_size,
-                          data_parallel_group=group, split="train", ledger=run_dir / "quarantine.jsonl")
-    micro_batch = next(loader)          # a PackedMicroBatch; training never ends
-    loader.load_state_dict(state)       # before the first `next`; `state_dict()` at any time
+                          split="train", ledger=run_dir / "quarantine.jsonl")
+    loader.load_state_dict(merge_states(states))   # of all replicas that saved, however many; before the first `next`
+    micro_batch = next(loader)                     # a PackedMicroBatch; endless unless every dataset has `repeats`
+    state = loader.state_dict()                    # this replica's part, between steps
     loader.close()
 
 `data` and `stage` are any objects with the fields of the protocols in `config.py` (the run's configuration has

@@ -40,7 +40,6 @@ def build_loader(
     *,
     rank: int = 0,
     world_size: int = 1,
-    data_parallel_group: Any = None,
     split: str = "train",
     ledger: str | os.PathLike[str] | None = None,
 ) -> Loader:
@@ -48,7 +47,6 @@ def build_loader(
 
     Args:
         rank, world_size: place in the data-parallel group; model-parallel ranks pass the same and read the same.
-        data_parallel_group: not used; replicas read without talking to each other.
         split: train (endless, shuffled, resumable) | validation (finite, fixed order).
         ledger: file that lists samples left out; a temporary one by default.
 

@@ -56,7 +56,7 @@ class ReaderParts:
             shuffle_buffer_size=data.shuffle_buffer if data.shuffle_buffer > 1 else None,
             blend_mode=DatasetBlendMode.DATASET_WEIGHT,
         )
-        # read without a torch loader: its forced garbage collections would cost more than the reading
+        # without a torch loader: its forced garbage collections would cost more than the reading
         return Reader(number, SimpleSavableDatasetWrapper(dataset, config, NoCachePool()), self.ledger, state)
 
     def _config(self, number: int) -> WorkerConfig:
