@@ -108,10 +108,11 @@ class _Energon:
 
         config = WorkerConfig(rank=0, world_size=1, num_workers=0)
         dataset = get_val_dataset(str(folder), split_part="train", worker_config=config, batch_size=1, task_encoder=Encoder())
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*pin_memory.*")  # torch's note where there is no accelerator
-            self.loader = get_loader(dataset)
+        self.loader = get_loader(dataset)
 
     def __iter__(self) -> Any:
-        for batch in self.loader:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*pin_memory.*")  # torch's note where there is no accelerator
+            batches = iter(self.loader)
+        for batch in batches:
             yield batch["frames"][0]

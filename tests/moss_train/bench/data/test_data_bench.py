@@ -34,7 +34,7 @@ def test_every_way_is_in_the_table_and_the_file(tmp_path: Path, capsys: pytest.C
     differences = {row["way"]: int(row["difference"].split()[1].rstrip(",")) for row in found["decoder"]}
     assert differences["ours"] <= 2 and differences["PyAV, every frame"] == differences["ours"]
     assert sum(found["memory"]["kinds"].values()) >= 400 and len(found["memory"]["mib"]) == 100
-    assert found["versions"]["av"] and found["clips"]["width"] == 96 and "bench data" in found["command"]
+    assert found["versions"]["av"] and found["clips"]["width"] == 96 and found["command"] and found["date"]
 
 
 @pytest.mark.parametrize(
