@@ -45,6 +45,9 @@ class Media:
     duration: float | None = None
     """Seconds."""
     num_frames: int | None = None
+    source: str = ""
+    """Where this file comes from, where the files of a sample come from different places."""
+    license: str = ""
 
 
 @dataclass(kw_only=True)

@@ -56,16 +56,25 @@ def read_annotations(path: str | os.PathLike[str]) -> Iterator[Annotation]:
     source = Path(path)
     if not source.is_file():
         raise InputError(f"annotations {source} do not exist; make them with `moss data import`")
-    with source.open(encoding="utf-8") as file:
+    with source.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield _parse(line, f"{source} line {number}", source.parent)
+                yield parse_annotation(line, f"{source} line {number}", source.parent)
 
 
-def _parse(line: str, where: str, folder: Path) -> Annotation:
+def parse_annotation(line: bytes, where: str, folder: Path) -> Annotation:
+    """Check one line.
+
+    Args:
+        where: what messages call it, such as `sft.jsonl line 3`.
+        folder: media paths count from it.
+
+    Raises:
+        InputError: it is not a sound sample.
+    """
     try:
         values: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not UTF-8
         raise InputError(f"{where} is not JSON: {error}") from None
     if not isinstance(values, dict) or not isinstance(values.get("key"), str):
         raise InputError(f"{where} must be an object with a text field key")

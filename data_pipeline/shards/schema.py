@@ -117,6 +117,8 @@ def _media(value: Any, index: int, where: str) -> Media:
         number = value.get(name)
         ok = number is None or (isinstance(number, int | float) and not isinstance(number, bool) and number > 0)
         _require(ok, where, f"field {name} is {number!r}; it must be a positive number")
+    for name in ("source", "license"):
+        _require(isinstance(value.get(name, ""), str), where, f"field {name} is {value.get(name)!r}; it must be text")
     times = value.get("frame_times")
     ok = times is None or (isinstance(times, list) and all(isinstance(t, int | float) for t in times))
     _require(ok, where, "field frame_times must be a list of seconds")

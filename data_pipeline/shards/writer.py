@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,12 @@ from data_pipeline.schema import Sample
 from data_pipeline.shards.energon_index import index_shards
 from data_pipeline.shards.media_info import fill_info
 from data_pipeline.shards.schema import check_sample, sample_to_dict
+from data_pipeline.shards.tally import Tally
 from model.errors import InputError
 
 SUMMARY = "summary.json"
+REPORT = "prepare_report.json"
+"""Lists what `moss data prepare --skip-bad` left out; there only if it left out something."""
 SHARD_PATTERN = "shard-%06d.tar"
 _SHARD_NAME = re.compile(r"shard-\d{6,}\.tar(\.idx)?")
 
@@ -47,7 +49,7 @@ def write_samples(
             is no sample.
     """
     target = Path(out_dir)
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
     if samples_per_shard < 1:
         raise InputError(f"samples per shard is {samples_per_shard}; it must be at least 1")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,18 +57,20 @@ def write_samples(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        tally = _Tally()
-        _write_tars(temporary, samples, samples_per_shard, tally)
-        summary = tally.summary(temporary, samples_per_shard)
-        index_shards(temporary, summary["shards"])
-        _write_json(temporary / SUMMARY, summary)
-        _publish(temporary, target)
+        tally = _write_tars(temporary, samples, samples_per_shard)
+        shards = sorted(temporary.glob("*.tar"))
+        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shards}
+        summary = folder_summary(tally, samples_per_shard, digests, {path.name: path.stat().st_size for path in shards})
+        index_shards(temporary, digests)
+        write_json(temporary / SUMMARY, summary)
+        publish(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return summary
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raises InputError unless a dataset folder may be written there."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -74,84 +78,69 @@ def _check_target(target: Path, overwrite: bool) -> None:
     found = sorted(entry.name for entry in target.iterdir())
     if found and not overwrite:
         raise InputError(f"{target} exists already; choose another folder or pass --overwrite")
-    foreign = [name for name in found if name not in (SUMMARY, ".nv-meta") and not _SHARD_NAME.fullmatch(name)]
+    foreign = [name for name in found if name not in (SUMMARY, REPORT, ".nv-meta") and not _SHARD_NAME.fullmatch(name)]
     if foreign:
         raise InputError(
             f"{target} holds {foreign[0]}, which is no part of a dataset folder; move it away or choose another folder"
         )
 
 
-class _Tally:
-    """Counts over all samples written."""
-
-    def __init__(self) -> None:
-        self.keys: set[str] = set()
-        self.kinds: Counter[str] = Counter()
-        self.media: Counter[str] = Counter()
-        self.licenses: Counter[str] = Counter()
-        self.sources: Counter[str] = Counter()
-        self.seconds = 0.0
-        self.media_bytes = 0
-
-    def add(self, key: str, sample: Sample, members: Mapping[str, bytes]) -> None:
-        self.keys.add(key)
-        self.kinds[sample.kind] += 1
-        self.licenses[sample.license] += 1
-        self.sources[sample.source] += 1
-        for media in sample.media:
-            self.media[media.type] += 1
-            self.seconds += media.duration or 0.0
-        self.media_bytes += sum(len(content) for content in members.values())
-
-    def summary(self, folder: Path, samples_per_shard: int) -> dict[str, Any]:
-        if not self.keys:
-            raise InputError("there is no sample to write")
-        shards = sorted(p.name for p in folder.glob("*.tar"))
-        digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in shards}
-        return {
-            "samples": len(self.keys),
-            "samples_per_shard": samples_per_shard,
-            "kinds": dict(sorted(self.kinds.items())),
-            "media": dict(sorted(self.media.items())),
-            "video_seconds": round(self.seconds, 3),
-            "media_bytes": self.media_bytes,
-            "licenses": dict(sorted(self.licenses.items())),
-            "sources": dict(self.sources.most_common(50)),
-            "shards": digests,
-            "shard_bytes": {name: (folder / name).stat().st_size for name in shards},
-        }
-
-
-def _write_tars(
-    folder: Path, samples: Iterable[tuple[str, Sample, Mapping[str, bytes]]], samples_per_shard: int, tally: _Tally
-) -> None:
+def _write_tars(folder: Path, samples: Iterable[tuple[str, Sample, Mapping[str, bytes]]], samples_per_shard: int) -> Tally:
+    tally, keys = Tally(), set[str]()
     # mtime 0: the bytes depend on the samples alone; an integer, as a float would cost a second header for each member
     with webdataset.ShardWriter(
         str(folder / SHARD_PATTERN), maxcount=samples_per_shard, maxsize=1e15, verbose=0, encoder=False, mtime=0
     ) as writer:
         for key, sample, members in samples:
-            if not key or "." in key or key in tally.keys:
+            if not key or "." in key or key in keys:
                 raise InputError(f"sample key {key!r} must be unique, not empty and without a dot")
-            _complete(key, sample, members)
-            text = json.dumps(sample_to_dict(sample), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+            for media in sample.media:
+                if media.file not in members:
+                    raise InputError(f"sample {key} names the media file {media.file} but no such content was given")
+                fill_info(media, members[media.file], f"{key}.{media.file}")
+            check_sample(sample, f"sample {key}")
             content = {m.file: bytes(members[m.file]) for m in sample.media}
-            writer.write({"__key__": key, "json": text.encode("utf-8"), **content})
-            tally.add(key, sample, content)
+            writer.write(tar_entry(key, sample, content))
+            keys.add(key)
+            tally.add(sample, {name: len(value) for name, value in content.items()})
+    if not keys:
+        raise InputError("there is no sample to write")
+    return tally
 
 
-def _complete(key: str, sample: Sample, members: Mapping[str, bytes]) -> None:
-    for media in sample.media:
-        if media.file not in members:
-            raise InputError(f"sample {key} names the media file {media.file} but no such content was given")
-        fill_info(media, members[media.file], f"{key}.{media.file}")
-    check_sample(sample, f"sample {key}")
+def tar_entry(key: str, sample: Sample, content: Mapping[str, bytes]) -> dict[str, Any]:
+    """What webdataset's writers take: the sample's json and its media files."""
+    text = json.dumps(sample_to_dict(sample), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return {"__key__": key, "json": text.encode("utf-8"), **content}
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def folder_summary(tally: Tally, samples_per_shard: int, digests: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The fields of `summary.json` that every dataset folder has.
+
+    Args:
+        digests, sizes: SHA-256 and bytes of each shard, in order.
+    """
+    return {
+        "samples": tally.samples,
+        "samples_per_shard": samples_per_shard,
+        "kinds": dict(sorted(tally.kinds.items())),
+        "media": dict(sorted(tally.media.items())),
+        "video_seconds": round(tally.seconds, 3),
+        "media_bytes": tally.media_bytes,
+        "licenses": dict(sorted(tally.licenses.items())),
+        "sources": dict(tally.sources.most_common(50)),
+        "shards": dict(digests),
+        "shard_bytes": dict(sizes),
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """A readable file of plain values."""
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _publish(temporary: Path, target: Path) -> None:
+def publish(temporary: Path, target: Path) -> None:
+    """Put a finished folder in its place, at once."""
     if target.exists():
         old = target.with_name(f".{target.name}.{os.getpid()}.old")
         os.replace(target, old)
