@@ -125,7 +125,7 @@ def _serve(
     states: Mapping[int, bytes | None],
     parent: int,
 ) -> None:
-    """The life of a reader process."""
+    """The life of a reader process. What it has sent can be received after its end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parents_end.close()
@@ -144,8 +144,6 @@ def _serve(
         messages.send(channel, (_REFUSED, str(error)))
     except Exception:
         messages.send(channel, (_BROKEN, traceback.format_exc()))
-    while True:  # an end would read as a failure
-        time.sleep(3600)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -112,6 +112,8 @@ def test_a_failure_inside_names_its_place(shards: Path) -> None:
     batches._parts.data.packing_buffer = "6"
     with pytest.raises(RuntimeError, match=r"loader process \d+ with reader 0 of 2 failed:(.|\n)*Traceback(.|\n)*TypeError"):
         next(batches)
+    with pytest.raises(InputError, match="with reader 0 of 2 ended with exit code 0; it had given no sample yet"):
+        next(batches)
     batches.close()
 
 
