@@ -85,19 +85,24 @@ def make_clips(work_dir: Path, settings: ClipSettings, say: Say) -> Clips:
         smaller.append(small)
     for paths, name in ((originals, "shards"), (smaller, "shards-560")):
         if not (folder / name).exists():
-            write_samples(folder / name, _samples(paths, settings), samples_per_shard=max(1, settings.count // 2))
+            write_samples(folder / name, copies(paths, settings, len(paths)), samples_per_shard=max(1, settings.count // 2))
     (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
     return Clips(settings, originals, smaller, folder / "shards", folder / "shards-560")
 
 
-def _samples(paths: list[Path], settings: ClipSettings) -> Iterator[tuple[str, Sample, dict[str, bytes]]]:
-    for number, path in enumerate(paths):
+def copies(paths: list[Path], settings: ClipSettings, count: int) -> Iterator[tuple[str, Sample, dict[str, bytes]]]:
+    """`count` samples, the clips in turn."""
+    for number in range(count):
         messages = [
             Message(role="user", content="<|video|>what moves ?"),
             Message(role="assistant", content=f"the ball number {number} moves"),
         ]
         media = [Media(type="video", file="0.mp4", fps=settings.fps, min_frames=1, max_frames=256)]
-        yield f"clip{number}", Sample(kind="video", messages=messages, media=media), {"0.mp4": path.read_bytes()}
+        yield (
+            f"clip{number}",
+            Sample(kind="video", messages=messages, media=media),
+            {"0.mp4": paths[number % len(paths)].read_bytes()},
+        )
 
 
 def _render(path: Path, settings: ClipSettings, seed: int) -> None:

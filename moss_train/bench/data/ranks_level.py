@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from model.errors import InputError
 from moss_train.bench.data.clips import Clips
@@ -54,8 +55,8 @@ def measure(clips: Clips, work_dir: Path, image_size: int, processes: list[int],
             cpu, waits = _train(folder, tokenizer, work_dir / "run", image_size, number)
             speed = STEPS * RANKS / cpu
             alone = alone or speed
-            p50, p95 = statistics.median(waits), sorted(waits)[int(0.95 * (len(waits) - 1))]
-            made.append(RanksRow(kind, number, STEPS, round(speed / alone, 3), *(round(x, 4) for x in (_mean(waits), p50, p95))))
+            shares = [float(x) for x in (np.mean(waits), *np.percentile(waits, [50, 95]))]
+            made.append(RanksRow(kind, number, STEPS, round(speed / alone, 3), *(round(x, 4) for x in shares)))
     return made
 
 
@@ -82,7 +83,3 @@ def _train(folder: Path, tokenizer: Path, run: Path, image_size: int, processes:
     steps = [line for line in lines if "data_seconds" in line][WARM_UP:]
     shutil.rmtree(run)
     return cpu, [line["data_seconds"] / line["seconds"] for line in steps]
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from moss_train.bench.data.clips import Clips
     from moss_train.bench.data.meter import Row
 
-LEVELS = ("decoder", "loader", "ranks", "memory")
+LEVELS = ("decoder", "loader", "ranks", "memory", "device")
 VERSIONS = ("torch", "av", "opencv-python-headless", "torchcodec", "megatron-energon", "webdataset", "pillow", "numpy")
 """Packages whose versions are written beside the numbers."""
 RANKS_IMAGE_SIZE = 112
@@ -26,7 +26,7 @@ RANKS_IMAGE_SIZE = 112
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to measure, and on what."""
-    parser.add_argument("--levels", default=",".join(LEVELS), help="separated by commas (default %(default)s)")
+    parser.add_argument("--levels", default=",".join(LEVELS[:-1]), help="separated by commas (default %(default)s)")
     parser.add_argument("--clips", default="4", help="synthetic clips (default %(default)s)")
     parser.add_argument("--seconds", default="12", help="length of each (default %(default)s)")
     parser.add_argument("--width", default="1920", help="of each in pixels (default %(default)s)")
@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     numbers = {name: positive(f"--{name}", getattr(arguments, name)) for name in _NUMBERS}
     if "ranks" in levels and numbers["clips"] < 4:
         raise InputError(f"--clips is {numbers['clips']}; the level ranks has 4 readers and needs a clip for each")
+    if "device" in levels and not torch.cuda.is_available():
+        raise InputError("the level device measures a GPU, but torch sees no CUDA device; leave it out of --levels")
     problem = import_problem("opencv")
     if problem is not None and {"decoder", "loader"} & set(levels):
         raise InputError(f"the reference's way decodes with OpenCV, which does not import here ({problem}); install it")
@@ -71,7 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
     clips = None if levels == ["memory"] else make_clips(arguments.work_dir, settings, _say)
     found = _measure(levels, clips, arguments.work_dir, numbers)
     if arguments.out is not None:
-        content = {**surroundings(VERSIONS, torch.device("cpu")), "clips": asdict(settings), "size": numbers["size"], **found}
+        content = {
+            **surroundings(VERSIONS, torch.device("cuda" if "device" in levels else "cpu")),
+            "clips": asdict(settings),
+            "size": numbers["size"],
+            **found,
+        }
         write_atomically(arguments.out, json.dumps(content, indent=2) + "\n")
     return 0
 
@@ -106,7 +113,20 @@ def _measure(levels: list[str], clips: Clips | None, work_dir: Path, numbers: di
         memory = memory_level.measure(work_dir, numbers["samples"], max(1, numbers["samples"] // 100), _say)
         print(f"memory over {memory.samples} samples: slope {memory.slope:+.3f} MiB per 10,000, growth {memory.growth:+.1f} MiB")
         found["memory"] = asdict(memory)
+    if clips is not None and "device" in levels:
+        found |= _measure_device(clips, work_dir, numbers["size"])
     return found
+
+
+def _measure_device(clips: Clips, work_dir: Path, size: int) -> dict[str, Any]:
+    from moss_train.bench.data import device_level
+
+    upload = device_level.measure_upload(size)
+    print(f"upload: {upload}")
+    feeds = device_level.measure_feed(clips, work_dir, size, _say)
+    for feed in feeds:
+        print(f"feed: {feed}", flush=True)
+    return {"upload": asdict(upload), "feed": [asdict(feed) for feed in feeds]}
 
 
 def _print(title: str, rows: list[Row]) -> None:

@@ -40,7 +40,7 @@ def test_every_way_is_in_the_table_and_the_file(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--levels", "decoder,disk"], "--levels has 'disk'; use some of decoder, loader, ranks, memory"),
+        (["--levels", "decoder,disk"], "--levels has 'disk'; use some of decoder, loader, ranks, memory, device"),
         (["--levels", "ranks"], "--clips is 2; the level ranks has 4 readers"),
         (["--seconds", "0"], "--seconds has '0'"),
         (["--levels", "memory", "--out", "."], "--out . is a folder"),
@@ -49,6 +49,12 @@ def test_every_way_is_in_the_table_and_the_file(tmp_path: Path, capsys: pytest.C
 def test_bad_arguments_are_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, *arguments]) == EXIT_BAD_INPUT
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_the_level_of_the_device_needs_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--levels", "device"]) == EXIT_BAD_INPUT
+    assert "the level device measures a GPU" in capsys.readouterr().err
 
 
 def test_clips_are_kept_and_hold_all_frames_in_both_sizes(tmp_path: Path) -> None:
