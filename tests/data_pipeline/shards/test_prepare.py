@@ -122,6 +122,24 @@ def test_interrupted_then_killed_workers_of_the_command(tmp_path: Path) -> None:
     assert tars(tmp_path / "out") == tars(tmp_path / "whole")
 
 
+def test_two_at_once_are_refused(tmp_path: Path) -> None:
+    source = annotate(tmp_path / "in", 4, (text_sample,))
+
+    def second(done: int, total: int) -> None:
+        if done == 2:
+            child = multiprocessing.get_context("fork").Process(target=refused, args=(source, tmp_path / "out"))
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+
+    assert prepare(source, tmp_path / "out", on_lines=second)["samples"] == 4
+
+
+def refused(source: Path, out: Path) -> None:
+    with pytest.raises(InputError, match="is in use by another `moss data prepare`; wait for it"):
+        prepare(source, out)
+
+
 def test_another_plan_is_refused_with_the_reason(tmp_path: Path) -> None:
     source = annotate(tmp_path / "in", 12, (text_sample,))
     assert stop_half_way(partial(prepare, source, tmp_path / "out", SMALL), tmp_path / "out")
