@@ -114,7 +114,10 @@ def _without_number(body: list[str]) -> list[str]:
 
 
 def _clean(line: str) -> str:
-    return " ".join(_SPECIAL.sub("", html.unescape(_TAG.sub("", line))).split())
+    plain = html.unescape(_TAG.sub("", line))
+    while _SPECIAL.search(plain):  # taking one out may leave another: <|a<|b|>|>
+        plain = _SPECIAL.sub("", plain)
+    return " ".join(plain.split())
 
 
 def _seconds(parts: tuple[str | None, ...]) -> float:

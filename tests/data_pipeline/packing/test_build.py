@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from data_pipeline.packing.batch import IGNORE_INDEX, PackedMicroBatch
 from data_pipeline.packing.build import PackedSample, build_micro_batch
-from data_pipeline.packing.plan import PlanRules, plan_sample
+from data_pipeline.packing.plan import PlanRules, SamplePlan, Slot, plan_sample
 from data_pipeline.schema import Media, Message, Sample
+from data_pipeline.text.labels import expand_markers, token_classes
+from data_pipeline.text.realtime import unlabel_end_of_turn
 from tests.data_pipeline.helpers import tokenizer
 
 T = tokenizer()
@@ -117,3 +119,26 @@ def test_dense_samples_are_not_padded() -> None:
     mixed = build_micro_batch([PackedSample("d/0", 0, plan, frames), packed([0, 2], 1)], 64, T.pad_id, SIZE)
     assert mixed.num_rows == 64 and mixed.dense_labels is not None
     assert (mixed.dense_labels[2] == IGNORE_INDEX).all() and mixed.dense_labels[0].tolist() == [[1, 2], [3, 4]]
+
+
+def test_the_worked_example_in_a_padded_batch() -> None:
+    """The specification's five seconds: S I S I w1 w2 I w3 w4 w5 I S I S eot behind a header of ten, and four rows of padding."""
+    a, b, c = (T.id_of(letter) for letter in "abc")
+    header = [T.bos_id, T.start_header_id, a, T.end_header_id, b, T.eot_id, T.start_header_id, c, T.end_header_id, b]
+    s, v = T.silence_id, T.video_id
+    answer = [s, v, s, v, a, b, v, c, a, b, v, s, v, s, T.eot_id]
+    labels = [IGNORE_INDEX] * 10 + answer
+    unlabel_end_of_turn(labels, T)
+    rows = expand_markers(header + answer, labels, [1] * 5, T)
+    plan = SamplePlan(rows, token_classes(rows, T), [Slot(0, i, float(i)) for i in range(5)])
+    frames = torch.zeros(5, 3, SIZE, SIZE, dtype=torch.uint8)
+    batch = build_micro_batch([PackedSample("set/0", 0, plan, frames)], 29, T.pad_id, SIZE)
+    seen = [0] * 11 + [1, 1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 5]
+    assert (batch.frame_end - batch.frame_begin).tolist() == seen + [0] * 4
+    assert batch.position_ids.tolist() == [*range(25), *range(4)]
+    assert batch.frame_positions.tolist() == [11, 13, 16, 20, 22]
+    hidden = IGNORE_INDEX
+    shown = [s, hidden, s, hidden, a, b, hidden, c, a, b, hidden, s, hidden, s, hidden]
+    assert batch.targets.tolist() == [hidden] * 9 + shown + [hidden] * 5  # row t predicts the token behind it
+    assert batch.input_ids.tolist() == header + [T.image_id if t == v else t for t in answer] + [T.pad_id] * 4
+    assert batch.aspect_ratio_ids.tolist() == [1] * 5

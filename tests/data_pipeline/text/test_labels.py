@@ -90,6 +90,19 @@ def test_swapping_moves_markers_one_token_forward_at_most(tokens: list[int], see
     assert sum(t == V for t in ids) == sum(t == V for t in tokens)
 
 
+@given(tokens=stream, seed=st.integers(0, 5), probability=st.sampled_from([0.3, 1.0]))
+def test_markers_move_within_a_sentence_only(tokens: list[int], seed: int, probability: float) -> None:
+    ids, places = list(tokens), list(range(len(tokens)))
+    swap_frames(ids, places, T, random.Random(seed), probability)
+    moved = [new for new, old in enumerate(places) if ids[new] == V and old > new]
+    for new in moved:
+        assert new > 0 and ids[new - 1] not in (T.end_header_id, V)
+        assert ids[new + 1] == tokens[new] and tokens[new] != S  # it jumped over one token, which is no silence
+    assert sorted(ids) == sorted(tokens)
+    words = [old for new, old in enumerate(places) if ids[new] != V]
+    assert words == sorted(words)
+
+
 @given(tokens=stream)
 def test_without_probability_nothing_moves(tokens: list[int]) -> None:
     ids = list(tokens)
@@ -122,3 +135,5 @@ def test_visible_frames_follow_the_counting_rule(counts: list[int], gap: int) ->
     seen = np.cumsum(rows.input_ids == IMG)  # image tokens at or before a row
     assert rows.visible_frames.tolist() == seen.tolist()
     assert len(rows.frame_rows) == sum(counts)
+    assert len(rows.input_ids) == len(ids) + sum(counts) - len(counts)
+    assert (rows.labels[rows.frame_rows] == IGNORE_INDEX).all()
