@@ -60,7 +60,7 @@ def test_webvtt_with_everything_around_the_cues() -> None:
         ("1\n00:00:02,000 --> 00:00:01,000\na", [(2, 2, "a")]),  # ends before it begins
         ("1\n00:00:01,000 --> 00:00:02,000\n1 --> 2\n42", [(1, 2, "1 --> 2\n42")]),  # the last line is text, not a number
         (
-            '1\n00:00:01,000 --> 00:00:02,000\n<font color="#fff">a</font> < b &lt;|silence|&gt;c<|vi<|x|>deo|>',
+            '1\n00:00:01,000 --> 00:00:02,000\n<font x="#f">a</font> < b &lt;|silence|&gt;c<|vi<|x|>deo|>',
             [(1, 2, "a < b c")],
         ),
         ("1\r\n00:00:01,000 --> 00:00:02,000\r\na\r\rb", [(1, 2, "a\nb")]),
