@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-FAULTS = ("reset", "slow", "busy", "short", "drip")
+FAULTS = ("reset", "slow", "busy", "short", "drip", "mute")
 _Server = TypeVar("_Server", bound=ThreadingHTTPServer)
 
 
@@ -95,6 +95,9 @@ class _Forward(_Quiet):
         fault = server.next_fault()
         if fault == "busy":
             return self.answer(503, b"come back later")
+        if fault == "mute":
+            self.close_connection = True
+            return time.sleep(server.slow_seconds)
         upstream = http.client.HTTPConnection("127.0.0.1", server.upstream)
         upstream.request(self.command, self.path, headers=dict(self.headers.items()))
         response = upstream.getresponse()
@@ -132,7 +135,7 @@ class FlakyProxy(ThreadingHTTPServer):
     """Stands before a server and spoils some answers, chosen by a seed.
 
     reset: the connection is cut in the middle of the body; slow: no bytes for long; drip: single bytes for long; busy: 503;
-    short: fewer bytes than announced.
+    short: fewer bytes than announced; mute: no answer at all.
     """
 
     daemon_threads = True

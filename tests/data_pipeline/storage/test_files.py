@@ -89,6 +89,7 @@ WORDS = {
     "short": r"the connection broke after 32,768 of 65,536 bytes",
     "slow": r"no bytes for 0\.3 s after 32,768 of 65,536 bytes",
     "drip": r"the server took more than 0\.3 s for a MiB, [\d,]+ of 65,536 bytes came",
+    "mute": r"no bytes for 0\.3 s",
     "busy": r"the server answered 503",
 }
 
