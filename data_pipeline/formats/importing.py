@@ -82,7 +82,7 @@ def import_rows(
             try:
                 if isinstance(item, RowError):
                     raise item
-                annotation = make_annotation(item, f"{_plain(label)}-{index:06d}", label, files, options, report)
+                annotation = make_annotation(item, row_key(label, index), label, files, options, report)
             except RowError as error:
                 report.drop(error, f"row {index}")
                 continue
@@ -189,5 +189,6 @@ def _check(sample: Sample) -> None:
         raise RowError("markers and media do not match", str(error)) from None
 
 
-def _plain(label: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", label)
+def row_key(label: str, index: int) -> str:
+    """Key of a dataset's row, as shards want it."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', label)}-{index:06d}"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_pipeline.formats.importing import CLOCK, ImportOptions, make_annotation
+from data_pipeline.formats.importing import CLOCK, ImportOptions, make_annotation, row_key
 from data_pipeline.formats.media_entries import MediaEntry
 from data_pipeline.formats.media_files import MediaFiles
 from data_pipeline.formats.parsed import ParsedRow
@@ -56,7 +56,7 @@ def import_subtitles(
             files.look_up((str(c), "video") for c, _, _ in pairs[number : number + options.workers])
         try:
             row = caption_row(str(clip), read_subtitles(subtitles), files, spoken)
-            yield make_annotation(row, f"captions-{number:06d}", label, files, options, report)
+            yield make_annotation(row, row_key(label, number), label, files, options, report)
             report.kept += 1
         except InputError as error:
             report.drop(RowError("subtitles cannot be read", str(error)), str(subtitles.relative_to(folder)))

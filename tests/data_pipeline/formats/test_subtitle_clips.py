@@ -46,6 +46,7 @@ def test_a_cue_is_said_at_its_end(data: Path) -> None:
     assert report.kept == 1 and not report.dropped
     said = "<|video|>water<|silence|><|video|>is boiling<|silence|><|video|>now<|silence|><|video|><|silence|>"
     assert sample.messages[1].content == said
+    assert kept[0].key == f"{data.name}-000000"
     assert sample.kind == "realtime" and sample.media[0].markers == "per_event"
     assert sample.media[0].frame_times == [1.5, 2.9, 4.0, 6.0]
     assert sample.meta["language"] == "en" and sample.meta["cues"][0] == [0.2, 1.5, "water"]

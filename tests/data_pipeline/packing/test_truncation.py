@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from data_pipeline.loader import build_loader
 from data_pipeline.packing.batch import IGNORE_INDEX
 from data_pipeline.packing.plan import DoesNotFit, PlanRules, SamplePlan, plan_sample
 from data_pipeline.schema import Media, Message, Sample
+from data_pipeline.shards import write_samples
 from data_pipeline.text.template import Turn, encode_turns, truncate_turns
 from model.errors import InputError
-from tests.data_pipeline.helpers import tokenizer
+from tests.data_pipeline.helpers import data_config, grey_levels, make_video, model_config, stage_config, tokenizer
 
 T = tokenizer()
 MOST_FRAMES = 24
@@ -77,6 +80,17 @@ def test_the_reference_s_rule_needs_room_for_frames() -> None:
     with pytest.raises(InputError, match=r"stage.sequence_length \(24\) must be above stage.max_frames_per_pack \(24\)"):
         rules(MOST_FRAMES, "reference")
     assert rules(MOST_FRAMES + 1, "reference").cutoff_length == 1
+
+
+@pytest.mark.parametrize(("truncation", "rows"), [("expanded", 128), ("reference", 128 - 12 + 3)])
+def test_the_stage_chooses_the_rule(tmp_path: Path, truncation: str, rows: int) -> None:
+    messages = [Message(role="user", content="<|video|>what ?"), Message(role="assistant", content=" red" * 200)]
+    media = [Media(type="video", file="0.mp4", fps=8.0)]  # four frames for one marker
+    sample = Sample(kind="video", messages=messages, media=media)
+    write_samples(tmp_path / "video", [("a", sample, {"0.mp4": make_video(grey_levels(4))})])
+    stage = stage_config(truncation=truncation)  # 128 rows and 12 frames
+    batch = next(build_loader(data_config(tmp_path, ("video",)), stage, model_config(), T))
+    assert int(batch.cu_seqlens[1]) == rows and int(batch.cu_frames[1]) == 4
 
 
 turn = st.tuples(st.integers(0, 12), st.lists(st.sampled_from("vvswww"), min_size=1, max_size=14))
