@@ -20,7 +20,7 @@ from moss_train.config.schema import RunConfig
 from moss_train.feed.sample_log import read_sample_log
 from tests.data_pipeline.loader.damage import DAMAGES, IMAGE_DAMAGES, TEXT_DAMAGES, damage, truncate
 from tests.moss_train.runs import run_config, save_run_config, write_data
-from tests.ranks import REPOSITORY
+from tests.ranks import REPOSITORY, RunRanks
 
 pytestmark = pytest.mark.ranks
 
@@ -117,7 +117,9 @@ def _config(root: Path, run_dir: Path, ranks: int, **changes: Any) -> RunConfig:
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_damaged_run_equals_one_with_its_ledger_as_skip_list(healthy: Path, tmp_path: Path, ranks: int) -> None:
+def test_a_damaged_run_equals_one_with_its_ledger_as_skip_list(
+    run_ranks: RunRanks, healthy: Path, tmp_path: Path, ranks: int
+) -> None:
     expected = _break(healthy, tmp_path / "broken", seed=ranks)
     config = _config(tmp_path / "broken", tmp_path / "damaged", ranks)
     first = _start(config, ranks)
@@ -127,16 +129,14 @@ def test_a_damaged_run_equals_one_with_its_ledger_as_skip_list(healthy: Path, tm
     assert error.count("error:") == 1 and "was killed by SIGKILL" in error and "Traceback" not in error, error
     assert (tmp_path / "damaged" / "latest").is_file()
 
-    resumed = _start(config, ranks)
-    assert _finish(resumed) is not None and resumed.returncode == 0
+    # continued to its end, and then the twin with what its ledger holds by then
+    ledger = tmp_path / "damaged" / "quarantine.jsonl"
+    twin = _config(healthy, tmp_path / "twin", ranks, data__skip_samples=str(ledger))
+    files = [save_run_config(c, Path(c.run_dir).with_suffix(".yaml")) for c in (config, twin)]
+    run_ranks("tests.moss_train.train_ranks", ranks, *files, timeout=WATCHDOG)
     entered = _entered(tmp_path / "damaged")
     assert len(entered) == len(dict(entered))  # each once, also those met before and after the restart
-    assert dict(entered) == expected  # several passes over the data have met them all
-
-    ledger = tmp_path / "damaged" / "quarantine.jsonl"
-    twin = _start(_config(healthy, tmp_path / "twin", ranks, data__skip_samples=str(ledger)), ranks)
-    error = _finish(twin)
-    assert twin.returncode == 0, error
+    assert dict(entered) == expected  # more than one pass over the data has met them all
     assert not (tmp_path / "twin" / "quarantine.jsonl").exists()
     used = read_sample_log(tmp_path / "damaged")
     assert used == read_sample_log(tmp_path / "twin")
