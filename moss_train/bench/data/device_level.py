@@ -21,8 +21,8 @@ from moss_train.bench.data.setups import loader_of
 FRAMES = 64
 """Of an upload."""
 SAMPLES_PER_PACK = 4
-COUNTED = 48
-"""Micro-batches."""
+COUNTED = 32
+"""Micro-batches, behind one of each process that is not counted: queues are full at first."""
 RATES = (43.0, 130.0)
 """Frames a second that one H200 encodes with the 11B model's tower, trained and frozen."""
 
@@ -79,30 +79,33 @@ def measure_feed(clips: Clips, work_dir: Path, size: int, say: Say) -> list[Feed
         say(f"{kind} through {processes} processes")
         loader = loader_of(
             {"video": folder}, size, global_data_workers=processes, worker_processes=processes, samples_per_pack=SAMPLES_PER_PACK,
-            packing_buffer=SAMPLES_PER_PACK,
+            packing_buffer=SAMPLES_PER_PACK, prefetch=1,
         )  # fmt: skip
         try:
-            for _ in range(processes):  # every process has begun
-                next(loader)
-            frames_s = _frames_a_second(loader)
-            made.append(Feed(kind, processes, round(frames_s, 1), {f"{r:g} frames/s": round(_wait(loader, r), 4) for r in RATES}))
+            frames_s = _frames_a_second(loader, processes)
+            waits = {f"{rate:g} frames/s": round(_wait(loader, rate, processes), 4) for rate in RATES}
+            made.append(Feed(kind, processes, round(frames_s, 1), waits))
         finally:
             loader.close()
     return made
 
 
-def _frames_a_second(loader: Loader) -> float:
+def _frames_a_second(loader: Loader, uncounted: int) -> float:
+    for _ in range(uncounted):
+        next(loader)
     begun, count = time.perf_counter(), 0
     for _ in range(COUNTED):
         count += next(loader).num_frames
     return count / (time.perf_counter() - begun)
 
 
-def _wait(loader: Loader, rate: float) -> float:
+def _wait(loader: Loader, rate: float, uncounted: int) -> float:
     """Share of the time spent in `next`, behind which a step keeps the GPU busy for as long as its frames take at `rate`."""
     cycles = _cycles_a_second()
     waited, begun = 0.0, time.perf_counter()
-    for _ in range(COUNTED // 4):
+    for number in range(uncounted + COUNTED):
+        if number == uncounted:
+            waited, begun = 0.0, time.perf_counter()
         before = time.perf_counter()
         batch = next(loader)
         waited += time.perf_counter() - before
