@@ -246,6 +246,8 @@ def _fitted(frame: VideoFrame, short_side: int, reformatter: VideoReformatter) -
 def _add_stream(out: Any, settings: TranscodeSettings, size: tuple[int, int], rate: Fraction, base: Fraction) -> Any:
     """One thread and no dates: equal frames give equal bytes, whatever the machine."""
     options = {"crf": str(settings.crf), "preset": settings.preset, "threads": "1", "forced-idr": "1"}
+    # else x264 estimates by the processor's own instructions, with AVX-512 even differently from run to run
+    options["x264-params"] = "cpu-independent=1"
     if settings.tune != "none":
         options["tune"] = settings.tune
     stream = out.add_stream(settings.codec, rate=rate, options=options)

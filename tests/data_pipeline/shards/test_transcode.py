@@ -119,6 +119,16 @@ def test_same_clip_same_bytes_and_no_sound() -> None:
         assert [s.type for s in container.streams] == ["video"] and "creation_time" not in container.metadata
 
 
+def test_same_bytes_whatever_ran_before() -> None:
+    """x264's fast estimates once gave other bytes in one encoding of thirty, where threads of other clips had used the memory."""
+    source = make_video([20 + 7 * i for i in range(16)])
+    found = set()
+    for index in range(40):
+        decoded(make_video(grey_levels(4 + index % 12)))
+        found.add(transcode(source, FINE))
+    assert len(found) == 1
+
+
 def test_a_clip_within_the_settings_is_kept_as_it_is() -> None:
     source = make_video([40] * 33)  # 4.1 s with a single keyframe
     assert transcode(source, TranscodeSettings(gop_seconds=5)) == source
