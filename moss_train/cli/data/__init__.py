@@ -27,6 +27,7 @@ ACTIONS = {
     "info": Action("info", "Describe a folder of shards", "moss data info shards/sft --check"),
     "lint": Action("lint", "Find what is wrong with samples and media", "moss data lint shards/sft --stage sft_offline --decode"),
     "preview": Action("preview", "Write a page of samples as the model will see them", "moss data preview shards/sft page.html"),
+    "plan": Action("plan", "Predict padding, balance and what the loader owes", "moss data plan stage=pt2 --workload --ranks 64"),
     "tokenizer": Action("tokenizer", "Train a small tokenizer, or build Llama 3's", "moss data tokenizer t.json shards/sft"),
     "world": Action("world", "Render the synthetic video world", "moss data world shards/world --split train"),
 }

@@ -1,0 +1,87 @@
+"""Predicted operations of a training step: the tower for frames, the decoder for rows, cross-attention between them.
+
+A multiplication and an addition are two operations. Backward is counted as twice forward for what trains and once for
+frozen parts that gradients pass through; the tower's ratio is the measured one of `moss_train.frames.cost`. With
+`parallel.recompute=full` the decoder runs forward once more. Padding rows are computed like all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model.config import VideoMllamaConfig
+from moss_train.config.schema import RunConfig
+from moss_train.frames.cost import FrameCost, frame_flops
+from moss_train.frames.settings import EncodeSettings
+from moss_train.planning.data_items import DataItem
+
+TOWER = ("all", "vision+projector+xattn", "vision_tower")
+ELEMENT_BYTES = {"fp32": 4, "bf16": 2}
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Operations of the parts of a step."""
+
+    model: VideoMllamaConfig
+    frame: FrameCost
+    keep: int
+    """Frames whose state a rank keeps; -1 keeps all."""
+    self_passes: float
+    """Passes over the self layers and the head, in forward passes."""
+    cross_passes: float
+
+    @classmethod
+    def of(cls, config: RunConfig) -> StepCost:
+        model = VideoMllamaConfig.from_dict(config.model)
+        size = ELEMENT_BYTES[config.precision.dtype]
+        settings = EncodeSettings.of(config.vision, model.vision, size, model.switches.vit_keep_pad_tokens)
+        trainable = config.stage.trainable
+        again = 1.0 if config.parallel.recompute == "full" else 0.0
+        return cls(
+            model=model,
+            frame=FrameCost.of(model, "tower" if trainable in TOWER else "projector", settings.keep_mode),
+            keep=settings.keep_frames,
+            self_passes=(3.0 if trainable in ("all", "text_only") else 2.0) + again,
+            cross_passes=(2.0 if trainable == "projector_only" else 3.0) + again,
+        )
+
+    def vision(self, frames: int) -> float:
+        """Operations of a rank that encodes `frames` in a step."""
+        return self.frame.rank(frames, self.keep) * frame_flops(self.model)
+
+    def text(self, samples: Sequence[DataItem], rows: int) -> float:
+        """Operations of the decoder for a micro-batch of `rows` rows; what the samples leave of them is padding."""
+        padding = rows - sum(s.rows for s in samples)
+        attention = sum(self._attention(s.rows) for s in samples) + self._attention(padding)
+        cross = sum(self._cross(s) for s in samples)
+        linear_self, linear_cross = self._linear()
+        return self.self_passes * (rows * linear_self + attention) + self.cross_passes * (rows * linear_cross + cross)
+
+    def row(self) -> float:
+        """Forward operations of a row without attention."""
+        return sum(self._linear())
+
+    def _linear(self) -> tuple[float, float]:
+        """Of a row: in self layers and the head, and in cross layers."""
+        text = self.model.text
+        width = text.hidden_size
+        crosses = len(text.cross_attention_layers)
+        mlp = 3 * width * text.intermediate_size
+        keys = 2 * width * text.num_key_value_heads * text.head_dim
+        in_self = (text.num_hidden_layers - crosses) * (2 * width**2 + keys + mlp) + width * text.vocab_size
+        return 2.0 * in_self, 2.0 * crosses * (2 * width**2 + mlp)
+
+    def _attention(self, rows: int) -> float:
+        """Of the self layers among the rows of a sample, each seeing those before it."""
+        text = self.model.text
+        layers = text.num_hidden_layers - len(text.cross_attention_layers)
+        return layers * 4.0 * text.hidden_size * rows**2 / 2
+
+    def _cross(self, sample: DataItem) -> float:
+        """Keys and values of a sample's frames, and its rows' scores with those that they see."""
+        text, keys = self.model.text, self.model.vision.tokens_per_frame
+        projected = sample.frames * keys * 2 * 2.0 * text.hidden_size * text.num_key_value_heads * text.head_dim
+        pairs = sample.rows * sample.frames * keys * (0.5 if sample.streamed else 1.0)
+        return len(text.cross_attention_layers) * (projected + 4.0 * text.hidden_size * pairs)
