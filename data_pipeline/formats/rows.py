@@ -36,12 +36,16 @@ def row_files(path: Path) -> list[Path]:
     Raises:
         InputError: there is no such file, the folder is empty or mixes kinds, or the kind is not known.
     """
-    if path.is_dir():
+    try:
+        folder, present = path.is_dir(), path.exists()
+    except OSError as error:  # a name that no file can have
+        raise InputError(f"{str(path)[:200]} cannot be looked up: {error.strerror}") from None
+    if folder:
         files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
         kinds = sorted({p.suffix.lower() for p in files})
         if len(kinds) != 1:
             raise InputError(f"folder {path} holds {', '.join(kinds) or 'no files'}; it must hold rows in files of one kind")
-    elif path.is_file():
+    elif present:
         files = [path]
     else:
         raise InputError(f"{path} does not exist")

@@ -16,6 +16,7 @@ from megatron.energon.metadataset.loader_interface import LoadedDataset
 from data_pipeline.loader.config import DatasetSettings, StorageSettings
 from data_pipeline.loader.folder import open_folder
 from data_pipeline.shards.energon_index import SPLIT
+from data_pipeline.storage.errors import StorageError
 from data_pipeline.storage.files import RemotePath
 from data_pipeline.storage.offsets import look_up_remotely
 from model.errors import InputError
@@ -109,7 +110,20 @@ def open_sources(sources: Sequence[Source], worker_config: WorkerConfig, shuffle
     """
     opened = []
     for source in sources:
-        dataset = _CappedDataset(
+        dataset = _open(source, worker_config, shuffle)
+        workers = max(1, worker_config.num_workers) * worker_config.world_size
+        if len(dataset) < workers:
+            raise InputError(
+                f"dataset {source.name} in {source.path} has {len(dataset)} samples, fewer than "
+                f"data.global_data_workers = {workers}; lower that, join datasets or raise max_samples"
+            )
+        opened.append(LoadedDataset(dataset=dataset, weight=source.share, repetitions=source.repeats))
+    return opened
+
+
+def _open(source: Source, worker_config: WorkerConfig, shuffle: bool) -> CrudeWebdataset:
+    try:
+        return _CappedDataset(
             source.path,
             max_samples=source.max_samples,
             decoder=None,
@@ -120,14 +134,14 @@ def open_sources(sources: Sequence[Source], worker_config: WorkerConfig, shuffle
             shuffle_over_epochs=1 if shuffle else None,
             parallel_shard_iters=16 if shuffle else 1,
         )
-        workers = max(1, worker_config.num_workers) * worker_config.world_size
-        if len(dataset) < workers:
-            raise InputError(
-                f"dataset {source.name} in {source.path} has {len(dataset)} samples, fewer than "
-                f"data.global_data_workers = {workers}; lower that, join datasets or raise max_samples"
-            )
-        opened.append(LoadedDataset(dataset=dataset, weight=source.share, repetitions=source.repeats))
-    return opened
+    except StorageError:
+        raise
+    except Exception as error:  # Energon reads several files here and trusts them all
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"dataset {source.name}: the index of {source.path} is damaged ({reason}); "
+            "write the folder again with `moss data prepare`"
+        ) from error
 
 
 class _CappedDataset(CrudeWebdataset):

@@ -32,6 +32,8 @@ class PyAvVideo(Video):
         self._stream = streams.best("video")  # not a cover picture, if there is anything else
         if self._stream is None:
             raise InputError(f"video {name} has no video stream")
+        if self._stream.codec_context is None:
+            raise InputError(f"video {name} is of a codec that this build of PyAV does not know; store it again as H.264")
         self._stream.thread_type = "NONE"
         self._stream.codec_context.thread_count = 1
         self._skip = skip_non_reference
@@ -137,7 +139,8 @@ def _open(source: Source) -> av.container.InputContainer:
         file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
         container = av.open(file, "r", metadata_errors="replace", options=options)
         videos = container.streams.video
-        if not options or (videos and videos[0].codec_context.width and videos[0].average_rate):
+        described = videos and videos[0].codec_context is not None and videos[0].codec_context.width and videos[0].average_rate
+        if not options or described:
             break
         container.close()
     return container

@@ -26,8 +26,10 @@ def read_summary(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder} is not a dataset folder (it has no {SUMMARY}); write one with `moss data prepare`")
     try:
-        summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        summary: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(summary, dict) or not all(isinstance(summary.get(n, {}), dict) for n in ("shards", "shard_bytes")):
+            raise ValueError("it is no summary of shards")
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); write the folder again with `moss data prepare`") from None
     return summary
 

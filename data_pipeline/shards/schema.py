@@ -19,7 +19,8 @@ MARKERS = ("one", "per_frame", "per_event")
 _SAMPLE_FIELDS = {f.name for f in dataclasses.fields(Sample)}
 _MEDIA_FIELDS = {f.name for f in dataclasses.fields(Media)}
 _TEXT_FIELDS = ("kind", "template", "dataset", "source", "license")
-_NUMBER_FIELDS = ("fps", "min_frames", "max_frames", "width", "height", "rate", "duration", "num_frames")
+_NUMBER_FIELDS = ("fps", "rate", "duration")
+_COUNT_FIELDS = ("min_frames", "max_frames", "width", "height", "num_frames")
 _MARKER = re.compile(re.escape(IMAGE) + "|" + re.escape(VIDEO))
 
 
@@ -103,7 +104,17 @@ def markers_of(media: Media) -> int:
 def _message(value: Any, index: int, where: str) -> Message:
     ok = isinstance(value, Mapping) and set(value) == {"role", "content"} and all(isinstance(v, str) for v in value.values())
     _require(ok, where, f"messages[{index}] must be an object of two texts, role and content")
+    _require(_is_unicode(value["content"]), where, f"messages[{index}] holds half of a surrogate pair, which is no Unicode text")
     return Message(**value)
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON may hold half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _media(value: Any, index: int, where: str) -> Media:
@@ -115,14 +126,22 @@ def _media(value: Any, index: int, where: str) -> Media:
         _require(isinstance(value.get(name), str) and value[name], where, f"lacks the field {name}")
     for name in _NUMBER_FIELDS:
         number = value.get(name)
-        ok = number is None or (isinstance(number, int | float) and not isinstance(number, bool) and number > 0)
+        ok = number is None or (_is_number(number) and number > 0)
         _require(ok, where, f"field {name} is {number!r}; it must be a positive number")
+    for name in _COUNT_FIELDS:
+        count = value.get(name)
+        ok = count is None or (isinstance(count, int) and _is_number(count) and count > 0)
+        _require(ok, where, f"field {name} is {count!r}; it must be a positive whole number")
     for name in ("source", "license"):
         _require(isinstance(value.get(name, ""), str), where, f"field {name} is {value.get(name)!r}; it must be text")
     times = value.get("frame_times")
-    ok = times is None or (isinstance(times, list) and all(isinstance(t, int | float) for t in times))
+    ok = times is None or (isinstance(times, list) and all(_is_number(t) for t in times))
     _require(ok, where, "field frame_times must be a list of seconds")
     return Media(**value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15  # nan is not
 
 
 def _check_media(media: Media, where: str) -> None:
@@ -143,10 +162,12 @@ def _check_media(media: Media, where: str) -> None:
 def _check_dense(sample: Sample, where: str) -> None:
     _require(bool(sample.dense), where, "is of kind dense and needs the field dense")
     _require(len(sample.media) == 1 and sample.media[0].type == "video", where, "is of kind dense and needs one video")
-    grids = sample.dense or []
-    side = len(grids[0])
-    square = all(len(g) == side and all(len(row) == side for row in g) for g in grids)
+    grids: Any = sample.dense  # from a file: anything
+    square = isinstance(grids, list) and all(isinstance(g, list) and len(g) > 0 and len(g) == len(grids[0]) for g in grids)
+    square = square and all(isinstance(row, list) and len(row) == len(grids[0]) for g in grids for row in g)
     _require(square, where, "field dense must be [frames][grid][grid] with one grid size")
+    whole = all(isinstance(c, int) and not isinstance(c, bool) and abs(c) < 1 << 31 for g in grids for row in g for c in row)
+    _require(whole, where, "field dense must hold whole numbers, the classes of patches")
 
 
 def _require(condition: bool, where: str, text: str) -> None:

@@ -14,6 +14,7 @@ from data_pipeline.text.tokenizer import END_HEADER, END_OF_TURN, START_HEADER, 
 from model.errors import InputError
 
 TEMPLATES = ("mllama", "mllama_pretrain")
+ROLES = ("system", "user", "assistant")
 
 
 @dataclass
@@ -50,7 +51,7 @@ def split_messages(messages: Sequence[Message]) -> tuple[str, list[tuple[str, st
         system = rest.pop(0).content
     expected = ["user", "assistant"] * (len(rest) // 2)
     if not rest or [m.role for m in rest] != expected:
-        roles = ", ".join(m.role for m in messages) or "none"
+        roles = ", ".join(m.role if m.role in ROLES else repr(m.role) for m in messages) or "none"
         raise InputError(f"messages have the roles {roles}; they must alternate user, assistant behind an optional system")
     return system, [(rest[i].content, rest[i + 1].content) for i in range(0, len(rest), 2)]
 
