@@ -1,7 +1,8 @@
 """The folder of a run: what was asked, what ran, what came out.
 
 `config.yaml` (resolved, itself a valid input), `versions.json`, `data.json` (what the datasets held), `tokenizer.json`,
-`metrics.jsonl`, `quarantine.jsonl` (samples left out), `checkpoints/`, `latest`.
+`metrics.jsonl`, `quarantine.jsonl` (samples left out), `samples_*.jsonl` (keys of every step, if asked for), `checkpoints/`,
+`latest`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 
+from data_pipeline.loader.folder import shard_sizes
 from model.errors import InputError
 from moss_train.checkpoint.description import newest_checkpoint, write_atomically
 from moss_train.config.compose import save_config
@@ -71,11 +73,14 @@ def versions(world_size: int) -> dict[str, Any]:
 
 
 def data_manifest(config: RunConfig) -> dict[str, Any]:
-    """Every dataset folder with the names and sizes of its shards."""
+    """Every dataset folder with the names and sizes of its shards; none of a remote one that this run does not read."""
 
     def shards(path: str) -> list[dict[str, Any]]:
-        folder = Path(config.data.root) / path
-        return [{"file": tar.name, "bytes": tar.stat().st_size} for tar in sorted(folder.glob("**/*.tar"))]
+        try:
+            sizes = shard_sizes(path, config.data.root, config.data.storage)
+        except (InputError, OSError):
+            return []
+        return [{"file": name, "bytes": size} for name, size in sizes.items()]
 
     return {
         split: [{"name": d.name, "path": d.path, "modality": d.modality, "shards": shards(d.path)} for d in datasets]
