@@ -74,7 +74,7 @@ def parse_annotation(line: bytes, where: str, folder: Path) -> Annotation:
     """
     try:
         values: Any = json.loads(line)
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested beyond all measure
         raise InputError(f"{where} is not JSON: {error}") from None
     if not isinstance(values, dict) or not isinstance(values.get("key"), str):
         raise InputError(f"{where} must be an object with a text field key")

@@ -11,7 +11,7 @@ from typing import Any
 
 import webdataset
 
-from data_pipeline.schema import Media, Sample
+from data_pipeline.schema import Media
 from data_pipeline.shards.annotations import Annotation
 from data_pipeline.shards.media_info import fill_info
 from data_pipeline.shards.plan import Group, sound_annotation
@@ -55,12 +55,13 @@ def _write(folder: Path, group: Group, on_sample: Callable[[], None]) -> dict[st
             try:
                 annotation = sound_annotation(line, group.source, number, group.options)
                 content = _load(annotation, group, number)
+                entry = _entry(annotation, content, f"{group.source} line {number} sample {annotation.key}")
             except InputError as error:
                 if not group.options.skip_bad:
                     raise
                 skipped.append({"line": number, "reason": str(error)})
             else:
-                parts.write(annotation.key, annotation.sample, content)
+                parts.write(entry)
                 tally.add(annotation.sample, {name: len(value) for name, value in content.items()})
             on_sample()
         written = parts.finish()
@@ -84,6 +85,13 @@ def _load(annotation: Annotation, group: Group, number: int) -> dict[str, bytes]
         content[media.file] = value
     check_sample(annotation.sample, where)
     return content
+
+
+def _entry(annotation: Annotation, content: Mapping[str, bytes], where: str) -> dict[str, Any]:
+    try:
+        return tar_entry(annotation.key, annotation.sample, content)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where} holds text that is no Unicode: {error}; correct the line") from None
 
 
 def _stored_video(media: Media, value: bytes, group: Group, name: str) -> bytes:
@@ -113,8 +121,8 @@ class _Parts:
         for path, _ in self._done:
             path.unlink(missing_ok=True)
 
-    def write(self, key: str, sample: Sample, content: Mapping[str, bytes]) -> None:
-        entry = tar_entry(key, sample, content)
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Append what `tar_entry` made."""
         members = sum(_BLOCK + -(-len(value) // _BLOCK) * _BLOCK for name, value in entry.items() if name != "__key__")
         most = self._group.options.max_shard_bytes
         if most is not None and self._bytes and -(-(self._bytes + members + 2 * _BLOCK) // _RECORD) * _RECORD > most:

@@ -158,10 +158,10 @@ def sound_annotation(line: bytes, source: Path, number: int, options: PrepareOpt
     where = f"{source} line {number}"
     annotation = parse_annotation(line, where, source.parent)
     key, sample = annotation.key, annotation.sample
-    if not key or "." in key:
-        raise InputError(f"{where} has the key {key!r}; it must not be empty and have no dot")
+    if not key or "." in key or not key.isprintable():
+        raise InputError(f"{where} has the key {key!r}; it must be printable, not empty and without a dot")
     longest = max((f"{key}.{name}" for name in ("json", *(m.file for m in sample.media))), key=len)
-    if len(longest.encode()) > 100:
+    if len(longest.encode("utf-8", "surrogatepass")) > 100:
         raise InputError(
             f"{where} has a key of {len(key)} characters; a name in a tar holds 100 bytes, the media's ending included"
         )

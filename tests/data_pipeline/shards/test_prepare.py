@@ -232,7 +232,19 @@ def test_equal_keys_are_refused_with_their_lines(tmp_path: Path) -> None:
     assert not partial_folder(tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("key", ["", "a.b", "k" * 98])
+def test_lines_that_no_file_can_hold_are_named(tmp_path: Path) -> None:
+    """Half a surrogate pair is JSON but no text; a thousand brackets are JSON but no sample."""
+    source = annotate(tmp_path / "in", 4, (text_sample,))
+    lines = source.read_text().splitlines()
+    lines[1] = lines[1].replace('"kind"', '"source": "\\ud800", "kind"')
+    lines[2] = '{"key": "deep", "meta": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    source.write_text("\n".join(lines) + "\n")
+    summary = prepare(source, tmp_path / "out", PrepareOptions(skip_bad=True))
+    report = json.loads((tmp_path / "out" / "prepare_report.json").read_text())
+    assert summary["samples"] == 2 and [fault["line"] for fault in report["skipped"]] == [2, 3]
+
+
+@pytest.mark.parametrize("key", ["", "a.b", "k" * 98, "\\ud800", "a\\nb"])
 def test_unusable_keys_are_named(tmp_path: Path, key: str) -> None:
     source = annotate(tmp_path / "in", 1, (text_sample,))
     source.write_text(source.read_text().replace("t0000", key))
