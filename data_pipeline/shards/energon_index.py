@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -37,6 +38,10 @@ def index_shards(folder: Path, shards: Mapping[str, str]) -> None:
             )
     except SystemExit:
         raise InputError(f"{folder} cannot be indexed: {talk.getvalue().strip()}") from None
+    except (AssertionError, sqlite3.Error) as error:  # what it makes of a shard that it cannot read, and of a full disk
+        raise InputError(
+            f"{folder} cannot be indexed: {error}; make room or put it right, and run the same command again"
+        ) from None
     meta = folder / ".nv-meta"
     (meta / "dataset.yaml").write_text(_DATASET_YAML)
     # Energon draws a random identity; one made of the bytes keeps the folder reproducible
