@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from moss_train.config.schema import DataConfig
 from moss_train.planning.data_items import DataItem
 
-PIXELS_PER_CORE_SECOND = 140 * 1920 * 1080
-"""Decoding H.264: 130 to 150 frames of 1080p a core second, whatever the library; other sizes in proportion."""
+PIXELS_PER_CORE_SECOND = 200 * 1920 * 1080
+"""Of H.264 source frames passed: docs/benchmarks/data-loading.md, 106 frames of 30 times as many a second on 16 cores; other
+sizes in proportion. Files that do not tell which frames others depend on take about twice as long."""
 CONVERTED_PIXELS_PER_CORE_SECOND = 1920 * 1080 / 3.9e-3
 """To RGB, and fitted into 560 x 560: 3.9 ms for a frame of 1080p."""
 

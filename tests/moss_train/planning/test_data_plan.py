@@ -219,3 +219,16 @@ def test_remote_folders_are_named(tmp_path: Path) -> None:
     data.datasets[0].path = "s3://bucket/video"
     with pytest.raises(InputError, match=r"data\.datasets\[video\]\.path s3://bucket/video is remote"):
         folder_items(data, stage_config(), tokenizer(), samples=1)
+
+
+def test_page_holds_what_the_command_gives(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["stage=sft_realtime", "train.global_batch_size=1", "--workload", "--ranks", "8", "--json"]
+    assert main(["data", "plan", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    folder = Path(__file__).resolve().parents[3] / "docs" / "benchmarks"
+    stored = json.loads((folder / "data-balance.json").read_text(encoding="utf-8"))["stages"]["sft_realtime"]
+    assert found["shapes"] == stored["shapes"]
+    (step,) = found["steps"]
+    assert step == pytest.approx(stored["steps"][0])
+    row = f"| {step['frames_encoded']:.3f} | {step['ratio']:.2f} | {step['ratio_accumulated']:.2f} | {step['ideal']:.2f} |"
+    assert row in (folder / "data-balance.md").read_text(encoding="utf-8")
