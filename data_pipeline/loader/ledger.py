@@ -94,7 +94,7 @@ class Ledger:
     def _check_budget(self, dataset: str, latest: str) -> None:
         budget = self.budgets.get(dataset, self.budget)
         if self._bad[dataset] > budget:
-            field = f"data.datasets[{dataset}].max_bad_samples" if dataset in self.budgets else "data.max_bad_samples"
+            field = "its max_bad_samples" if dataset in self.budgets else "data.max_bad_samples"
             self.stop(
                 f"dataset {dataset}: {self._bad[dataset]} samples could not be read, more than {field} = {budget}; "
                 f"the latest is {latest}. All are listed in {self.path}"

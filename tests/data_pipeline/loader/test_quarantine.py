@@ -7,11 +7,14 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_pipeline.loader import build_loader
 from data_pipeline.loader.now_reading import CurrentSample, current_sample
@@ -28,7 +31,7 @@ from tests.data_pipeline.helpers import (
     tokenizer,
     video_sample,
 )
-from tests.data_pipeline.loader.damage import DAMAGES, IMAGE_DAMAGES, damage, truncate
+from tests.data_pipeline.loader.damage import DAMAGES, IMAGE_DAMAGES, TEXT_DAMAGES, damage, truncate
 
 TOKENIZER = tokenizer()
 MODEL = model_config()
@@ -94,6 +97,32 @@ def test_a_damaged_image_sample_is_entered(broken: Path, tmp_path: Path, way: st
     assert keys(batches) == {f"image/i{i:04d}" for i in range(12) if i != 2}
 
 
+@settings(max_examples=15, deadline=None)
+@given(
+    ways=st.dictionaries(st.integers(0, 11), st.sampled_from(sorted(DAMAGES)), max_size=8),
+    more=st.dictionaries(st.integers(0, 11), st.sampled_from(sorted(TEXT_DAMAGES)), max_size=8),
+    stop=st.integers(0, 12),
+)
+def test_any_damage_and_restart_give_the_packs_of_the_skip_list(
+    healthy: Path, ways: dict[int, str], more: dict[int, str], stop: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        shutil.copytree(healthy, root / "broken")
+        points = damage(root / "broken" / "video", **{f"v{i:04d}": way for i, way in ways.items()})
+        points |= damage(root / "broken" / "text", **{f"t{i:04d}": way for i, way in more.items()})
+        data = data_config(root / "broken", ("video", "text"))
+        begun = loader(data, ledger=root / "q.jsonl")
+        batches = take(begun, stop)
+        resumed = loader(data, ledger=root / "q.jsonl")
+        resumed.load_state_dict(begun.state_dict())
+        batches += take(resumed, 20 - stop)
+        (root / "q.jsonl").touch()
+        assert entered(root / "q.jsonl") == sorted((key, "bad", at) for key, at in points.items())
+        twin = loader(data_config(healthy, ("video", "text"), skip_samples=str(root / "q.jsonl")), ledger=root / "twin.jsonl")
+        assert all(same(a, b) for a, b in zip(batches, take(twin, 20), strict=True))
+
+
 def test_a_shard_that_is_cut_while_running_loses_what_lies_behind(broken: Path, tmp_path: Path) -> None:
     batches = loader(data_config(broken, ("video",)), ledger=tmp_path / "q.jsonl")
     truncate(broken / "video", "v0005")
@@ -135,7 +164,7 @@ def test_every_dataset_has_its_own_budget(broken: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as stopped:
         take(loader(data, ledger=ledger), 20)
     message = str(stopped.value)
-    assert "dataset text: 2 samples could not be read, more than data.datasets[text].max_bad_samples = 1" in message
+    assert "dataset text: 2 samples could not be read, more than its max_bad_samples = 1" in message
     assert "the latest is text/t000" in message and "shard-000000.tar" in message and str(ledger) in message
     with pytest.raises(InputError, match=r"dataset text: 2 samples"):  # met again, it stops again
         take(loader(data, ledger=ledger), 20)
