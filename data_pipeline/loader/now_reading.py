@@ -59,6 +59,7 @@ def _descriptor() -> int:
     global _note
     pid = os.getpid()
     if _note is None or _note[0] != pid:  # a forked process begins its own
+        _remove_stale()
         path = _folder() / f"{_prefix()}{os.getppid()}-{pid}"
         try:
             _note = (pid, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
@@ -71,6 +72,15 @@ def _write(descriptor: int, content: str) -> None:
     if descriptor >= 0:
         with suppress(OSError):  # only a hint for a later message
             os.pwrite(descriptor, content.encode() + b"\0", 0)
+
+
+def _remove_stale() -> None:
+    """Remove the notes that a killed run left: of processes that are gone like those that started them."""
+    for path in _folder().glob(f"{_prefix()}*-*"):
+        owners = path.name.removeprefix(_prefix()).split("-")
+        if not any(os.path.exists(f"/proc/{pid}") for pid in owners):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _folder() -> Path:

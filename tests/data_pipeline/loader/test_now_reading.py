@@ -55,3 +55,19 @@ def test_between_two_samples_nothing_is_blamed() -> None:
         assert current_sample(os.getpid()) == CurrentSample("d", "s", "k", "plan")
     assert current_sample(os.getpid()) is None
     assert current_sample(2**22 + 1) is None  # no such process
+
+
+def test_notes_of_a_run_that_is_gone_are_removed() -> None:
+    """The parent is gone too: nobody will ask."""
+    program = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]]); p.wait(); print(p.pid)"
+    child = """
+import os
+from data_pipeline.loader.now_reading import busy_with
+with busy_with("d", "s", "k", "read"):
+    os._exit(0)
+"""
+    command = [sys.executable, "-c", program, child]
+    pid = int(subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    assert current_sample(pid) == CurrentSample("d", "s", "k", "read")
+    subprocess.run([sys.executable, "-c", child], cwd=REPOSITORY, check=True)  # another run begins
+    assert current_sample(pid) is None
