@@ -118,9 +118,9 @@ def _print(plan: DataPlan, config: RunConfig, note: str, machine: Machine) -> No
             f"| {b.frames_alone:.2f} | {b.frames_encoded:.3f} | {b.ratio:.2f} | {b.ratio_accumulated:.2f} | {b.ideal:.2f} |"
         )
     how = "given" if machine.step_seconds is not None else f"predicted at {machine.mfu:.0%} of {machine.peak_tflops:g} TFLOP/s"
-    speed = f"{plan.speeds.decoded / (1920 * 1080):.0f} frames of 1080p a core second, " + (
-        "measured here" if plan.speeds.measured else "usual"
-    )
+    usual = f"usual: {plan.speeds.decoded / (1920 * 1080):.0f} frames of 1080p"
+    speed = f"{plan.speeds.decoded / 1e6:.1f} million source pixels a core second, "
+    speed += "measured on your clips" if plan.speeds.measured else usual
     print(f"\nOwed to every GPU (step time {how}; {speed}):\n")
     print("| GPUs | step s | frames/s | decoded frames/s | cores | MB/s from storage | buffers MB | prefetched MB |")
     print("|" + " --- |" * 8)
