@@ -52,7 +52,8 @@ class PyAvVideo(Video):
 
     def decode(self, numbers: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
         given = 0
-        if numbers and numbers[-1] > 0:
+        every_frame = not numbers or len(numbers) == numbers[-1] + 1
+        if self._skip or not every_frame:
             try:
                 self._index = index_packets(self._container, self._stream)
             except av.error.FFmpegError:
@@ -100,13 +101,15 @@ class PyAvVideo(Video):
         wanted = iter(numbers)
         number = next(wanted, None)
         self._counted = 0
+        if number is None:
+            return
         for count, frame in enumerate(self._container.decode(self._stream)):
-            if number is None:
-                return
             self._counted = count + 1
             if count == number:
                 yield count, self._pixels(frame)
                 number = next(wanted, None)
+                if number is None:
+                    return
 
     def _rewind(self) -> None:
         self._container.seek(0)

@@ -134,3 +134,15 @@ def test_damage_in_packets_that_no_wanted_frame_needs_does_no_harm() -> None:
     assert (~needed).sum() > 10
     with pytest.raises(av.error.InvalidDataError):
         all_frames(bytes(content))
+
+
+def test_nothing_behind_the_last_wanted_frame_is_decoded() -> None:
+    content = bytearray(moving_clip(COUNT, preset="medium", bf="0", gop=250))
+    plain = all_frames(bytes(content))
+    with av.open(io.BytesIO(content)) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    for place, size in places[6:]:
+        content[place + 6 : place + size] = bytes(size - 6)
+    with open_video(bytes(content)) as video:
+        found = list(video.frames(range(6)))
+    assert all(np.array_equal(frame, plain[number]) for number, frame in enumerate(found)) and len(found) == 6
