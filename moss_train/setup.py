@@ -133,7 +133,7 @@ def _open_feed(
 
     log = SampleLog(folder.path, layout.place.data, layout.data_size) if config.data.log_samples else None
     names = [dataset.name for dataset in config.data.datasets]
-    return Feed(build, agreement, layout, names, pin=True, log=log)
+    return Feed(build, agreement, layout, names, ahead=config.data.worker_processes != 0, log=log)
 
 
 def _micro_batches(config: RunConfig, layout: ParallelLayout) -> int:

@@ -103,7 +103,8 @@ class Trainer:
         """One update; None where the data do not give all micro-batches of it."""
         session = self._session
         begin = time.perf_counter()
-        data = session.feed.read(session.micro_batches, self._step + 1, session.step.check)
+        step = self._step + 1
+        data = session.feed.read(session.micro_batches, step, session.step.check, more=step < session.config.train.steps)
         if len(data.batches) < session.micro_batches:
             self._check_end()
             return None

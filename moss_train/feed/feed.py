@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_pipeline.packing.batch import PackedMicroBatch
 from moss_train.feed.agreement import Agreement
+from moss_train.feed.one_thread import OneThread
 from moss_train.feed.sample_log import SampleLog
 from moss_train.feed.wire import pack_rows, unpack_rows
 from moss_train.parallel.layout import ParallelLayout
@@ -40,14 +41,17 @@ class Delivery:
     """What this rank spent beyond that, until it had its rows."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Taken:
     """What a rank took from its loader; nothing where it has none."""
 
     batches: list[PackedMicroBatch]
-    content: bytes
+    content: bytes = b""
     """Their rows, for the other ranks of the replica."""
-    seconds: float
+    state: Any = None
+    """The loader's place behind them, where it reads on."""
+    seconds: float = 0.0
+    """How long the rank waited for them."""
 
 
 class Feed:
@@ -58,7 +62,8 @@ class Feed:
         agreement: groups of this layout.
         layout: this rank's place.
         dataset_names: names to which the samples' dataset indices belong.
-        pin: whether pixels go to pinned memory, from which they are copied to a GPU without waiting.
+        ahead: whether a thread takes the next step's micro-batches while this one trains: for loaders whose readers are
+            processes. It also moves pixels to pinned memory, from which they are copied to a GPU without waiting.
         log: where the keys of the samples go; None writes none.
 
     Raises:
@@ -67,28 +72,34 @@ class Feed:
 
     def __init__(
         self, build: Callable[[], Loader], agreement: Agreement, layout: ParallelLayout, dataset_names: Sequence[str],
-        *, pin: bool = False, log: SampleLog | None = None,
+        *, ahead: bool = False, log: SampleLog | None = None,
     ) -> None:  # fmt: skip
         self._agreement = agreement
         self._layout = layout
         self._names = list(dataset_names)
-        self._pin = pin and layout.device.type == "cuda"
         self._log = log
+        self._state: Any = None
         self.loader: Loader | None = agreement.together(lambda: build() if layout.writes_for_replica else None)
         """None on ranks that do not read."""
+        self._thread: OneThread[_Taken] | None = OneThread(layout.device) if ahead and self.loader is not None else None
 
-    def read(self, count: int, step: int = 0, check: Callable[[PackedMicroBatch], None] | None = None) -> Delivery:
+    def read(
+        self, count: int, step: int = 0, check: Callable[[PackedMicroBatch], None] | None = None, more: bool = False
+    ) -> Delivery:
         """The next `count` micro-batches of every replica; fewer where the data of some replica end.
 
         Args:
             step: the update that will use them, for the log.
             check: looks at each micro-batch on the rank that read it, and may raise InputError.
+            more: as many will be read again, so that it may begin at once.
 
         Raises:
             CommonError: a rank cannot read; on all ranks, before any other collective.
         """
         begin = time.perf_counter()
-        taken, everyone = self._agreement.gather(lambda: self._take(count, step, check), self._figures, _HEAD + len(self._names))
+        taken, everyone = self._agreement.gather(
+            lambda: self._deliver(count, step, check, more), self._figures, _HEAD + len(self._names)
+        )
         rows = [everyone[rank] for rank in self._agreement.readers]
         batches = self._hand_out(taken, rows[self._layout.place.data][1])
         waited = max(row[2] for row in rows) / 1e6
@@ -103,12 +114,18 @@ class Feed:
         )
 
     def state_dict(self) -> Any:
-        """The loader's place in the data, on ranks that read; None on others.
+        """The loader's place behind what was delivered, on ranks that read; None on others.
 
         Raises:
             CommonError: a loader cannot say.
         """
-        return self._agreement.together(lambda: None if self.loader is None else self.loader.state_dict())
+
+        def state() -> Any:
+            if self.loader is None or self._state is not None:
+                return self._state
+            return self.loader.state_dict()
+
+        return self._agreement.together(state)
 
     def load_state_dict(self, state: Any) -> None:
         """Continue where `state_dict` was called; before the first read.
@@ -121,26 +138,40 @@ class Feed:
     def close(self) -> None:
         """End the loader's processes and the log; no other rank is waited for."""
         if self.loader is not None:
-            self.loader.close()
+            self.loader.close()  # a read that is under way ends with it
+        if self._thread is not None:
+            self._thread.close()
         if self._log is not None:
             self._log.close()
 
-    def _take(self, count: int, step: int, check: Callable[[PackedMicroBatch], None] | None) -> _Taken:
+    def _deliver(self, count: int, step: int, check: Callable[[PackedMicroBatch], None] | None, more: bool) -> _Taken:
         """This rank's part of a read."""
         if self.loader is None:
-            return _Taken([], b"", 0.0)
+            return _Taken([])
         begin = time.perf_counter()
-        batches = list(itertools.islice(self.loader, count))
-        seconds = time.perf_counter() - begin
+        taken = self._take(count) if self._thread is None else self._thread.result(lambda: self._take(count))
+        taken.seconds = time.perf_counter() - begin
         if check is not None:
-            for batch in batches:
+            for batch in taken.batches:
                 check(batch)
-        if self._log is not None and len(batches) == count:
-            self._log.write(step, batches)
-        content = pack_rows(batches) if self._agreement.shares else b""
-        if self._pin:
-            batches = [_pinned(batch) for batch in batches]
-        return _Taken(batches, content, seconds)
+        if self._log is not None and len(taken.batches) == count:
+            self._log.write(step, taken.batches)
+        self._state = taken.state
+        if self._thread is not None and more and len(taken.batches) == count:
+            self._thread.begin(lambda: self._take(count))
+        return taken
+
+    def _take(self, count: int) -> _Taken:
+        """Micro-batches from the loader, in whichever thread."""
+        assert self.loader is not None
+        taken = _Taken(list(itertools.islice(self.loader, count)))
+        if self._agreement.shares:
+            taken.content = pack_rows(taken.batches)
+        if self._thread is not None:
+            taken.state = self.loader.state_dict()
+            if self._layout.device.type == "cuda":
+                taken.batches = [dataclasses.replace(batch, frames=batch.frames.pin_memory()) for batch in taken.batches]
+        return taken
 
     def _figures(self, taken: _Taken) -> list[int]:
         """What all ranks learn: micro-batches, bytes to hand out, microseconds, rows, real rows, samples by dataset."""
@@ -160,8 +191,3 @@ class Feed:
             return taken.batches
         content = self._agreement.hand_out(taken.content, length)
         return taken.batches if self.loader is not None else unpack_rows(content)
-
-
-def _pinned(batch: PackedMicroBatch) -> PackedMicroBatch:
-    """A no-op where the loader pinned them already."""
-    return batch if batch.frames.is_pinned() else dataclasses.replace(batch, frames=batch.frames.pin_memory())
