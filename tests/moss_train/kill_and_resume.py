@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Start:
 
     def __init__(self, data: Path, run_dir: Path, steps: int, replicas: int, processes: int | None, save_every: int) -> None:
         self.run_dir, self.replicas, self.processes = run_dir, replicas, processes
+        self.lines_before = {path.name: len(_lines(path)) for path in run_dir.glob("samples_*.jsonl")}
         config = run_config(
             data,
             run_dir,
@@ -68,26 +69,27 @@ class Start:
         )
 
     def wait_for_step(self, step: int) -> None:
-        """Until some replica has read this step's micro-batches."""
+        """Until this start has read the micro-batches of the step, or of a later one."""
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise AssertionError(f"the run ended by itself with {self._process.returncode}\n{self.messages()}")
-            if last_step(self.run_dir) >= step:
+            if last_step(self.run_dir, self.lines_before) >= step:
                 return
             time.sleep(0.01)
         self.end()
         raise AssertionError(f"step {step} was not reached in {LIMIT:g} s\n{self.messages()}")
 
     def kill(self, target: str, choice: random.Random) -> None:
-        """SIGKILL to `group`, one `rank` or one `loader` process."""
+        """SIGKILL to `group`, one `rank` or one `loader` process; nothing where the run has ended."""
         if target == "group":
             os.killpg(self._process.pid, signal.SIGKILL)
             return
         ranks = [self._process.pid] if self.replicas == 1 else children(self._process.pid)
         if target == "loader":
             ranks = [pid for rank in ranks for pid in children(rank)]
-        os.kill(choice.choice(sorted(ranks)), signal.SIGKILL)
+        if ranks:
+            os.kill(choice.choice(sorted(ranks)), signal.SIGKILL)
 
     def wait(self) -> int:
         """The exit code; the run must end by itself."""
@@ -139,21 +141,29 @@ def _all_processes() -> list[int]:
     return [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
 
 
-def logged(run_dir: Path) -> list[dict[str, Any]]:
-    """Whole lines of all sample logs."""
-    lines = []
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def logged(run_dir: Path, skip: Mapping[str, int] | None = None) -> list[dict[str, Any]]:
+    """Whole lines of all sample logs.
+
+    Args:
+        skip: lines at the beginning of each file to leave out.
+    """
+    found = []
     for path in sorted(run_dir.glob("samples_*.jsonl")):
-        for line in path.read_text().splitlines():
+        for line in _lines(path)[(skip or {}).get(path.name, 0) :]:
             try:
-                lines.append(json.loads(line))
+                found.append(json.loads(line))
             except ValueError:  # cut off by a kill
                 continue
-    return lines
+    return found
 
 
-def last_step(run_dir: Path) -> int:
+def last_step(run_dir: Path, skip: Mapping[str, int] | None = None) -> int:
     """The newest step of which some replica has read its micro-batches."""
-    return max((int(line["step"]) for line in logged(run_dir)), default=0)
+    return max((int(line["step"]) for line in logged(run_dir, skip)), default=0)
 
 
 def first_difference(run_dir: Path, expected: dict[int, list[list[str]]]) -> str | None:
@@ -196,7 +206,7 @@ def kill_and_resume(folder: Path, steps: int, kills: int, seed: int, sizes: Sequ
     assert whole.wait() == 0, whole.messages()
     expected = read_sample_log(folder / "whole")
     run_dir, rows, replicas = folder / "killed", [], 0
-    stops: list[int | None] = [*sorted(choice.sample(range(1, steps), kills)), None]
+    stops: list[int | None] = [*sorted(choice.sample(range(1, steps - 5), kills)), None]
     for number, stop in enumerate(stops, start=1):
         replicas = choice.choice([size for size in sizes if size != replicas])
         target = "finish" if stop is None else ("group", "rank", "loader")[number % 3]
@@ -207,16 +217,18 @@ def kill_and_resume(folder: Path, steps: int, kills: int, seed: int, sizes: Sequ
         row["continued_from_step"] = newest(run_dir)
         if stop is not None:
             start.wait_for_step(stop)
-            time.sleep(choice.uniform(0, 0.3))
+            time.sleep(choice.uniform(0, 0.2))
             start.kill(target, choice)
         begin = time.monotonic()
         code = start.wait()
-        row |= {"killed": target, "at_step": last_step(run_dir), "exit_code": code}
+        row |= {"killed": target, "behind_step": stop, "last_step": last_step(run_dir, start.lines_before), "exit_code": code}
         row |= {"seconds_to_end": round(time.monotonic() - begin, 2) if stop is not None else None}
         row |= {"left_over": start.left_over(), "first_difference": first_difference(run_dir, expected)}
         rows.append(row)
         print(json.dumps(row), flush=True)
-        assert (code == 0) == (stop is None or last_step(run_dir) == steps), start.messages()
+        if code == 0:
+            break
+    assert rows[-1]["exit_code"] == 0 and rows[-1]["last_step"] == steps, rows[-1]
     one, two = losses(folder / "whole"), losses(run_dir)
     return {
         "steps": steps,
