@@ -128,7 +128,8 @@ def _opened(content: bytes, label: str) -> Iterator[tuple[av.container.InputCont
     """The container and its video stream, decoded by one thread."""
     try:
         with av.open(io.BytesIO(content), "r", metadata_errors="replace") as container:
-            stream = container.streams.video[0]
+            streams: Any = container.streams
+            stream = streams.best("video")  # not a cover picture, if there is anything else
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1
             yield container, stream
@@ -158,6 +159,8 @@ def _encode(content: bytes, settings: TranscodeSettings, label: str) -> bytes:
     with _opened(content, label) as (source, stream), av.open(buffer, "w", format="mp4") as out:
         writer = _Writer(out, settings, Fraction(info.fps).limit_denominator(100_000))
         for frame in source.decode(stream):
+            if frame.is_corrupt:  # encoded again, what the decoder filled in would pass for the clip's own pictures for ever
+                raise InputError(f"video {label} is damaged: the frame at {frame.time or 0:.3f} s cannot be decoded whole")
             writer.write(frame)
         writer.finish(label)
     missing = (info.duration - writer.end) * info.fps

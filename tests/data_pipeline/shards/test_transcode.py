@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 from fractions import Fraction
@@ -11,10 +12,11 @@ import av
 import numpy as np
 import pytest
 
-from data_pipeline.media.decode import probe_video
+from data_pipeline.media.decode import open_video, probe_video
 from data_pipeline.shards.transcode import TranscodeSettings, encoder_versions, fitted_size, transcode
 from model.errors import InputError
 from tests.data_pipeline.helpers import grey_levels, make_video
+from tests.data_pipeline.media.phone_clips import clip, number_of
 
 PHONE_TIMES = [0, 0.1, 0.15, 0.5, 0.9, 1.0, 2.0, 2.1, 2.2, 4.0]
 FINE = TranscodeSettings(force=True, crf=8, gop_seconds=1.0)
@@ -150,6 +152,30 @@ def test_damage_is_named() -> None:
     with pytest.raises(InputError, match=r"video /none\.mp4 cannot be read"):
         transcode("/none.mp4", FINE)
     assert len(decoded(transcode(source, FINE))[0]) == 60
+
+
+def test_damaged_frames_are_not_stored_as_sound_ones() -> None:
+    whole = make_video([i * 3 for i in range(60)], width=320, height=240)
+    first, last = whole.index(b"mdat") + 1000, whole.rindex(b"moov") - 200
+    refused = 0
+    for step in range(12):
+        damaged = bytearray(whole)
+        damaged[first + step * (last - first) // 12] ^= 0x10
+        with contextlib.suppress(InputError), open_video(bytes(damaged), "damaged") as video:
+            list(video.frames(range(60)))
+            continue  # the flip struck a byte that no frame needs
+        refused += 1
+        with pytest.raises(InputError, match="video damaged"):
+            transcode(bytes(damaged), FINE, "damaged")
+    assert refused >= 3
+
+
+def test_the_film_is_transcoded_and_not_its_cover() -> None:
+    source = clip(24, container="matroska", cover=True)
+    stored = transcode(source, FINE)
+    assert probe_video(stored).num_frames == 24
+    with open_video(stored) as video:
+        assert [number_of(frame) for frame in video.frames(range(24))] == list(range(24))
 
 
 @pytest.mark.parametrize(
