@@ -74,7 +74,8 @@ def check_sample(sample: Sample, where: str = "sample") -> None:
     _require(sample.kind in KINDS, where, f"field kind is {sample.kind!r}; use one of {', '.join(KINDS)}")
     _require(sample.template in TEMPLATES, where, f"field template is {sample.template!r}; use one of {', '.join(TEMPLATES)}")
     files = [m.file for m in sample.media]
-    _require(len(set(files)) == len(files), where, f"media files {', '.join(files)} must differ")
+    different = len({file.lower() for file in files}) == len(files)  # webdataset reads endings in lower case
+    _require(different, where, f"media files {', '.join(files)} must differ")
     for index, media in enumerate(sample.media):
         _check_media(media, f"{where} media[{index}]")
     if sample.kind == "dense":
@@ -147,9 +148,9 @@ def _is_number(value: Any) -> bool:
 def _check_media(media: Media, where: str) -> None:
     _require(media.type in MEDIA_TYPES, where, f"field type is {media.type!r}; use one of {', '.join(MEDIA_TYPES)}")
     _require(media.markers in MARKERS, where, f"field markers is {media.markers!r}; use one of {', '.join(MARKERS)}")
-    _require(
-        "/" not in media.file, where, f"field file is {media.file!r}; it must be the ending of a shard member, such as 0.mp4"
-    )
+    taken = media.file.lower().split(".")[-1] == "json" or media.file.startswith("__")  # the sample's own, and webdataset's
+    sound = media.file.isprintable() and "/" not in media.file and not taken
+    _require(sound, where, f"field file is {media.file!r}; it must be the ending of a shard member, such as 0.mp4")
     if media.markers == "one":
         return
     _require(media.type == "video", where, f"markers {media.markers!r} are for videos only")
@@ -172,7 +173,7 @@ def _check_dense(sample: Sample, where: str) -> None:
 
 def _require(condition: bool, where: str, text: str) -> None:
     if not condition:
-        raise InputError(f"{where} {text}")
+        raise InputError(" ".join(f"{where} {text}".splitlines()))  # names of fields may hold anything
 
 
 def _without_defaults(media: Media) -> dict[str, Any]:
