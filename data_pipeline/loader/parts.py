@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,9 @@ from megatron.energon.errors import FatalSampleError
 
 from data_pipeline.loader.config import DataSettings, StageSettings
 from data_pipeline.loader.ledger import Ledger
+from data_pipeline.loader.plan_rules import plan_rules
 from data_pipeline.loader.task_encoder import MossTaskEncoder
 from data_pipeline.media.backend import Decoding
-from data_pipeline.packing.plan import PlanRules
 from data_pipeline.text.tokenizer import Tokenizer
 from model.config import VideoMllamaConfig
 from model.errors import InputError
@@ -29,22 +30,18 @@ def build_encoder(
     jitter: float | None = None,
 ) -> MossTaskEncoder:
     """
+    Args:
+        total: samples of all datasets.
+        jitter: probability instead of `stage.realtime_jitter_prob`.
+
     Raises:
         InputError: the decoder that is asked for does not work here.
     """
     decoding = Decoding(data.decode.backend, data.decode.skip_non_reference)
     decoding.opener()
-    rules = PlanRules(
-        template=stage.template,
-        sequence_length=stage.sequence_length,
-        max_frames=stage.max_frames_per_pack,
-        fps=stage.frames.fps,
-        video_min_frames=stage.frames.min_frames,
-        video_max_frames=stage.frames.max_frames,
-        jitter=stage.realtime_jitter_prob if jitter is None else jitter,
-        label_eot_realtime=stage.label_eot_realtime,
-        truncation=stage.truncation,
-    )
+    rules = plan_rules(stage)
+    if jitter is not None:
+        rules = dataclasses.replace(rules, jitter=jitter)
     return MossTaskEncoder(
         tokenizer,
         rules,

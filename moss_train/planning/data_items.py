@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from data_pipeline.inspect.plan_rules import plan_rules
+from data_pipeline.loader.plan_rules import plan_rules
 from data_pipeline.packing.plan import DoesNotFit, PlanRules, SamplePlan, plan_sample
 from data_pipeline.schema import Sample
 from data_pipeline.shards.schema import sample_from_dict

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> LintSettings:
     from data_pipeline.inspect.lint.lint import LintSettings
-    from data_pipeline.inspect.plan_rules import plan_rules
+    from data_pipeline.loader.plan_rules import plan_rules
 
     config = config_of(args)
     if config is None:

@@ -85,7 +85,7 @@ def _stream(args: argparse.Namespace, config: RunConfig) -> tuple[Stream, Speeds
 def _measured(args: argparse.Namespace, config: RunConfig, tokenizer: Tokenizer) -> Speeds:
     from pathlib import Path
 
-    from data_pipeline.inspect.plan_rules import plan_rules
+    from data_pipeline.loader.plan_rules import plan_rules
     from model.config import VideoMllamaConfig
     from moss_train.planning.data_measure import measure
 

@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run it."""
-    from data_pipeline.inspect.plan_rules import plan_rules
     from data_pipeline.inspect.preview.page import write_page
     from data_pipeline.inspect.preview.preview import PreviewSettings, preview
+    from data_pipeline.loader.plan_rules import plan_rules
     from data_pipeline.text.tokenizer import Tokenizer
     from model.config import VideoMllamaConfig
 

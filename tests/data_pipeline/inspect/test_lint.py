@@ -19,10 +19,10 @@ from data_pipeline.inspect.lint.lint import LintSettings, lint
 from data_pipeline.inspect.lint.report import LintReport
 from data_pipeline.inspect.lint.rules import ERROR, RULES
 from data_pipeline.inspect.lint.text_rules import parse
-from data_pipeline.inspect.plan_rules import plan_rules
 from data_pipeline.loader import build_loader
 from data_pipeline.loader.ledger import Ledger
 from data_pipeline.loader.parts import build_encoder
+from data_pipeline.loader.plan_rules import plan_rules
 from data_pipeline.packing.plan import Slot
 from data_pipeline.schema import Sample
 from data_pipeline.shards import sample_from_dict, sample_to_dict, write_samples

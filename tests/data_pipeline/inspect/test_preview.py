@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline.inspect.plan_rules import plan_rules
 from data_pipeline.inspect.preview.page import write_page
 from data_pipeline.inspect.preview.preview import PreviewSettings, preview
 from data_pipeline.loader.frames import decode_slots
+from data_pipeline.loader.plan_rules import plan_rules
 from data_pipeline.packing.batch import IGNORE_INDEX
 from data_pipeline.packing.plan import plan_sample
 from data_pipeline.packing.select import select_packs

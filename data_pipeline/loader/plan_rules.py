@@ -1,4 +1,4 @@
-"""The rules of a stage, without building a loader for it."""
+"""The rules of a stage, for the loader and for whoever looks at data without one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from data_pipeline.packing.plan import PlanRules
 
 
 def plan_rules(stage: StageSettings) -> PlanRules:
-    """What `stage` asks of every sample; the same as the loader's."""
+    """What `stage` asks of every sample."""
     return PlanRules(
         template=stage.template,
         sequence_length=stage.sequence_length,
