@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import gc
 import os
@@ -10,10 +11,11 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import cycle
 from multiprocessing import get_context
 from multiprocessing.connection import wait
-from socket import socket
+from socket import gethostname, socket
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,6 +29,7 @@ from model.errors import InputError
 
 _BATCH, _END, _REFUSED, _BROKEN = "batch", "end", "refused", "broken"
 _FORK = get_context("fork")
+_PR_SET_PDEATHSIG = 1
 
 
 class ReaderProcess:
@@ -48,7 +51,9 @@ class ReaderProcess:
         self._last_keys: list[str] = []
         self._tokens = _FORK.Semaphore(parts.data.prefetch)
         self._channel, theirs = messages.channel()
-        arguments = (theirs, self._channel, self._tokens, parts, self._numbers, dict(states), os.getpid())
+        # the kernel watches the thread that forks, and only the main one surely lives as long as the process
+        tied = threading.current_thread() is threading.main_thread()
+        arguments = (theirs, self._channel, self._tokens, parts, self._numbers, dict(states), os.getpid(), tied)
         self._process = _FORK.Process(target=_serve, args=arguments, daemon=True, name=f"readers {self._names()}")
         self._process.start()
         theirs.close()  # so that the end of the process is the end of the stream
@@ -103,7 +108,8 @@ class ReaderProcess:
         raise InputError(f"{self._who()} {how}; {self._samples()}; {remedy}, then start again from the last checkpoint") from None
 
     def _who(self) -> str:
-        return f"loader process {self.pid} with reader{'s' if len(self._numbers) > 1 else ''} {self._names()} of {self._of}"
+        readers = "readers" if len(self._numbers) > 1 else "reader"
+        return f"loader process {self.pid} on {gethostname()} with {readers} {self._names()} of {self._of}"
 
     def _names(self) -> str:
         return ", ".join(map(str, self._numbers))
@@ -124,10 +130,13 @@ def _serve(
     numbers: Sequence[int],
     states: Mapping[int, bytes | None],
     parent: int,
+    tied: bool,
 ) -> None:
     """The life of a reader process. What it has sent can be received after its end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if tied:
+        _die_with_parent()
     parents_end.close()
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
@@ -144,6 +153,12 @@ def _serve(
         messages.send(channel, (_REFUSED, str(error)))
     except Exception:
         messages.send(channel, (_BROKEN, traceback.format_exc()))
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process with its parent, also when it is stopped or held up in a library."""
+    with suppress(OSError, AttributeError):  # no such call: the thread that looks every second remains
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -67,6 +67,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], forwarded: Sequence[int]
         codes = [process.poll() for process in processes]
         failed = [code for code in codes if code]
         if failed:
+            _tell_killed(codes)
             _end(processes)
             return failed[0] if failed[0] > 0 else 128 - failed[0]
         if all(code == 0 for code in codes):
@@ -77,6 +78,15 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], forwarded: Sequence[int]
                 _end(processes, grace=0.0)
                 return 128 + signal.SIGTERM
         time.sleep(_POLL_SECONDS)
+
+
+def _tell_killed(codes: Sequence[int | None]) -> None:
+    """Speak for ranks that were ended by a signal, which could say nothing themselves."""
+    killed = [(rank, signal.Signals(-code).name) for rank, code in enumerate(codes) if code is not None and code < 0]
+    for rank, name in killed[:1]:
+        why = "most often the machine's memory was used up; see the system's log" if name == "SIGKILL" else "see above"
+        others = f" (and {len(killed) - 1} others)" if len(killed) > 1 else ""
+        print(f"moss: rank {rank}{others} was ended by {name}; {why}", file=sys.stderr, flush=True)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]], grace: float = 5.0) -> None:

@@ -45,9 +45,12 @@ def test_one_failure_ends_the_others_with_its_code(tmp_path: Path, monkeypatch: 
     assert time.monotonic() - begin < 20
 
 
-def test_killed_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = _module(tmp_path, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", monkeypatch)
-    assert start_local_ranks(1, module, []) == 137
+def test_killed_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """It cannot say why it ended, and the others only know that it did."""
+    text = "import os, signal, time\nif os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)\n"
+    module = _module(tmp_path, text, monkeypatch)
+    assert start_local_ranks(2, module, []) == 137
+    assert "moss: rank 1 was ended by SIGKILL; most often the machine's memory was used up" in capfd.readouterr().err
 
 
 def test_ranks_have_time_to_save_and_a_second_sigterm_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_killed_process_is_one_sentence(running: Any) -> None:
     begin = time.monotonic()
     sentence = until_refused(running)
     assert time.monotonic() - begin < 5
-    assert f"loader process {first.pid} with reader 0 of 2 was killed by SIGKILL" in sentence
+    assert f"loader process {first.pid} on {gethostname()} with reader 0 of 2 was killed by SIGKILL" in sentence
     assert "the last sample that it gave is " in sentence and "data.prefetch" in sentence
 
 
@@ -92,7 +93,7 @@ def test_a_process_that_gives_nothing_is_one_sentence(running: Any) -> None:
     second = processes(running)[1]
     os.kill(second.pid, signal.SIGSTOP)
     sentence = until_refused(running)
-    assert f"loader process {second.pid} with reader 1 of 2 gave no micro-batch for 1.5 seconds" in sentence
+    assert f"loader process {second.pid} on {gethostname()} with reader 1 of 2 gave no micro-batch for 1.5 seconds" in sentence
     assert "data.worker_timeout_seconds" in sentence
 
 
@@ -110,7 +111,7 @@ def test_a_failure_inside_names_its_place(shards: Path) -> None:
     """What is no fault of the input comes with the stack of the process."""
     batches = loader(shards)
     batches._parts.data.packing_buffer = "6"
-    with pytest.raises(RuntimeError, match=r"loader process \d+ with reader 0 of 2 failed:(.|\n)*Traceback(.|\n)*TypeError"):
+    with pytest.raises(RuntimeError, match=r"loader process \d+ on \S+ with reader 0 of 2 failed:(.|\n)*Traceback(.|\n)*TypeErr"):
         next(batches)
     with pytest.raises(InputError, match="with reader 0 of 2 ended with exit code 0; it had given no sample yet"):
         next(batches)
@@ -146,14 +147,17 @@ if sys.argv[2] == "wait":
 """
 
 
-@pytest.mark.parametrize("end", ["kill", "exit"])
+@pytest.mark.parametrize("end", ["kill", "kill while they are stopped", "exit"])
 def test_no_process_outlives_the_training_process(shards: Path, end: str) -> None:
-    command = [sys.executable, "-c", _PARENT, str(shards), "wait" if end == "kill" else "exit"]
+    command = [sys.executable, "-c", _PARENT, str(shards), "exit" if end == "exit" else "wait"]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     begin = time.monotonic()
-    if end == "kill":
+    if end == "kill while they are stopped":
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+    if end != "exit":
         parent.kill()
     parent.wait(20)
     assert len(pids) == 2 and all(ended(pid, 10) for pid in pids)
