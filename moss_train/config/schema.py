@@ -8,12 +8,18 @@ from typing import Any
 
 from model.errors import InputError
 from model.lora.spec import MODULES as LORA_TARGETS
+from moss_train.config.checks import above_zero, at_least, one_of, share
+from moss_train.config.data import DECODERS as DECODERS
+from moss_train.config.data import MODALITIES as MODALITIES
+from moss_train.config.data import DataConfig as DataConfig
+from moss_train.config.data import DatasetConfig as DatasetConfig
+from moss_train.config.data import DecodeConfig as DecodeConfig
+from moss_train.config.data import StorageConfig as StorageConfig
 from moss_train.config.launcher import LauncherConfig
 
 TRAINABLE = ("projector_only", "vision+projector+xattn", "all", "vision_tower", "text_only")
 OBJECTIVES = ("next_token", "dense_labels")
 SCHEDULES = ("cosine", "reference_log_linear", "constant")
-MODALITIES = ("text", "image", "video", "realtime", "dense")
 MODULES = ("auto", "torch", "transformer_engine")
 CROSS_BACKENDS = ("auto", "torch", "flex", "flash", "varlen")
 RECOMPUTE = ("none", "full")
@@ -21,17 +27,7 @@ FP8_RECIPES = ("none", "delayed", "current")
 KEEP_MODES = ("all", "attention")
 LORA_ALSO = ("projector", "gates", "norms")
 TRUNCATION = ("expanded", "reference")
-DECODERS = ("auto", "pyav", "torchcodec", "opencv")
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name} is {value!r}; use one of {', '.join(allowed)}")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise InputError(f"{name} is {value}; it must be at least {least}")
+TEMPLATES = ("mllama", "mllama_pretrain")
 
 
 @dataclass(kw_only=True)
@@ -44,10 +40,9 @@ class FrameConfig:
     max_frames: int = 256
 
     def __post_init__(self) -> None:
-        if self.fps <= 0:
-            raise InputError(f"stage.frames.fps is {self.fps}; it must be above 0")
-        _at_least("stage.frames.min_frames", self.min_frames, 1)
-        _at_least("stage.frames.max_frames", self.max_frames, self.min_frames)
+        above_zero("stage.frames.fps", self.fps)
+        at_least("stage.frames.min_frames", self.min_frames, 1)
+        at_least("stage.frames.max_frames", self.max_frames, self.min_frames)
 
 
 @dataclass(kw_only=True)
@@ -87,117 +82,20 @@ class StageConfig:
     """Classes of the patch classifier; only for dense_labels. Labels run from 0 to one less."""
 
     def __post_init__(self) -> None:
-        _one_of("stage.objective", self.objective, OBJECTIVES)
-        _one_of("stage.trainable", self.trainable, TRAINABLE)
-        _one_of("stage.schedule", self.schedule, SCHEDULES)
-        _one_of("stage.truncation", self.truncation, TRUNCATION)
-        _at_least("stage.sequence_length", self.sequence_length, 8)
-        _at_least("stage.learning_rate", self.learning_rate, 0.0)
-
-
-@dataclass(kw_only=True)
-class DatasetConfig:
-    """One folder of shards."""
-
-    name: str
-    path: str
-    """Folder written by `moss data prepare`: local, or an address such as s3://bucket/folder or https://host/folder."""
-    modality: str
-    """text | image | video | realtime | dense: which share of `data.mixture` it belongs to."""
-    weight: float = 1.0
-    """Share within its modality."""
-    repeats: int | None = None
-    """Passes over the dataset, after which it gives no more samples; None never ends."""
-    max_samples: int | None = None
-    """Only so many of its samples, the first in stored order, take part; None takes all."""
-    max_bad_samples: int | None = None
-    """Samples of it that may be unreadable before training stops; None takes `data.max_bad_samples`."""
-
-    def __post_init__(self) -> None:
-        where = f"data.datasets[{self.name}]"
-        _one_of(f"{where}.modality", self.modality, MODALITIES)
-        for name, least in (("repeats", 1), ("max_samples", 1), ("max_bad_samples", 0)):
-            value = getattr(self, name)
-            if value is not None:
-                _at_least(f"{where}.{name}", value, least)
-
-
-@dataclass(kw_only=True)
-class DecodeConfig:
-    """How videos are decoded."""
-
-    backend: str = "auto"
-    """auto | pyav | torchcodec | opencv; auto takes the first of pyav and opencv that imports."""
-    skip_non_reference: bool = False
-    """Leave out frames on which no other depends: faster, but a wanted frame may become its neighbour."""
-
-    def __post_init__(self) -> None:
-        _one_of("data.decode.backend", self.backend, DECODERS)
-
-
-@dataclass(kw_only=True)
-class StorageConfig:
-    """How patiently remote shards are read."""
-
-    retries: int = 5
-    """Further attempts of a read that failed, with growing pauses."""
-    timeout_seconds: float = 30.0
-    """Longest wait for bytes in one attempt."""
-    backoff_seconds: float = 0.5
-    """Pause before the first further attempt; it doubles each time, with some chance in it."""
-
-    def __post_init__(self) -> None:
-        _at_least("data.storage.retries", self.retries, 0)
-        for name in ("timeout_seconds", "backoff_seconds"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"data.storage.{name} is {getattr(self, name)}; it must be above 0")
-
-
-@dataclass(kw_only=True)
-class DataConfig:
-    """Datasets, their mixture and the loader."""
-
-    root: str = "."
-    """Folder to which relative dataset paths and the tokenizer path belong."""
-    tokenizer: str = "tokenizer.json"
-    datasets: list[DatasetConfig] = field(default_factory=list)
-    validation: list[DatasetConfig] = field(default_factory=list)
-    """Held-out sets for the evaluation loss."""
-    mixture: dict[str, float] = field(default_factory=dict)
-    """Share of samples by modality; shares are normalised; a modality left out has share 0."""
-    global_data_workers: int = 2
-    """Readers among which the data are split: fixed for the life of a run, since it determines the order of samples. The
-    data-parallel size may be any divisor of it; each replica runs its share of the readers."""
-    worker_processes: int | None = None
-    """Processes of a replica that run its readers; 0 runs them in the training process, best where the cores are as few as the
-    ranks; None gives every reader a process. No choice changes the order of samples."""
-    prefetch: int = 2
-    """Micro-batches that each process prepares ahead."""
-    worker_timeout_seconds: float = 600.0
-    """A process that gives no micro-batch for so long ends the run with a sentence."""
-    shuffle_buffer: int = 100
-    """Samples (undecoded) in each reader's shuffle buffer; 0 keeps the shards' order."""
-    packing_buffer: int = 16
-    """Samples (undecoded) among which packs are formed."""
-    samples_per_pack: int | None = None
-    """Upper bound of samples in a pack; None leaves only the token and frame bounds."""
-    seed: int = 42
-    max_bad_samples: int = 100
-    """Samples of each dataset that may be unreadable before training stops."""
-    skip_samples: str | None = None
-    """A quarantine ledger of another run: the samples that it lists are left out unread, at the same points."""
-    log_samples: bool = False
-    """Write the keys of the samples of every step into the run folder."""
-    decode: DecodeConfig = field(default_factory=DecodeConfig)
-    storage: StorageConfig = field(default_factory=StorageConfig)
-
-    def __post_init__(self) -> None:
-        for name, least in (("global_data_workers", 1), ("prefetch", 1), ("packing_buffer", 1), ("max_bad_samples", 0)):
-            _at_least(f"data.{name}", getattr(self, name), least)
-        if self.worker_processes is not None:
-            _at_least("data.worker_processes", self.worker_processes, 0)
-        if self.worker_timeout_seconds <= 0:
-            raise InputError(f"data.worker_timeout_seconds is {self.worker_timeout_seconds}; it must be above 0")
+        one_of("stage.objective", self.objective, OBJECTIVES)
+        one_of("stage.trainable", self.trainable, TRAINABLE)
+        one_of("stage.schedule", self.schedule, SCHEDULES)
+        one_of("stage.truncation", self.truncation, TRUNCATION)
+        at_least("stage.sequence_length", self.sequence_length, 8)
+        at_least("stage.max_frames_per_pack", self.max_frames_per_pack, 0)
+        at_least("stage.learning_rate", self.learning_rate, 0.0)
+        at_least("stage.min_learning_rate", self.min_learning_rate, 0.0)
+        at_least("stage.silence_token_weight", self.silence_token_weight, 0.0)
+        at_least("stage.dense_classes", self.dense_classes, 1)
+        share("stage.warmup_ratio", self.warmup_ratio)
+        share("stage.realtime_jitter_prob", self.realtime_jitter_prob)
+        if self.template is not None:
+            one_of("stage.template", self.template, TEMPLATES)
 
 
 @dataclass(kw_only=True)
@@ -217,8 +115,8 @@ class ParallelConfig:
 
     def __post_init__(self) -> None:
         for name in ("tensor", "pipeline", "virtual_pipeline", "context"):
-            _at_least(f"parallel.{name}", getattr(self, name), 1)
-        _one_of("parallel.recompute", self.recompute, RECOMPUTE)
+            at_least(f"parallel.{name}", getattr(self, name), 1)
+        one_of("parallel.recompute", self.recompute, RECOMPUTE)
         if any(count < 1 for count in self.stage_layers or ()):
             raise InputError(f"parallel.stage_layers is {self.stage_layers}; every stage needs at least one layer")
 
@@ -239,7 +137,7 @@ class OptimizerConfig:
     """Shard optimizer state over data-parallel ranks."""
 
     def __post_init__(self) -> None:
-        _one_of("optimizer.name", self.name, ("adam", "sgd"))
+        one_of("optimizer.name", self.name, ("adam", "sgd"))
 
 
 @dataclass(kw_only=True)
@@ -256,8 +154,8 @@ class PrecisionConfig:
     """Also the tower's products, always with current scaling, so that a second forward pass repeats the first."""
 
     def __post_init__(self) -> None:
-        _one_of("precision.dtype", self.dtype, ("fp32", "bf16"))
-        _one_of("precision.fp8", self.fp8, FP8_RECIPES)
+        one_of("precision.dtype", self.dtype, ("fp32", "bf16"))
+        one_of("precision.fp8", self.fp8, FP8_RECIPES)
         if self.fp8 != "none" and self.dtype != "bf16":
             raise InputError(f"precision.fp8 is {self.fp8} with precision.dtype {self.dtype}; fp8 needs precision.dtype=bf16")
         if self.fp8_cross_layers and self.fp8 == "none":
@@ -272,7 +170,7 @@ class AttentionConfig:
     """auto | torch | flex | flash | varlen: how text rows attend to frames; auto takes the fastest that works on the device."""
 
     def __post_init__(self) -> None:
-        _one_of("attention.cross", self.cross, CROSS_BACKENDS)
+        one_of("attention.cross", self.cross, CROSS_BACKENDS)
 
 
 @dataclass(kw_only=True)
@@ -290,11 +188,11 @@ class LoraConfig:
     """What else of those parts trains beside the adapters: projector, gates, norms."""
 
     def __post_init__(self) -> None:
-        _at_least("lora.rank", self.rank, 0)
+        at_least("lora.rank", self.rank, 0)
         for target in self.targets:
-            _one_of("lora.targets", target, tuple(LORA_TARGETS))
+            one_of("lora.targets", target, tuple(LORA_TARGETS))
         for group in self.train_also:
-            _one_of("lora.train_also", group, LORA_ALSO)
+            one_of("lora.train_also", group, LORA_ALSO)
         if self.rank and not 0 < self.alpha < math.inf:
             raise InputError(f"lora.alpha is {self.alpha}; it must be a number above 0")
         if len(set(self.targets)) < len(self.targets):
@@ -321,13 +219,13 @@ class VisionStepConfig:
     """Frames encoded again at once in the return phase; all of them keep their whole state for a moment."""
 
     def __post_init__(self) -> None:
-        _one_of("vision.keep_mode", self.keep_mode, KEEP_MODES)
+        one_of("vision.keep_mode", self.keep_mode, KEEP_MODES)
         if self.keep_activations_gib < 0 and self.keep_activations_gib != -1:
             raise InputError(f"vision.keep_activations_gib is {self.keep_activations_gib}; use -1 for all, 0 for none, or GiB")
         if not self.window_gib > 0:
             raise InputError(f"vision.window_gib is {self.window_gib}; it must be above 0")
-        _at_least("vision.encode_chunk_frames", self.encode_chunk_frames, 1)
-        _at_least("vision.again_chunk_frames", self.again_chunk_frames, 1)
+        at_least("vision.encode_chunk_frames", self.encode_chunk_frames, 1)
+        at_least("vision.again_chunk_frames", self.again_chunk_frames, 1)
 
 
 @dataclass(kw_only=True)
@@ -351,12 +249,12 @@ class TrainConfig:
     """Checkpoints kept."""
 
     def __post_init__(self) -> None:
-        _at_least("train.steps", self.steps, 0)
+        at_least("train.steps", self.steps, 0)
         for name in ("global_batch_size", "log_every", "keep_last"):
-            _at_least(f"train.{name}", getattr(self, name), 1)
+            at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("save_every", "eval_every", "eval_batches"):
-            _at_least(f"train.{name}", getattr(self, name), 0)
-        _one_of("train.resume", self.resume, ("auto", "none"))
+            at_least(f"train.{name}", getattr(self, name), 0)
+        one_of("train.resume", self.resume, ("auto", "none"))
 
 
 @dataclass(kw_only=True)
@@ -367,7 +265,7 @@ class LoggingConfig:
     wandb_project: str = "moss-train"
 
     def __post_init__(self) -> None:
-        _one_of("logging.wandb", self.wandb, ("disabled", "offline", "online"))
+        one_of("logging.wandb", self.wandb, ("disabled", "offline", "online"))
 
 
 @dataclass(kw_only=True)
@@ -397,6 +295,6 @@ class RunConfig:
     """auto | cpu | cuda"""
 
     def __post_init__(self) -> None:
-        _one_of("engine", self.engine, ("megatron",))
-        _one_of("device", self.device, ("auto", "cpu", "cuda"))
-        _one_of("modules", self.modules, MODULES)
+        one_of("engine", self.engine, ("megatron",))
+        one_of("device", self.device, ("auto", "cpu", "cuda"))
+        one_of("modules", self.modules, MODULES)
