@@ -191,4 +191,4 @@ def _check(sample: Sample) -> None:
 
 def row_key(label: str, index: int) -> str:
     """Key of a dataset's row, as shards want it."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', label)}-{index:06d}"
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', label)[:64]}-{index:06d}"

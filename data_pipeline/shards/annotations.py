@@ -29,8 +29,13 @@ def write_annotations(path: str | os.PathLike[str], annotations: Iterable[Annota
 
     Returns:
         Number of lines.
+
+    Raises:
+        InputError: the path is a folder.
     """
     target = Path(path)
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; give the name of an annotation file, such as {target / 'sft.jsonl'}")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     count = 0

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.shards.plan import Group, Plan
-from data_pipeline.shards.writer import SHARD_PATTERN, write_json
+from data_pipeline.shards.writer import SHARD_PATTERN, with_own_name, write_json
 from model.errors import InputError
 
 
 def partial_folder(target: Path) -> Path:
     """Where the shards of a folder are kept until all are there."""
+    target = with_own_name(target)
     return target.with_name(f".{target.name}.partial")
 
 

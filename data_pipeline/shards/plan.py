@@ -15,6 +15,7 @@ import numpy as np
 
 from data_pipeline.shards.annotations import Annotation, parse_annotation
 from data_pipeline.shards.transcode import TranscodeSettings, encoder_versions
+from data_pipeline.shards.writer import check_key
 from model.errors import InputError
 
 FORMAT = 1
@@ -158,13 +159,7 @@ def sound_annotation(line: bytes, source: Path, number: int, options: PrepareOpt
     where = f"{source} line {number}"
     annotation = parse_annotation(line, where, source.parent)
     key, sample = annotation.key, annotation.sample
-    if not key or "." in key or not key.isprintable():
-        raise InputError(f"{where} has the key {key!r}; it must be printable, not empty and without a dot")
-    longest = max((f"{key}.{name}" for name in ("json", *(m.file for m in sample.media))), key=len)
-    if len(longest.encode("utf-8", "surrogatepass")) > 100:
-        raise InputError(
-            f"{where} has a key of {len(key)} characters; a name in a tar holds 100 bytes, the media's ending included"
-        )
+    check_key(key, sample, where)
     if options.require_license and not (sample.license or (sample.media and all(m.license for m in sample.media))):
         raise InputError(f"{where} sample {key} has no license; state one, or prepare without --require-license")
     return annotation

@@ -15,7 +15,7 @@ from data_pipeline.shards.partial import Partial
 from data_pipeline.shards.plan import Group, Plan, PrepareOptions
 from data_pipeline.shards.processes import run_tasks
 from data_pipeline.shards.tally import Tally
-from data_pipeline.shards.writer import REPORT, SUMMARY, check_target, folder_summary, publish, write_json
+from data_pipeline.shards.writer import REPORT, SUMMARY, check_target, folder_summary, publish, with_own_name, write_json
 from model.errors import InputError
 
 OnLines = Callable[[int, int], None]
@@ -49,7 +49,7 @@ def prepare(
         InputError: a line is unsound or a media file is missing or unreadable, and bad lines are not to be skipped; the folder
             exists, or an unfinished run of other options is there; the disk is full.
     """
-    target = Path(out_dir)
+    target = with_own_name(Path(out_dir))
     check_target(target, overwrite)
     plan = Plan(Path(annotations), options or PrepareOptions())
     if not plan.samples:

@@ -24,6 +24,8 @@ SUMMARY = "summary.json"
 REPORT = "prepare_report.json"
 """Lists what `moss data prepare --skip-bad` left out; there only if it left out something."""
 SHARD_PATTERN = "shard-%06d.tar"
+_PASSED_OVER = re.compile(r"__[^/]*__/")
+"""Such members readers take for remarks on the tar, and give no sample."""
 _SHARD_NAME = re.compile(r"shard-\d{6,}\.tar(\.idx)?")
 
 
@@ -48,7 +50,7 @@ def write_samples(
         InputError: the folder exists or holds other files, a key is unusable, a media file is missing or unreadable, or there
             is no sample.
     """
-    target = Path(out_dir)
+    target = with_own_name(Path(out_dir))
     check_target(target, overwrite)
     if samples_per_shard < 1:
         raise InputError(f"samples per shard is {samples_per_shard}; it must be at least 1")
@@ -69,6 +71,11 @@ def write_samples(
     return summary
 
 
+def with_own_name(path: Path) -> Path:
+    """`.` and `..` written out, so that a file can be named after them."""
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))
+
+
 def check_target(target: Path, overwrite: bool) -> None:
     """Raises InputError unless a dataset folder may be written there."""
     if not target.exists():
@@ -85,6 +92,19 @@ def check_target(target: Path, overwrite: bool) -> None:
         )
 
 
+def check_key(key: str, sample: Sample, where: str) -> None:
+    """Raises InputError unless the names that the key gives to the members of a tar are read as they were meant."""
+    if not key or "." in key or not key.isprintable():
+        raise InputError(f"{where} has the key {key!r}; it must be printable, not empty and without a dot")
+    if key.startswith("/") or key.endswith("/") or _PASSED_OVER.match(key):
+        raise InputError(f"{where} has the key {key!r}; it must neither begin nor end with / nor begin with a folder __NAME__")
+    longest = max((f"{key}.{name}" for name in ("json", *(m.file for m in sample.media))), key=len)
+    if len(longest.encode("utf-8", "surrogatepass")) > 100:
+        raise InputError(
+            f"{where} has a key of {len(key)} characters; a name in a tar holds 100 bytes, the media's ending included"
+        )
+
+
 def _write_tars(folder: Path, samples: Iterable[tuple[str, Sample, Mapping[str, bytes]]], samples_per_shard: int) -> Tally:
     tally, keys = Tally(), set[str]()
     # mtime 0: the bytes depend on the samples alone; an integer, as a float would cost a second header for each member
@@ -92,8 +112,9 @@ def _write_tars(folder: Path, samples: Iterable[tuple[str, Sample, Mapping[str, 
         str(folder / SHARD_PATTERN), maxcount=samples_per_shard, maxsize=1e15, verbose=0, encoder=False, mtime=0
     ) as writer:
         for key, sample, members in samples:
-            if not key or "." in key or key in keys:
-                raise InputError(f"sample key {key!r} must be unique, not empty and without a dot")
+            check_key(key, sample, "the sample")
+            if key in keys:
+                raise InputError(f"two samples have the key {key!r}; give every sample a key of its own")
             for media in sample.media:
                 if media.file not in members:
                     raise InputError(f"sample {key} names the media file {media.file} but no such content was given")

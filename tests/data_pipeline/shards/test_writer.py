@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
+import webdataset
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 from data_pipeline.schema import Media, Message, Sample
 from data_pipeline.shards import write_samples
@@ -78,12 +83,49 @@ def test_overwriting_takes_dataset_folders_only(tmp_path: Path) -> None:
     assert (tmp_path / "shards" / "film.mp4").exists() and (tmp_path / "shards" / "video" / "summary.json").exists()
 
 
-@pytest.mark.parametrize("key", ["", "a.b", "v0000"])
+UNUSABLE = {
+    "": "not empty and without a dot",
+    "a.b": "not empty and without a dot",
+    "a\n": "must be printable",
+    "a/": "neither begin nor end with /",
+    "/a": "neither begin nor end with /",
+    "__a__/b": "nor begin with a folder __NAME__",
+    "k" * 96: "a name in a tar holds 100 bytes",
+    "v0000": "two samples have the key 'v0000'",
+}
+
+
+@pytest.mark.parametrize("key", UNUSABLE)
 def test_unusable_keys_are_refused_and_leave_nothing(tmp_path: Path, key: str) -> None:
     _, sample, members = text_sample(0)
-    with pytest.raises(InputError, match="must be unique, not empty and without a dot"):
+    with pytest.raises(InputError, match=UNUSABLE[key]):
         write_samples(tmp_path / "a", [video_sample(0), (key, sample, members)])
     assert list(tmp_path.iterdir()) == []
+
+
+@given(st.text(st.sampled_from("a_-/. é\n"), max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_a_key_that_is_taken_is_read_again(key: str) -> None:
+    """By plain webdataset and in Energon's index, whatever it is made of."""
+    _, sample, members = text_sample(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "a"
+        try:
+            write_samples(folder, [(key, sample, members), ("z", sample, members)])
+        except InputError:
+            event("refused")
+            return
+        event("taken")
+        read = [found["__key__"] for found in webdataset.WebDataset(str(folder / "shard-000000.tar"), shardshuffle=False)]
+        counted = json.loads((folder / ".nv-meta" / ".info.json").read_text())["shard_counts"]
+        assert read == [key, "z"] and counted == {"shard-000000.tar": 2}
+
+
+def test_here_is_a_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    assert write(Path("."))["samples"] == 5
+    assert (tmp_path / "a" / "summary.json").is_file() and [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_bad_media_are_named(tmp_path: Path) -> None:
