@@ -64,7 +64,7 @@ def _descriptor(text: str, mode: str) -> MediaEntry:
         raise InputError(f"the entry {mode}{text[:40]} is neither {INFO} with a descriptor nor {PLACEHOLDER}")
     try:
         values = json.loads(text[len(INFO) :])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the descriptor behind {mode}{INFO} is not JSON: {error}") from None
     if not isinstance(values, dict) or not isinstance(values.get("video_path"), str):
         raise InputError(f"the descriptor behind {mode}{INFO} has no video_path")

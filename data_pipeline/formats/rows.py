@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import importlib
 import json
@@ -26,7 +27,7 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} does not exist")
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise InputError(f"{path} is not JSON: {error}") from None
 
 
@@ -93,25 +94,28 @@ def _json(path: Path) -> Iterator[Any]:
 
 def _holds_lines(path: Path) -> bool:
     """Whether a first line is an object by itself and another line follows."""
-    with path.open(encoding="utf-8-sig") as file:
-        first = file.readline()
-        if not first.lstrip().startswith("{"):
+    with path.open("rb") as file:
+        first = file.readline().removeprefix(codecs.BOM_UTF8)
+        if not first.lstrip().startswith(b"{"):
             return False
         try:
-            json.loads(first)
-        except (json.JSONDecodeError, RecursionError):
+            json.loads(first.decode("utf-8"))
+        except (ValueError, RecursionError):
             return False
         return any(line.strip() for line in file)
 
 
 def _lines(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if not line.strip():
                 continue
             try:
-                yield json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+                yield json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                yield RowError("line is not UTF-8", f"{path.name} line {number}: {error}")
+            except (ValueError, RecursionError) as error:
                 yield RowError("line is not JSON", f"{path.name} line {number}: {error}")
 
 

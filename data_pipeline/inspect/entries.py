@@ -133,7 +133,7 @@ def _parse_line(line: bytes, where: str, folder: Path) -> Entry:
     """Key and media paths are taken out; what is left are the sample's fields, as a shard holds them."""
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Entry("", where, line)
     if not isinstance(values, dict):
         return Entry("", where, line)

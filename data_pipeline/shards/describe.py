@@ -83,7 +83,7 @@ def _sample(tar: tarfile.TarFile, key: str, members: list[tarfile.TarInfo], shar
         raise InputError(f"{where} has no member {key}.json")
     try:
         return sample_from_dict(json.loads(content.read()), where)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where} is not JSON: {error}") from None
 
 

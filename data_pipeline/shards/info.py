@@ -80,5 +80,5 @@ def read_samples(folder: str | os.PathLike[str]) -> Iterator[tuple[str, Sample]]
                     assert content is not None  # regular files only: the writer makes no others
                     key = member.name[: -len(".json")]
                     yield key, sample_from_dict(json.loads(content.read()), f"{name} sample {key}")
-        except (OSError, tarfile.TarError, json.JSONDecodeError) as error:
+        except (OSError, tarfile.TarError, ValueError, RecursionError) as error:
             raise InputError(f"shard {path} cannot be read: {error}") from None

@@ -41,7 +41,7 @@ def _read(path: Path) -> dict[str, str]:
         raise InputError(f"file of system prompts {path} does not exist")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"file of system prompts {path} is not JSON: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
         raise InputError(f"file of system prompts {path} must be one JSON object from names to texts")

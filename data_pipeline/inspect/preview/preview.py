@@ -100,7 +100,7 @@ def sample_view(entry: Entry, settings: PreviewSettings) -> SampleView:
 def _read(entry: Entry) -> Sample:
     try:
         values = json.loads(entry.text or b"")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"its fields are not JSON: {error}") from None
     sample = sample_from_dict(values, "it")
     for media in sample.media:

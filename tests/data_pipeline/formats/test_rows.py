@@ -25,12 +25,15 @@ def test_lines_under_either_name(tmp_path: Path) -> None:
 
 def test_a_broken_line_costs_one_row(tmp_path: Path) -> None:
     text = json.dumps({"text": "a"})
-    (tmp_path / "r.jsonl").write_text(f"{text}\n{{broken\n{'[' * 100000}\n{text}\n")
-    rows = list(read_rows(row_files(tmp_path / "r.jsonl")))
-    assert [isinstance(r, RowError) for r in rows] == [False, True, True, False]
+    broken = [b"{broken", b"[" * 100000, b"1" * 5000, b'{"text": "\xff"}']
+    for name in ("r.jsonl", "r.json"):
+        (tmp_path / name).write_bytes(b"\n".join([text.encode(), *broken, text.encode()]) + b"\n")
+        rows = list(read_rows(row_files(tmp_path / name)))
+        assert [isinstance(r, RowError) for r in rows] == [False, True, True, True, True, False]
     kept, report = import_file(tmp_path / "r.jsonl")
-    assert len(kept) == 2 and dict(report.dropped) == {"line is not JSON": 2}
+    assert len(kept) == 2 and dict(report.dropped) == {"line is not JSON": 3, "line is not UTF-8": 1}
     assert report.examples["line is not JSON"][0].startswith("row 1: r.jsonl line 2: ")
+    assert report.examples["line is not UTF-8"][0].startswith("row 4: r.jsonl line 5: ")
 
 
 def test_tables_and_texts(tmp_path: Path) -> None:
@@ -59,6 +62,7 @@ def test_a_folder_is_read_by_name(tmp_path: Path) -> None:
         ("r.json", b"[1", "is not JSON"),
         ("r.json", b'{"a": 1}', "must hold a JSON list"),
         ("r.json", b"[" * 100000, "is not JSON"),
+        ("r.json", b"[" + b"1" * 5000 + b"]", "is not JSON: Exceeds the limit"),
         ("r.jsonl", b'"\xff"', "is not UTF-8"),
         ("r.csv", b"a,b\r\n\x00,\xff", "is not UTF-8"),
         ("r.xml", b"", "is no file of rows; use one of"),
