@@ -27,6 +27,8 @@ class Part:
     path: Path
     first_line: int = 0
     """Counted from 0; only for annotation files."""
+    offset: int = 0
+    """Bytes in front of that line."""
 
     @property
     def is_shard(self) -> bool:
@@ -62,11 +64,15 @@ def parts_of(source: str) -> list[Part]:
         raise InputError(f"{source} does not exist; name a folder of shards or an annotation file (.jsonl)")
     if path.suffix == ".tar":
         return [Part(source, path)]
+    parts, offset = [], 0
     with path.open("rb") as file:
-        lines = sum(1 for _ in file)
-    if not lines:
+        for number, line in enumerate(file):
+            if number % LINES_PER_PART == 0:
+                parts.append(Part(source, path, number, offset))
+            offset += len(line)
+    if not parts:
         raise InputError(f"{source} is empty; name a folder of shards or an annotation file (.jsonl)")
-    return [Part(source, path, first) for first in range(0, lines, LINES_PER_PART)]
+    return parts
 
 
 def read_entries(part: Part) -> Iterator[Entry]:
@@ -123,8 +129,8 @@ def _check_end(path: Path, offset: int) -> None:
 def _read_lines(part: Part) -> Iterator[Entry]:
     folder = part.path.parent
     with part.path.open("rb") as file:
-        chosen = islice(file, part.first_line, part.first_line + LINES_PER_PART)
-        for number, line in enumerate(chosen, start=part.first_line + 1):
+        file.seek(part.offset)
+        for number, line in enumerate(islice(file, LINES_PER_PART), start=part.first_line + 1):
             if line.strip():
                 yield _parse_line(line, f"{part.path.name} line {number}", folder)
 

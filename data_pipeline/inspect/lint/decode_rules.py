@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -79,7 +80,8 @@ def watch(content: bytes) -> Seen:
     with av.open(io.BytesIO(content), "r", metadata_errors="replace") as container:
         if not container.streams.video:
             raise ValueError("there is no video stream")
-        stream = container.streams.video[0]
+        streams: Any = container.streams
+        stream = streams.best("video")  # not a cover picture, if there is anything else
         stream.thread_type = "NONE"
         for frame in container.decode(stream):
             seen.frames += 1

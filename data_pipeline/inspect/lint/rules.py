@@ -41,7 +41,12 @@ _TABLE = (
     Rule("no-media-info", ERROR, "a clip's rate, duration or number of frames is not stored", "write the shard with prepare"),
     Rule("media-mismatch", ERROR, "stored size, rate, duration or frames are not the file's", "write the shard again"),
     Rule("undecodable", ERROR, "a media file breaks while it is decoded", "store it again or remove the sample"),
-    Rule("damaged-frames", WARNING, "the decoder marks frames of a clip as damaged", "store it again or remove the sample"),
+    Rule(
+        "damaged-frames",
+        ERROR,
+        "frames of a clip are damaged, and training refuses such frames",
+        "store it again or remove the sample",
+    ),
     Rule("frames-missing", ERROR, "a clip ends before the frames that are wanted of it", "store it again"),
     Rule("fewer-frames", WARNING, "a clip has fewer frames than its header states", "store it again"),
     Rule("still-clip", WARNING, "all frames of a clip are the same", "check the clip; an image would do"),

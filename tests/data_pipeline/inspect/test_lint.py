@@ -14,7 +14,8 @@ import webdataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.inspect.lint.decode_rules import decode_findings
+from data_pipeline.inspect.entries import parts_of, read_entries
+from data_pipeline.inspect.lint.decode_rules import decode_findings, watch
 from data_pipeline.inspect.lint.lint import LintSettings, lint
 from data_pipeline.inspect.lint.report import LintReport
 from data_pipeline.inspect.lint.rules import ERROR, RULES
@@ -44,6 +45,7 @@ from tests.data_pipeline.helpers import (
     video_sample,
     write_mixture,
 )
+from tests.data_pipeline.media.phone_clips import clip
 
 TOKENIZER = tokenizer()
 Stored = dict[str, tuple[dict[str, Any] | bytes, dict[str, bytes]]]
@@ -270,6 +272,31 @@ def test_annotations_are_read_before_any_shard_exists(tmp_path: Path) -> None:
     report = check(tmp_path / "set.jsonl", decode=True)
     assert report.samples == 5
     assert rules_by_key(report) == {"gone": {"media-missing"}, "a.b": {"key"}, "": {"key", "schema", "json"}}
+
+
+def test_every_line_of_a_long_annotation_file_is_read_once(tmp_path: Path) -> None:
+    lines = [json.dumps({"key": f"é{i}" * (i % 3 + 1), **stored(text_sample(0))[0]}, ensure_ascii=False) for i in range(2500)]
+    (tmp_path / "set.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    found = [e for part in parts_of(str(tmp_path / "set.jsonl")) for e in read_entries(part)]
+    assert [e.key for e in found] == [json.loads(line)["key"] for line in lines]
+    assert [e.where for e in found] == [f"set.jsonl line {i}" for i in range(1, 2501)]
+
+
+def test_damaged_frames_are_an_error_since_training_refuses_them() -> None:
+    fields = stored(video_sample(0))[0]
+    whole = make_video([i * 3 for i in range(60)], width=320, height=240)
+    sample = sample_from_dict(fields)
+    first, last = whole.index(b"mdat") + 1000, whole.rindex(b"moov") - 200
+    found = set()
+    for step in range(12):
+        damaged = bytearray(whole)
+        damaged[first + step * (last - first) // 12] ^= 0x10
+        found |= {rule for rule, _ in decode_findings(sample, {"0.mp4": bytes(damaged)}, None)}
+    assert "damaged-frames" in found and RULES["damaged-frames"].severity == ERROR
+
+
+def test_the_film_is_watched_and_not_its_cover() -> None:
+    assert watch(clip(24, container="matroska", cover=True)).frames == 24
 
 
 def test_processes_find_the_same(tmp_path: Path) -> None:
