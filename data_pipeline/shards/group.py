@@ -11,7 +11,6 @@ from typing import Any
 
 import webdataset
 
-from data_pipeline.schema import Media
 from data_pipeline.shards.annotations import Annotation
 from data_pipeline.shards.media_info import fill_info
 from data_pipeline.shards.plan import Group, sound_annotation
@@ -79,8 +78,10 @@ def _load(annotation: Annotation, group: Group, number: int) -> dict[str, bytes]
         except OSError as error:
             raise InputError(f"{where}: media file {path} cannot be read: {error.strerror}") from None
         name = f"{path} ({group.source} line {number})"
+        # what an importer noted describes the file of that day, and not what transcoding makes of it
+        media.width = media.height = media.rate = media.duration = media.num_frames = None
         if media.type == "video":
-            value = _stored_video(media, value, group, name)
+            value = _stored_video(value, group, name)
         fill_info(media, value, name)
         content[media.file] = value
     check_sample(annotation.sample, where)
@@ -94,9 +95,7 @@ def _entry(annotation: Annotation, content: Mapping[str, bytes], where: str) -> 
         raise InputError(f"{where} holds text that is no Unicode: {error}; correct the line") from None
 
 
-def _stored_video(media: Media, value: bytes, group: Group, name: str) -> bytes:
-    # what an importer noted describes the file of that day, and not what transcoding makes of it
-    media.width = media.height = media.rate = media.duration = media.num_frames = None
+def _stored_video(value: bytes, group: Group, name: str) -> bytes:
     return transcode(value, group.options.transcode, name) if group.options.transcode else value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import time
@@ -121,9 +122,14 @@ def _serve(work: Work[Any, Any], pipe: Connection) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has gone
     except InputError as error:
-        pipe.send(("input", str(error)))
+        _tell(pipe, "input", str(error))
     except Exception:
-        pipe.send(("crash", traceback.format_exc()))
+        _tell(pipe, "crash", traceback.format_exc())
+
+
+def _tell(pipe: Connection, kind: str, text: str) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the parent has gone
+        pipe.send((kind, text))
 
 
 def _leave() -> None:

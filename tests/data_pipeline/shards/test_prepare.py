@@ -52,6 +52,21 @@ def test_the_tars_are_those_of_the_writer(tmp_path: Path) -> None:
     assert check_shards(tmp_path / "a") == [] and not partial_folder(tmp_path / "a").exists()
 
 
+def test_media_are_described_as_they_are_now_and_not_as_they_were_imported(tmp_path: Path) -> None:
+    source = annotate(tmp_path / "in", 2)
+    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    for line in lines:
+        line["media"][0].update(width=7, height=9)
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(source, tmp_path / "a")
+    kinds = {s.media[0].type: (s.media[0].width, s.media[0].height) for _, s in read_samples(tmp_path / "a")}
+    assert set(kinds) == {"image", "video"} and (7, 9) not in kinds.values()
+    image = next(a for a in read_annotations(source) if a.sample.media[0].type == "image")
+    image.files[image.sample.media[0].file].write_bytes(b"no picture any more")
+    with pytest.raises(InputError, match="cannot be decoded"):
+        prepare(source, tmp_path / "b")
+
+
 def test_the_seed_decides_the_order(tmp_path: Path) -> None:
     source = annotate(tmp_path / "in", 9, (text_sample,))
     for name, seed in (("a", 1), ("b", 1), ("c", 2), ("d", None)):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
-from data_pipeline.shards.processes import run_tasks
+from data_pipeline.shards.processes import _serve, run_tasks
 from model.errors import InputError
 
 
@@ -68,6 +70,25 @@ def test_every_task_is_done_once(workers: int) -> None:
 def test_a_workers_end_is_said(work: Callable[[int, Callable[[], None]], int], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         list(run_tasks(work, range(6), 2, lambda count: None, __name__))
+
+
+@pytest.mark.parametrize("work", [refuse_three, crash_at_three])
+def test_a_worker_without_a_parent_ends_without_a_word(
+    work: Callable[[int, Callable[[], None]], int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = multiprocessing.get_context("fork").Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_orphaned, args=(work, ours, theirs))
+    process.start()
+    theirs.close()
+    ours.close()
+    process.join()
+    assert process.exitcode == 0 and "Traceback" not in capfd.readouterr().err
+
+
+def _orphaned(work: Callable[[int, Callable[[], None]], int], ours: Connection, theirs: Connection) -> None:
+    ours.send(3)
+    ours.close()  # the parent goes while the task is under way
+    _serve(work, theirs)
 
 
 def test_leaving_stops_the_workers_and_lets_them_tidy_up(tmp_path: Path) -> None:
