@@ -82,3 +82,17 @@ def test_files_that_do_not_make_a_whole_are_refused(tmp_path: Path, damage: Call
     damage(tmp_path)
     with pytest.raises(InputError, match=sentence):
         read_loader_state(tmp_path, 2)
+
+
+def test_a_changed_byte_is_never_taken_for_a_place(tmp_path: Path) -> None:
+    """Unpickling alone would take many for another place, and others would end it with errors of all kinds."""
+    write(tmp_path, 2)
+    path = tmp_path / loader_file(0)
+    whole = path.read_bytes()
+    begin = whole.index(b"global_data_workers")  # inside the stored object; zip's own fields lie elsewhere
+    for place in range(begin, begin + 100):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(
+            InputError, match=r"^.*loader_00000\.pt cannot be read \(.*checksum.*\); copy the checkpoint again.*$"
+        ):
+            read_loader_state(tmp_path, 2)
