@@ -13,7 +13,7 @@ from model.errors import InputError
 
 SUFFIXES = (".srt", ".vtt")
 
-_STAMP = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?"
+_STAMP = r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?"
 _TIMING = re.compile(rf"\s*{_STAMP}\s*-->\s*{_STAMP}(?:\s.*)?")  # whatever follows are settings of the place on the screen
 _TAG = re.compile(r"</?(?:[A-Za-z][^<>]*|\d[\d:.]*)>|\{\\[^{}]*\}")  # <i>, <c.blue>, <v Ann>, <00:01.500>, {\an8}
 _SPECIAL = re.compile(r"<\|[^<>]*\|>")  # a cue must not bring tokens of the chat template

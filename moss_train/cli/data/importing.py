@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--template", default="mllama", help="mllama (chat) or mllama_pretrain (default: mllama)")
     parser.add_argument("--license", default="", help="licence of all samples, kept in the shards")
     parser.add_argument("--keep-missing", action="store_true", help="keep rows whose media files are not there yet")
-    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="media files opened at a time")
+    parser.add_argument("--workers", type=int, default=min(8, len(os.sched_getaffinity(0))), help="media files opened at a time")
 
 
 def run(args: argparse.Namespace) -> int:

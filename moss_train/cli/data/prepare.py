@@ -27,7 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the action."""
     parser.add_argument("annotations", help="annotation file of `moss data import`")
     parser.add_argument("out", help="folder to write")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: the number of cores)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="processes (default: the cores that this process may use)",
+    )
     parser.add_argument("--samples-per-shard", type=int, default=1000, help="most samples in one tar (default: 1000)")
     parser.add_argument("--max-shard-bytes", type=_bytes, metavar="N", help="most bytes in one tar, such as 500M or 2G")
     parser.add_argument("--seed", type=int, help="shuffle the samples with this seed (default: keep their order)")
