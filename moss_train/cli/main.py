@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "data": Command(
         "moss_train.cli.data",
-        "Import annotations, write shards, train a tokenizer, render the synthetic world",
+        "Import annotations; write, check and show shards; plan their loading; make tokenizers; render the synthetic world",
         "moss data prepare annotations.jsonl shards/my_videos",
     ),
     "convert": Command(

@@ -15,6 +15,7 @@ from data_pipeline.loader.plan_rules import plan_rules
 from data_pipeline.packing.plan import DoesNotFit, PlanRules, SamplePlan, plan_sample
 from data_pipeline.schema import Sample
 from data_pipeline.shards.schema import sample_from_dict
+from data_pipeline.storage.address import is_remote
 from data_pipeline.text.tokenizer import Tokenizer
 from model.errors import InputError
 from moss_train.config.schema import DataConfig, StageConfig
@@ -88,7 +89,7 @@ def workload_items(stage: StageConfig, video: SourceVideo, seed: int = 0) -> Ite
             yield DataItem(sample.rows, sample.frames, streamed, decoded, pixels, stored)
         else:
             stored = text + IMAGE_BYTES * sample.frames  # a text has no frame, an image one
-            yield DataItem(sample.rows, sample.frames, False, sample.frames, IMAGE_PIXELS * sample.frames, stored)
+            yield DataItem(sample.rows, sample.frames, False, sample.frames, IMAGE_PIXELS, stored)
 
 
 @dataclass
@@ -122,11 +123,7 @@ def folder_items(data: DataConfig, stage: StageConfig, tokenizer: Tokenizer, sam
     """
     from data_pipeline.loader.blend import blend
 
-    for dataset in data.datasets:
-        if "://" in dataset.path or "://" in data.root:
-            raise InputError(
-                f"data.datasets[{dataset.name}].path {dataset.path} is remote; copy some shards here to plan with them"
-            )
+    check_local(data)
     rules = plan_rules(stage)
     found = FolderItems([], [], 0)
     for source in blend(data.datasets, data.mixture, data.root, "data.datasets"):
@@ -138,6 +135,18 @@ def folder_items(data: DataConfig, stage: StageConfig, tokenizer: Tokenizer, sam
         found.shares.append(source.share)
         found.left_out += left_out
     return found
+
+
+def check_local(data: DataConfig) -> None:
+    """A plan reads folders of this machine only.
+
+    Raises:
+        InputError: one is an address.
+    """
+    named = [("data.root", data.root), *((f"data.datasets[{d.name}].path", d.path) for d in data.datasets)]
+    for name, path in named:
+        if is_remote(path):
+            raise InputError(f"{name} {path} is remote; copy some shards here to plan with them")
 
 
 def _folder(folder: Path, tokenizer: Tokenizer, rules: PlanRules, samples: int) -> tuple[list[DataItem], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,7 +57,7 @@ class DataPlan:
     def too_slow(self, cores_per_gpu: float) -> list[str]:
         """One sentence for each number of ranks at which the loader cannot keep up."""
         return [
-            f"{step.ranks} ranks: decoding owes {load.cores:.1f} cores a GPU at {load.step_seconds:.2f} s a step, "
+            f"{step.ranks} ranks: decoding owes {load.cores:.3g} cores a GPU at {load.step_seconds:.3g} s a step, "
             f"more than the {cores_per_gpu:g} of --cores-per-gpu"
             for step, load in zip(self.steps, self.loads, strict=True)
             if load.cores > cores_per_gpu
@@ -111,7 +112,7 @@ def _load(config: RunConfig, stream: Iterator[DataItem], step: StepBalance, mach
     )
 
 
-def check_plan(ranks: Sequence[int], steps: int, samples: int, machine: Machine) -> None:
+def check_plan(ranks: Sequence[int], steps: int, samples: int, machine: Machine, cores_per_gpu: float | None = None) -> None:
     """Refuses arguments without a meaning.
 
     Raises:
@@ -122,6 +123,7 @@ def check_plan(ranks: Sequence[int], steps: int, samples: int, machine: Machine)
             raise InputError(f"--{name} is {value}; it must be at least 1")
     if not 0 < machine.mfu <= 1:
         raise InputError(f"--mfu is {machine.mfu:g}; it must be above 0 and at most 1")
-    for name, amount in (("peak-tflops", machine.peak_tflops), ("step-seconds", machine.step_seconds)):
-        if amount is not None and not amount > 0:
-            raise InputError(f"--{name} is {amount:g}; it must be above 0")
+    amounts = (("peak-tflops", machine.peak_tflops), ("step-seconds", machine.step_seconds), ("cores-per-gpu", cores_per_gpu))
+    for name, amount in amounts:
+        if amount is not None and not 0 < amount < math.inf:
+            raise InputError(f"--{name} is {amount:g}; it must be above 0 and finite")

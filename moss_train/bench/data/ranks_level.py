@@ -77,7 +77,7 @@ def _train(folder: Path, tokenizer: Path, run: Path, image_size: int, processes:
     before = cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise InputError(f"the training run of the measurement failed: {done.stderr.strip()[-500:]}")
+        raise InputError(f"the training run of the measurement failed: {' '.join(done.stderr.split())[-500:]}")
     cpu = cpu_seconds() - before
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "data_seconds" in line][WARM_UP:]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.errors import InputError
-from moss_train.cli.bench.shared import file_to_write, positive, surroundings
+from moss_train.cli.bench.shared import chosen, file_to_write, positive, surroundings
 
 if TYPE_CHECKING:
     from moss_train.bench.cross_attention import Result
@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device is cuda, but torch sees no CUDA device; use --device cpu")
     device = torch.device("cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu")
-    names = _chosen("--workloads", arguments.workloads, tuple(WORKLOADS))
-    backends = _chosen("--backends", arguments.backends, (*BACKENDS, *BASELINES))
+    names = chosen("--workloads", arguments.workloads, tuple(WORKLOADS))
+    backends = chosen("--backends", arguments.backends, (*BACKENDS, *BASELINES))
     sizes = [positive("--frames", n) for n in arguments.frames.split(",")]
     heads, _, groups = arguments.heads.partition("/")
     shape = Shape(positive("--heads", heads), positive("--heads", groups or heads), positive("--width", arguments.width))
@@ -69,16 +69,6 @@ def run(arguments: argparse.Namespace) -> int:
         content = {**surroundings(VERSIONS, device), "dtype": str(dtype), "results": results, "not_measured": missing}
         write_atomically(arguments.out, json.dumps(content, indent=2) + "\n")
     return 0
-
-
-def _chosen(name: str, given: str, known: tuple[str, ...]) -> list[str]:
-    found = [part.strip() for part in given.split(",") if part.strip()]
-    for part in found:
-        if part not in known:
-            raise InputError(f"{name} has {part!r}; use some of {', '.join(known)}")
-    if not found:
-        raise InputError(f"{name} is empty; use some of {', '.join(known)}")
-    return found
 
 
 _HEADER = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import InputError
-from moss_train.cli.bench.shared import file_to_write, positive, surroundings
+from moss_train.cli.bench.shared import chosen, file_to_write, positive, surroundings
 
 if TYPE_CHECKING:
     from moss_train.bench.data.clips import Clips
@@ -53,10 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from moss_train.bench.data.clips import ClipSettings, make_clips
     from moss_train.checkpoint.description import write_atomically
 
-    levels = [part.strip() for part in arguments.levels.split(",") if part.strip()]
-    for level in levels:
-        if level not in LEVELS:
-            raise InputError(f"--levels has {level!r}; use some of {', '.join(LEVELS)}")
+    levels = chosen("--levels", arguments.levels, LEVELS)
     numbers = {name: positive(f"--{name}", getattr(arguments, name)) for name in _NUMBERS}
     if "ranks" in levels and numbers["clips"] < 4:
         raise InputError(f"--clips is {numbers['clips']}; the level ranks has 4 readers and needs a clip for each")
@@ -64,7 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("the level device measures a GPU, but torch sees no CUDA device; leave it out of --levels")
     problem = import_problem("opencv")
     if problem is not None and {"decoder", "loader"} & set(levels):
-        raise InputError(f"the reference's way decodes with OpenCV, which does not import here ({problem}); install it")
+        raise InputError(
+            f"the reference's way decodes with OpenCV, which does not import ({problem}); `pip install opencv-python-headless`"
+        )
     file_to_write("--out", arguments.out)
     torch.set_num_threads(1)
     settings = ClipSettings(

@@ -25,6 +25,21 @@ def positive(name: str, given: str) -> int:
     return int(given)
 
 
+def chosen(name: str, given: str, known: Sequence[str]) -> list[str]:
+    """Names separated by commas.
+
+    Raises:
+        InputError: one is not among the known, or there is none.
+    """
+    found = [part.strip() for part in given.split(",") if part.strip()]
+    for part in found:
+        if part not in known:
+            raise InputError(f"{name} has {part!r}; use some of {', '.join(known)}")
+    if not found:
+        raise InputError(f"{name} is empty; use some of {', '.join(known)}")
+    return found
+
+
 def file_to_write(name: str, path: Path | None) -> None:
     """Make the folder of a file that will be written.
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from model.errors import InputError
 from moss_train.cli.data.shared import progress
 
 if TYPE_CHECKING:
@@ -28,12 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--names", help="with --dataset-info: only these entries, separated by commas")
     parser.add_argument("--name", help="import this entry of the registry SOURCE")
     parser.add_argument("--format", default="auto", help="auto, sharegpt, alpaca, llava or subtitles (default: auto)")
-    parser.add_argument("--language", help="with --format subtitles: only files such as CLIP.LANGUAGE.srt")
+    parser.add_argument("--language", help="with --format subtitles: only files such as CLIP.LANGUAGE.srt or .vtt")
     parser.add_argument("--media-root", help="folder of relative media paths (default: that of the rows or of the registry)")
     parser.add_argument("--template", default="mllama", help="mllama (chat) or mllama_pretrain (default: mllama)")
     parser.add_argument("--license", default="", help="licence of all samples, kept in the shards")
     parser.add_argument("--keep-missing", action="store_true", help="keep rows whose media files are not there yet")
-    parser.add_argument("--workers", type=int, default=min(8, len(os.sched_getaffinity(0))), help="media files opened at a time")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(8, len(os.sched_getaffinity(0))),
+        help="media files opened at a time (default: the cores, up to 8)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,10 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from data_pipeline.formats.importing import ImportOptions
-    from model.errors import InputError
 
-    if bool(args.names) > args.dataset_info or (args.name and args.dataset_info):
-        raise InputError("--names belongs to --dataset-info, --name to a single entry of a registry; use one of the two")
+    _check(args)
     options = ImportOptions(
         media_root=Path(args.media_root) if args.media_root else None,
         template=args.template,
@@ -53,6 +57,24 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
     )
     return _registry(args, options) if args.dataset_info else _single(args, options)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuses arguments that would have no effect."""
+    if (args.names is not None and not args.dataset_info) or (args.name and args.dataset_info):
+        raise InputError("--names belongs to --dataset-info, --name to a single entry of a registry; use one of the two")
+    if args.names is not None and not _names(args.names):
+        raise InputError(f"--names {args.names!r} names no entry; separate names by commas")
+    if args.format != "auto" and (args.name or args.dataset_info):
+        raise InputError(f"--format is {args.format}, but a registry tells the format of its entries; leave --format out")
+    if args.language is not None and args.format != "subtitles":
+        raise InputError(f"--language is {args.language}; it belongs to --format subtitles")
+    if args.format == "subtitles" and (args.media_root or args.keep_missing):
+        raise InputError("--media-root and --keep-missing have no effect with --format subtitles; leave them out")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _single(args: argparse.Namespace, options: ImportOptions) -> int:
@@ -87,7 +109,7 @@ def _annotations(
 def _registry(args: argparse.Namespace, options: ImportOptions) -> int:
     from data_pipeline.formats.registry import REPORT, file_name, import_registry
 
-    names = [n.strip() for n in args.names.split(",") if n.strip()] if args.names else None
+    names = _names(args.names) if args.names is not None else None
     with progress("reading rows") as advance:
         report = import_registry(args.source, args.out, options, names, lambda name: advance)
     for name, reason in report.skipped.items():

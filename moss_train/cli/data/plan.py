@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from moss_train.planning.data_plan import Machine, check_plan, plan_data
 
     machine = Machine(args.peak_tflops, args.mfu, args.step_seconds)
-    check_plan(args.ranks, args.steps, args.samples, machine)
+    check_plan(args.ranks, args.steps, args.samples, machine, args.cores_per_gpu)
     stream, speeds, note = _stream(args, config)
     plan = plan_data(config, stream, args.ranks, machine, steps=args.steps, seed=args.seed, speeds=speeds)
     if args.json:
@@ -67,7 +67,7 @@ def _stream(args: argparse.Namespace, config: RunConfig) -> tuple[Stream, Speeds
     from pathlib import Path
 
     from data_pipeline.text.tokenizer import Tokenizer
-    from moss_train.planning.data_items import SourceVideo, folder_items, workload_items
+    from moss_train.planning.data_items import SourceVideo, check_local, folder_items, workload_items
 
     if args.workload:
         if args.measure is not None:
@@ -75,6 +75,7 @@ def _stream(args: argparse.Namespace, config: RunConfig) -> tuple[Stream, Speeds
         video = SourceVideo.parse(args.source)
         next(workload_items(config.stage, video))  # a wrong stage is told now
         return lambda seed: workload_items(config.stage, video, seed), None, f"workload, videos of {args.source}"
+    check_local(config.data)
     tokenizer = Tokenizer.from_file(Path(config.data.root) / config.data.tokenizer)
     items = folder_items(config.data, config.stage, tokenizer, args.samples)
     speeds = _measured(args, config, tokenizer) if args.measure is not None else None

@@ -25,7 +25,7 @@ _TRANSCODING = ("short_side", "gop_seconds", "crf", "preset", "tune")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the action."""
-    parser.add_argument("annotations", help="annotation file of `moss data import`")
+    parser.add_argument("annotations", help="annotation file (docs/data-schema.md), such as `moss data import` writes")
     parser.add_argument("out", help="folder to write")
     parser.add_argument(
         "--workers",

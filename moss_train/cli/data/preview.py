@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from model.config import VideoMllamaConfig
 
     _check(args)
-    config = config_of(args)
+    config = config_of(args, STAGE)
     assert config is not None  # there is a default stage
     rules = plan_rules(config.stage)
     size = args.image_size or VideoMllamaConfig.from_dict(config.model).vision.image_size

@@ -10,8 +10,8 @@ from moss_train.config.schema import RunConfig
 
 
 def add_stage_arguments(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """Arguments that `config_of` and `tokenizer_file` read."""
-    parser.add_argument("--stage", default=default, help=f"stage of conf/stage, such as pt2 (default: {default or 'none'})")
+    """Arguments that `config_of` and `tokenizer_file` read; `default` is told here and applied there."""
+    parser.add_argument("--stage", help=f"stage of conf/stage, such as pt2 (default: {default or 'none'})")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="other settings: stage.sequence_length=2048"
     )
@@ -20,11 +20,11 @@ def add_stage_arguments(parser: argparse.ArgumentParser, default: str | None) ->
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer.json (default: the configuration's data.tokenizer)")
 
 
-def config_of(args: argparse.Namespace) -> RunConfig | None:
-    """The configuration that the arguments describe; None where they name no stage.
+def config_of(args: argparse.Namespace, default: str | None = None) -> RunConfig | None:
+    """The configuration that the arguments describe, of the stage `default` where they name none; None without either.
 
     Raises:
-        InputError: a setting that is no override, or one that is refused.
+        InputError: a setting that is no override, one that is refused, or an argument that would have no effect.
     """
     from moss_train.config.compose import compose, load_config
 
@@ -32,12 +32,17 @@ def config_of(args: argparse.Namespace) -> RunConfig | None:
         if "=" not in word:
             raise InputError(f"--set {word!r} is not of the form KEY=VALUE, such as stage.sequence_length=2048")
     if args.config is not None:
+        if args.stage is not None or args.conf_dir is not None:
+            raise InputError("--stage and --conf-dir have no effect with --config; change values of the file with --set")
         return load_config(args.config, args.set)
-    if args.stage is None and not any(word.startswith(("stage=", "demo=")) for word in args.set):
-        if args.set:
-            raise InputError("--set has no effect without --stage or --config; name a stage")
+    named = any(word.startswith(("stage=", "demo=")) for word in args.set)
+    stage = args.stage if args.stage is not None or named else default
+    if stage is None and not named:
+        for name in ("set", "tokenizer", "conf_dir"):
+            if getattr(args, name):
+                raise InputError(f"--{name.replace('_', '-')} has no effect without --stage or --config; name a stage")
         return None
-    chosen = [f"stage={args.stage}"] if args.stage is not None else []
+    chosen = [f"stage={stage}"] if stage is not None else []
     return compose([*chosen, *args.set], extra_dir=args.conf_dir)
 
 

@@ -48,6 +48,10 @@ def test_from_json_to_shards_and_a_tokenizer(rows: Path, capsys: pytest.CaptureF
     [
         (["import", "{}/none.json", "{}/a.jsonl"], "none.json does not exist"),
         (["import", "{}/rows.json", "{}/a.jsonl", "--template", "chatml"], "template is 'chatml'"),
+        (["import", "{}/rows.json", "{}/a.jsonl", "--language", "en"], "--language is en; it belongs to --format subtitles"),
+        (["import", "{}/rows.json", "{}/a", "--dataset-info", "--names", ","], "--names ',' names no entry"),
+        (["import", "{}/rows.json", "{}/a", "--dataset-info", "--format", "llava"], "a registry tells the format"),
+        (["import", "{}", "{}/a.jsonl", "--format", "subtitles", "--media-root", "{}"], "have no effect with --format subtitles"),
         (["prepare", "{}/none.jsonl", "{}/s"], "annotations {}/none.jsonl do not exist"),
         (["info", "{}"], "is not a dataset folder"),
         (["tokenizer", "{}/t.json"], "no texts were given"),

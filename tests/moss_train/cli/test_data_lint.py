@@ -41,6 +41,8 @@ def test_errors_under_a_stage_end_with_1(tmp_path: Path, capsys: pytest.CaptureF
         (["--set", "stage.sequence_length=9"], "--set has no effect without --stage"),
         (["--stage", "pt1", "--set", "nothing"], "'nothing' is not of the form KEY=VALUE"),
         (["--stage", "pt1", "--tokenizer", "nowhere.json"], "tokenizer nowhere.json does not exist"),
+        (["--tokenizer", "t.json"], "--tokenizer has no effect without --stage"),
+        (["--stage", "pt1", "--config", "c.yaml"], "--stage and --conf-dir have no effect with --config"),
         (["--workers", "0"], "--workers is 0"),
         (["elsewhere"], "elsewhere does not exist; name a folder of shards"),
     ],

@@ -35,6 +35,7 @@ def test_a_page_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ("page.txt", [], "is not the name of a page"),
         ("page.html", ["--samples", "0"], "--samples is 0"),
         ("page.html", ["--keys", "v0000", "none"], "has no sample none"),
+        ("page.html", ["--stage", "pt1", "--config", "c.yaml"], "--stage and --conf-dir have no effect with --config"),
         ("page.html", ["--stage", "pt9"], "stage=pt9 is not known"),
     ],
 )

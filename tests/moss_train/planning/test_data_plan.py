@@ -203,6 +203,9 @@ def test_command_plans_real_folders_and_measures_a_core(tmp_path: Path, capsys: 
         (["stage=pt2", "--workload", "--source", "4k"], "--source is '4k'"),
         (["stage=pt2", "--workload", "--mfu", "2"], "--mfu is 2"),
         (["stage=pt2", "--workload", "--ranks", "0"], "--ranks is 0"),
+        (["stage=pt2", "--workload", "--cores-per-gpu", "0"], "--cores-per-gpu is 0; it must be above 0"),
+        (["stage=pt2", "--workload", "--step-seconds", "inf"], "--step-seconds is inf; it must be above 0 and finite"),
+        (["stage=pt2", "data.root=s3://bucket/x"], "data.root s3://bucket/x is remote; copy some shards here"),
         (["stage=pt2", "--workload", "--measure", "2"], "--measure has no clips"),
         (["stage=pt2", "parallel=tp8", "--workload", "--ranks", "12"], "does not divide the 12 ranks"),
         (["stage=pt2", "data.root=nowhere"], "tokenizer nowhere/tokenizer.json does not exist"),
@@ -230,5 +233,6 @@ def test_page_holds_what_the_command_gives(capsys: pytest.CaptureFixture[str]) -
     assert found["shapes"] == stored["shapes"]
     (step,) = found["steps"]
     assert step == pytest.approx(stored["steps"][0])
+    assert found["loads"][0] == pytest.approx(stored["loads"][0])
     row = f"| {step['frames_encoded']:.3f} | {step['ratio']:.2f} | {step['ratio_accumulated']:.2f} | {step['ideal']:.2f} |"
     assert row in (folder / "data-balance.md").read_text(encoding="utf-8")

@@ -41,6 +41,7 @@ def test_every_way_is_in_the_table_and_the_file(tmp_path: Path, capsys: pytest.C
     ("arguments", "message"),
     [
         (["--levels", "decoder,disk"], "--levels has 'disk'; use some of decoder, loader, ranks, memory, device"),
+        (["--levels", ","], "--levels is empty; use some of decoder"),
         (["--levels", "ranks"], "--clips is 2; the level ranks has 4 readers"),
         (["--seconds", "0"], "--seconds has '0'"),
         (["--levels", "memory", "--out", "."], "--out . is a folder"),
