@@ -78,13 +78,15 @@ def shard_sizes(path: str, root: str, storage: StorageSettings | None = None) ->
     """Bytes of every shard of a dataset folder by its name, for a run's manifest.
 
     Raises:
+        InputError: a remote folder does not exist, has no index or a damaged summary.
         StorageError: the store of a remote folder cannot be reached.
     """
     if not is_remote(path) and not is_remote(root):
         return {tar.name: tar.stat().st_size for tar in sorted((Path(root) / path).glob("**/*.tar"))}
     folder = _remote(path, root, storage)
+    _check_remote(folder, path)
     summary = folder / SUMMARY
-    if summary.is_file():
-        return dict(json.loads(summary.read_bytes())["shard_bytes"])
+    if summary.is_file() and (sizes := json.loads(summary.read_bytes()).get("shard_bytes")):
+        return dict(sizes)
     names = get_info_shard_files(folder)
     return {name: (folder / name).size() for name in names}

@@ -195,6 +195,8 @@ def test_the_manifest_of_a_remote_folder_is_that_of_the_local_one(shards: Path, 
         assert len(local) == 6 and shard_sizes("video", server.address) == local
         (tmp_path / "copy/video/summary.json").unlink()  # as of shards that another tool wrote
         assert shard_sizes(f"{server.address}/video", ".") == local
+        with pytest.raises(InputError, match=r"dense: .*/dense does not exist or has no index"):
+            shard_sizes("dense", server.address)
 
 
 def test_a_folder_that_is_not_there_is_named_with_its_field(web: WebServer) -> None:
