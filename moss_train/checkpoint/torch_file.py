@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,17 @@ from typing import Any
 import torch
 
 from model.errors import InputError
+
+
+def write_torch_file(value: Any, path: Path) -> None:
+    """Write a value that is small enough to be held twice.
+
+    Raises:
+        OSError: the disk refuses it, which torch's own writer would not say.
+    """
+    content = io.BytesIO()
+    torch.save(value, content)
+    path.write_bytes(content.getvalue())
 
 
 def read_torch_file(path: Path) -> Any:
