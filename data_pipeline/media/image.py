@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data_pipeline.media.resize import fit_frames
 from model.errors import InputError
@@ -47,6 +47,8 @@ def open_image(source: Source, name: str | None = None) -> Image.Image:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
             return _rgb(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError:  # its own text holds an address in memory, another one in every run
+        raise InputError(f"image {label} cannot be decoded: no known image format") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"image {label} cannot be decoded: {error}") from None
 
