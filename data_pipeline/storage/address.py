@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from model.errors import InputError
 
 SCHEMES = ("s3", "http", "https", "msc")
+_OF_HOSTS = ("http", "https")
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,15 @@ class Address:
         Raises:
             InputError: no address that can be read.
         """
-        parts = urlsplit(address)
-        if parts.scheme not in SCHEMES or not parts.netloc:
+        try:
+            parts = urlsplit(address)
+            usable = parts.scheme in SCHEMES and bool(parts.netloc) and (parts.scheme not in _OF_HOSTS or parts.port != 0)
+        except ValueError:  # brackets or a port that are none
+            usable = False
+        if not usable:
+            shown = re.sub(r"//[^/]*@", "//", re.split("[?#]", address)[0])  # without what may be secret
             raise InputError(
-                f"{address} is no address of a folder; use s3://BUCKET/FOLDER, http(s)://HOST/FOLDER, msc://PROFILE/FOLDER, "
+                f"{shown} is no address of a folder; use s3://BUCKET/FOLDER, http(s)://HOST/FOLDER, msc://PROFILE/FOLDER, "
                 "or a local path"
             )
         if parts.query or parts.fragment or "@" in parts.netloc:
@@ -39,7 +46,7 @@ class Address:
                 f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path} was given with a password, a query or a "
                 "fragment, which would end up in logs; put credentials into ~/.netrc, the AWS environment or an MSC profile"
             )
-        path = unquote(parts.path) if parts.scheme in ("http", "https") else parts.path
+        path = unquote(parts.path) if parts.scheme in _OF_HOSTS else parts.path
         return cls(parts.scheme, parts.netloc, path.strip("/"))
 
     @property

@@ -13,7 +13,15 @@ from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, ReadTimeoutError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationValueError,
+    MaxRetryError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from data_pipeline.storage.errors import AbsentError, StorageError
 from data_pipeline.storage.patience import PassingFault
@@ -127,6 +135,8 @@ class HttpStore:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
         if isinstance(reason, SSLError):
             return StorageError(f"{address} cannot be read: {reason}; check the certificate of the server")
+        if isinstance(reason, LocationValueError):
+            return StorageError(f"{address} cannot be read: {reason}; check the address")
         return PassingFault(_words(reason, self._timeout))
 
     def _refusal(self, response: urllib3.BaseHTTPResponse, address: str) -> Exception:

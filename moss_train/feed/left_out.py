@@ -18,6 +18,7 @@ class LeftOut:
         self._path = ledger
         self._read = 0  # bytes
         self._seen: set[tuple[str, str, str]] = set()
+        self._counts: Counter[str] = Counter()
 
     def counts(self) -> dict[str, int]:
         """Samples left out so far, by dataset name."""
@@ -29,7 +30,7 @@ class LeftOut:
                         break  # still being written
                     self._read += len(line)
                     self._note(line)
-        return dict(sorted(Counter(dataset for dataset, _, _ in self._seen).items()))
+        return dict(sorted(self._counts.items()))
 
     def _note(self, line: bytes) -> None:
         try:
@@ -37,5 +38,6 @@ class LeftOut:
             identity = (entry["dataset"], entry["shard"], entry["key"])
         except (ValueError, KeyError, TypeError):
             return  # the ledger's own reader speaks about damage
-        if entry.get("kind") != "fatal":
+        if entry.get("kind") != "fatal" and identity not in self._seen:
             self._seen.add(identity)
+            self._counts[identity[0]] += 1

@@ -53,8 +53,11 @@ class SampleLog:
 
     def _open(self) -> TextIO:
         file = self._path.open("a", encoding="utf-8")
-        if file.tell() and not self._path.read_bytes().endswith(b"\n"):  # a killed run's last line
-            file.write("\n")
+        if size := file.tell():
+            with self._path.open("rb") as written:
+                written.seek(size - 1)
+                if written.read() != b"\n":  # a killed run's last line
+                    file.write("\n")
         return file
 
 

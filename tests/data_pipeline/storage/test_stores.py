@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,11 @@ def test_a_profile_on_a_flaky_server_gives_the_same_bytes(tmp_path: Path, s3: in
         patient = Patience(retries=20, backoff_seconds=0.001)
         assert read_bytes("msc://flaky/data/a name.tar", patient) == bytes(range(256)) * 1000
     assert sum(proxy.seen[fault] for fault in ("reset", "short", "busy")) > 0
+
+
+@pytest.mark.parametrize("address", ["s3://Bad_Bucket!/f", "http://a..b/f"])
+def test_a_name_that_no_store_can_have_is_told_at_once(address: str) -> None:
+    with pytest.raises(StorageError) as refused:
+        exists(address, Patience(retries=3, timeout_seconds=5.0, backoff_seconds=30.0))
+    assert re.fullmatch(rf"{re.escape(address)} cannot be read: [^\n]*; check [^\n]*", str(refused.value))
+    assert "attempts" not in str(refused.value)
