@@ -21,7 +21,7 @@ from data_pipeline.loader.folder import shard_sizes
 from model.errors import InputError
 from moss_train.checkpoint.description import newest_checkpoint, write_atomically
 from moss_train.config.compose import save_config
-from moss_train.config.schema import RunConfig
+from moss_train.config.schema import DatasetConfig, RunConfig
 
 _PACKAGES = ("moss-train", "torch", "megatron-core", "megatron-energon", "transformer-engine", "flash-attn", "av", "numpy")
 
@@ -73,16 +73,19 @@ def versions(world_size: int) -> dict[str, Any]:
 
 
 def data_manifest(config: RunConfig) -> dict[str, Any]:
-    """Every dataset folder with the names and sizes of its shards; none of a remote one that this run does not read."""
+    """Every dataset folder with the names and sizes of its shards; of one that this run does not read none."""
+    mixture = config.data.mixture
 
-    def shards(path: str) -> list[dict[str, Any]]:
+    def shards(dataset: DatasetConfig) -> list[dict[str, Any]]:
+        if dataset.weight <= 0 or (mixture and mixture.get(dataset.modality, 0) <= 0):
+            return []  # it may lie on a store that does not answer
         try:
-            sizes = shard_sizes(path, config.data.root, config.data.storage)
+            sizes = shard_sizes(dataset.path, config.data.root, config.data.storage)
         except (InputError, OSError):
             return []
         return [{"file": name, "bytes": size} for name, size in sizes.items()]
 
     return {
-        split: [{"name": d.name, "path": d.path, "modality": d.modality, "shards": shards(d.path)} for d in datasets]
+        split: [{"name": d.name, "path": d.path, "modality": d.modality, "shards": shards(d)} for d in datasets]
         for split, datasets in (("train", config.data.datasets), ("validation", config.data.validation))
     }

@@ -200,6 +200,7 @@ def test_run_folder_says_what_ran(data: Path, tmp_path: Path) -> None:
     assert versions["torch"].startswith(torch.__version__.split("+")[0]) and versions["ranks"] == 1
     manifest = json.loads((tmp_path / "run" / "data.json").read_text())
     assert [shard["file"] for shard in manifest["train"][0]["shards"]] == ["shard-000000.tar", "shard-000001.tar"]
+    assert all(bool(dataset["shards"]) == (dataset["modality"] == "text") for dataset in manifest["train"])
     assert (tmp_path / "run" / "tokenizer.json").read_bytes() == (data / "tokenizer.json").read_bytes()
 
 
