@@ -13,12 +13,13 @@ from megatron.energon.flavors import CrudeWebdataset, SavableDataset
 from megatron.energon.flavors.webdataset.structs import DatasetSubset
 from megatron.energon.metadataset.loader_interface import LoadedDataset
 
-from data_pipeline.loader.config import DatasetSettings, StorageSettings
+from data_pipeline.loader.config import DatasetSettings
 from data_pipeline.loader.folder import open_folder
 from data_pipeline.shards.energon_index import SPLIT
 from data_pipeline.storage.errors import StorageError
 from data_pipeline.storage.files import RemotePath
 from data_pipeline.storage.offsets import look_up_remotely
+from data_pipeline.storage.patience import StorageSettings
 from model.errors import InputError
 
 

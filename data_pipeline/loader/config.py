@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from data_pipeline.storage.patience import StorageSettings
+
 
 class FrameSettings(Protocol):
     """Frames of a video whose sample does not say."""
@@ -65,17 +67,6 @@ class DecodeSettings(Protocol):
     def backend(self) -> str: ...
     @property
     def skip_non_reference(self) -> bool: ...
-
-
-class StorageSettings(Protocol):
-    """How patiently remote shards are read."""
-
-    @property
-    def retries(self) -> int: ...
-    @property
-    def timeout_seconds(self) -> float: ...
-    @property
-    def backoff_seconds(self) -> float: ...
 
 
 class DataSettings(Protocol):

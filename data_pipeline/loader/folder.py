@@ -9,12 +9,11 @@ from pathlib import Path
 from megatron.energon.epathlib import EPath
 from megatron.energon.flavors.webdataset.metadata import get_info_shard_files
 
-from data_pipeline.loader.config import StorageSettings
 from data_pipeline.shards.info import check_sizes
 from data_pipeline.shards.writer import SUMMARY
 from data_pipeline.storage.address import Address, is_remote, join
 from data_pipeline.storage.files import RemotePath
-from data_pipeline.storage.patience import Patience
+from data_pipeline.storage.patience import Patience, StorageSettings
 from model.errors import InputError
 
 

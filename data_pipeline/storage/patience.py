@@ -17,7 +17,9 @@ _LONGEST_PAUSE = 60.0
 _chance = random.SystemRandom()
 
 
-class _Settings(Protocol):
+class StorageSettings(Protocol):
+    """How patiently remote shards are read."""
+
     @property
     def retries(self) -> int: ...
     @property
@@ -39,7 +41,7 @@ class Patience:
     backoff_seconds: float = 0.5
 
     @classmethod
-    def of(cls, settings: _Settings | None) -> Patience:
+    def of(cls, settings: StorageSettings | None) -> Patience:
         """Settings of a run as a value that can be sent to another process; None gives the defaults."""
         if settings is None:
             return cls()
