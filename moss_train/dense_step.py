@@ -24,7 +24,11 @@ from moss_train.frames.exchange import exchange
 from moss_train.frames.pixels import gather_pixels, read_here
 from moss_train.frames.plan import FramePlan, Transfer, WindowPlan, plan_frames
 from moss_train.parallel.layout import ParallelLayout
+from moss_train.phases import Phases
+from moss_train.signals import SIGNALS, Signals
 from moss_train.statistics import StepStatistics
+
+_SUMS = 4  # loss, patches, right patches, frames
 
 
 def pooled_cells(config: VisionConfig) -> torch.Tensor:
@@ -55,19 +59,22 @@ class DenseStep:
         self._layout = layout
         self._chunk = chunk
         self._plan: FramePlan | None = None
+        self.phases = Phases()
 
-    def accumulate(self, batches: Sequence[PackedMicroBatch], stop: bool = False) -> StepStatistics:
+    def accumulate(self, batches: Sequence[PackedMicroBatch], signals: Signals | None = None) -> StepStatistics:
         """Leave in the gradient buffers the gradient of the global batch's mean loss (class and place) a labelled patch."""
         self._optimization.zero()
-        sums = self._run(batches, train=True)
-        sums[4] += int(stop)
-        self._reduce(sums)
+        with self.phases("encode"):
+            sums = self._run(batches, train=True)
+        sums[_SUMS:] += torch.tensor((signals or Signals()).values(), dtype=sums.dtype, device=sums.device)
+        with self.phases("statistics"):
+            self._reduce(sums)
         self._optimization.finish_vision(sums[1])
         return self._statistics(sums)
 
     def evaluate(self, groups: Iterable[Sequence[PackedMicroBatch]], dataset_names: Sequence[str]) -> StepStatistics:
         """Forward passes only; `groups` as in the decoupled step."""
-        total = torch.zeros(5, dtype=torch.float64, device=self._layout.device)
+        total = torch.zeros(_SUMS + SIGNALS, dtype=torch.float64, device=self._layout.device)
         with torch.no_grad():
             for batches in groups:
                 total += self._run(batches, train=False)
@@ -75,12 +82,12 @@ class DenseStep:
         return self._statistics(total)
 
     def _run(self, batches: Sequence[PackedMicroBatch], train: bool) -> torch.Tensor:
-        """Loss sum, patches, right patches, frames and a free slot of the frames of this rank, float64 [5]."""
+        """Loss sum, patches, right patches, frames of this rank, and free slots for signals, float64 [4 + signals]."""
         layout = self._layout
         counts = gather_counts([batch.num_frames for batch in batches], layout)
         self._plan = plan_frames(counts, layout.places, self._models.attends, rank=layout.rank)
         window = self._plan.windows[0]  # without a bound there is one
-        sums = torch.zeros(5, dtype=torch.float64, device=layout.device)
+        sums = torch.zeros(_SUMS + SIGNALS, dtype=torch.float64, device=layout.device)
         pixels, ids = gather_pixels(window, batches, layout)
         labels = self._gather_labels(window, batches)
         for begin in range(0, len(pixels), self._chunk):
@@ -146,7 +153,7 @@ class DenseStep:
 
     def _statistics(self, sums: torch.Tensor) -> StepStatistics:
         assert self._plan is not None
-        loss, patches, right, frames, stop = sums.tolist()
+        loss, patches, right, frames, *signals = sums.tolist()
         return StepStatistics(
             loss=loss / max(patches, 1.0),
             targets=int(patches),
@@ -156,5 +163,5 @@ class DenseStep:
             frames=int(frames),
             encoded_by_rank=self._plan.encoded_by_rank(self._layout.world_size),
             accuracy=right / max(patches, 1.0),
-            stop=stop > 0,
+            signals=Signals.of(signals),
         )

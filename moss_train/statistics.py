@@ -11,8 +11,10 @@ import torch.distributed as dist
 from data_pipeline.packing.batch import IGNORE_INDEX, TOKEN_CLASSES, PackedMicroBatch
 from model.context_rows import RowShare
 from model.loss import LossSums
+from moss_train.signals import SIGNALS, Signals
 
-_HEAD = 5  # slots before the sums by class
+_SUMS = 4  # weighted sum, targets, rows, frames
+_HEAD = _SUMS + SIGNALS  # slots before the sums by class
 
 
 @dataclass
@@ -35,14 +37,14 @@ class StepStatistics:
     """Frames that this rank encoded a second time for the backward pass."""
     accuracy: float | None = None
     """Share of right patches; only for the dense objective."""
-    stop: bool = False
-    """Whether some rank was told to end."""
+    signals: Signals = field(default_factory=Signals)
+    """How many ranks raised each signal."""
 
 
 class StepSums:
     """Adds up micro-batches on one rank.
 
-    Layout of the vector: weighted sum, targets, rows, frames, wish to stop; then sums and counts by class and by dataset.
+    Layout of the vector: weighted sum, targets, rows, frames; the signals; then sums and counts by class and by dataset.
     """
 
     def __init__(self, dataset_names: Sequence[str], device: torch.device) -> None:
@@ -81,9 +83,10 @@ class StepSums:
         self.vector[2] += tokens
         self.vector[3] += frames
 
-    def wish_to_stop(self, wish: bool) -> None:
-        """A rank that was told to end says so here; after the reduction all ranks know it in the same step."""
-        self.vector[4] += int(wish)
+    def raise_signals(self, signals: Signals) -> None:
+        """What this rank tells the others; after the reduction all ranks know it in the same step."""
+        for place, value in enumerate(signals.values(), start=_SUMS):
+            self.vector[place] += value
 
     def reduce(self, encoded_by_rank: list[int], encoded_again: int = 0) -> StepStatistics:
         """Sum over the world; every rank gets the same figures."""
@@ -100,7 +103,7 @@ class StepSums:
             frames=int(values[3]),
             encoded_by_rank=encoded_by_rank,
             encoded_again=encoded_again,
-            stop=values[4] > 0,
+            signals=Signals.of(values[_SUMS:_HEAD]),
         )
 
 

@@ -30,6 +30,8 @@ from moss_train.engines.optimization import Optimization
 from moss_train.frames.distribution import FrameDistribution
 from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout
+from moss_train.phases import Phases
+from moss_train.signals import Signals
 from moss_train.statistics import StepStatistics, StepSums, real_rows
 
 
@@ -53,28 +55,33 @@ class DecoupledStep:
         self._layout = layout
         self._settings = settings
         self._targets: torch.Tensor | None = None
+        self.phases = Phases()
         self._schedule = get_forward_backward_func()
         config = models.transformer_config
         config.finalize_model_grads_func = self._finalize
         config.no_sync_func = None
         self.frames = FrameDistribution(models, layout, settings.encode)
 
-    def accumulate(self, batches: Sequence[PackedMicroBatch], stop: bool = False) -> StepStatistics:
+    def accumulate(self, batches: Sequence[PackedMicroBatch], signals: Signals | None = None) -> StepStatistics:
         """Leave in all gradient buffers the gradient of the mean loss over the global batch.
 
         Args:
             batches: this replica's micro-batches; the same on all its model-parallel ranks, but for the pixels: only those
                 of the rank that reads are looked at.
-            stop: whether this rank was told to end; the statistics tell all ranks.
+            signals: what this rank tells the others; the statistics tell all ranks.
         """
         self._optimization.zero()
-        self.frames.encode(batches, train=True)
-        sums = self._decode(batches, self._settings.dataset_names, forward_only=False)
-        self.frames.send_back()
-        assert self._targets is not None
-        self._optimization.finish_vision(self._targets)
-        sums.wish_to_stop(stop)
-        return sums.reduce(self.frames.encoded_by_rank, self.frames.encoded_again)
+        with self.phases("encode"):
+            self.frames.encode(batches, train=True)
+        with self.phases("decode"):
+            sums = self._decode(batches, self._settings.dataset_names, forward_only=False)
+        with self.phases("return"):
+            self.frames.send_back()
+            assert self._targets is not None
+            self._optimization.finish_vision(self._targets)
+        sums.raise_signals(signals or Signals())
+        with self.phases("statistics"):
+            return sums.reduce(self.frames.encoded_by_rank, self.frames.encoded_again)
 
     def check(self, batch: PackedMicroBatch) -> None:
         """Look at a micro-batch on the rank that read it: any will do."""

@@ -36,6 +36,10 @@ class CheckpointDescription:
     """Values of `model.lora.spec.LoraSpec` where the checkpoint holds adapters beside the weights that they adapt."""
     samples: dict[str, int] = field(default_factory=dict)
     """Samples of each dataset that the run had trained on, by dataset name."""
+    updates: int | None = None
+    """Updates applied: fewer than `step` where some were left out; None means all."""
+    monitors: dict[str, Any] = field(default_factory=dict)
+    """What the monitors of the run keep, by their names."""
     format: int = FORMAT
 
     @property

@@ -31,6 +31,8 @@ class TrainingState:
     step: int
     loader: Any
     """The merged loader states of all replicas that saved; None where they saved none."""
+    monitors: dict[str, Any]
+    """What the run's monitors kept, by their names."""
 
 
 def load_model_weights(path: Path | str, chunks: Sequence[torch.nn.Module], vision: torch.nn.Module) -> None:
@@ -89,11 +91,11 @@ def load_training_state(
     put_back(loaded, chunks, vision)
     with torch.no_grad():
         optimization.optimizer.load_state_dict(loaded["optimizer"])
-    optimization.set_step(description.step)
+    optimization.set_updates(description.step if description.updates is None else description.updates)
     own = checkpoint / f"random_{layout.rank:05d}.pt"
     if description.world_size == layout.world_size and own.is_file():
         restore_random_state(read_torch_file(own))
-    return TrainingState(step=description.step, loader=loader)
+    return TrainingState(step=description.step, loader=loader, monitors=description.monitors)
 
 
 def check_same_model(ours: VideoMllamaConfig, theirs: VideoMllamaConfig, where: Path) -> None:

@@ -75,7 +75,7 @@ def save_checkpoint(
         CommonError: some rank cannot write; nothing is left of the attempt, and the checkpoint before stays.
     """
     state = model_state(chunks, vision)
-    optimization.set_step(description.step)
+    optimization.set_updates(optimization.updates)
     state["optimizer"] = optimization.optimizer.sharded_state_dict(state, metadata=METADATA)
 
     def write_own(folder: Path) -> None:
@@ -83,7 +83,9 @@ def save_checkpoint(
         if layout.writes_for_replica:
             write_torch_file(loader_state, folder / loader_file(layout.place.data))
 
-    description = dataclasses.replace(description, data_size=layout.data_size, world_size=layout.world_size)
+    description = dataclasses.replace(
+        description, updates=optimization.updates, data_size=layout.data_size, world_size=layout.world_size
+    )
     return _publish(run_dir, description, state, write_own, keep_last)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from model.errors import InputError
 from model.lora.spec import MODULES as LORA_TARGETS
+from moss_train.config.checkpoint import CheckpointConfig as CheckpointConfig
 from moss_train.config.checks import above_zero, at_least, one_of, share
 from moss_train.config.data import DECODERS as DECODERS
 from moss_train.config.data import MODALITIES as MODALITIES
@@ -15,7 +16,14 @@ from moss_train.config.data import DataConfig as DataConfig
 from moss_train.config.data import DatasetConfig as DatasetConfig
 from moss_train.config.data import DecodeConfig as DecodeConfig
 from moss_train.config.data import StorageConfig as StorageConfig
+from moss_train.config.engine import ENGINES
+from moss_train.config.engine import DeepSpeedConfig as DeepSpeedConfig
+from moss_train.config.evaluation import EvaluationConfig as EvaluationConfig
+from moss_train.config.guard import GuardConfig as GuardConfig
 from moss_train.config.launcher import LauncherConfig
+from moss_train.config.logging import LoggingConfig as LoggingConfig
+from moss_train.config.optimizer import OptimizerConfig as OptimizerConfig
+from moss_train.config.profile import ProfileConfig as ProfileConfig
 
 TRAINABLE = ("projector_only", "vision+projector+xattn", "all", "vision_tower", "text_only")
 OBJECTIVES = ("next_token", "dense_labels")
@@ -119,25 +127,6 @@ class ParallelConfig:
         one_of("parallel.recompute", self.recompute, RECOMPUTE)
         if any(count < 1 for count in self.stage_layers or ()):
             raise InputError(f"parallel.stage_layers is {self.stage_layers}; every stage needs at least one layer")
-
-
-@dataclass(kw_only=True)
-class OptimizerConfig:
-    """AdamW or SGD of megatron-core."""
-
-    name: str = "adam"
-    """adam (decoupled weight decay) | sgd"""
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip_grad: float = 1.0
-    """Global gradient norm; 0 switches clipping off."""
-    distributed: bool = True
-    """Shard optimizer state over data-parallel ranks."""
-
-    def __post_init__(self) -> None:
-        one_of("optimizer.name", self.name, ("adam", "sgd"))
 
 
 @dataclass(kw_only=True)
@@ -258,17 +247,6 @@ class TrainConfig:
 
 
 @dataclass(kw_only=True)
-class LoggingConfig:
-    progress: bool = True
-    wandb: str = "disabled"
-    """disabled | offline | online"""
-    wandb_project: str = "moss-train"
-
-    def __post_init__(self) -> None:
-        one_of("logging.wandb", self.wandb, ("disabled", "offline", "online"))
-
-
-@dataclass(kw_only=True)
 class RunConfig:
     """Everything about one training run."""
 
@@ -287,14 +265,18 @@ class RunConfig:
     modules: str = "auto"
     """auto | torch | transformer_engine: what the layers are made of; auto takes Transformer Engine where it imports and
     the device is CUDA."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     engine: str = "megatron"
-    """megatron; `deepspeed` is planned."""
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     device: str = "auto"
     """auto | cpu | cuda"""
 
     def __post_init__(self) -> None:
-        one_of("engine", self.engine, ("megatron",))
+        one_of("engine", self.engine, ENGINES)
         one_of("device", self.device, ("auto", "cpu", "cuda"))
         one_of("modules", self.modules, MODULES)

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
 from megatron.core.optimizer import ChainedOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from model.errors import InputError
@@ -52,6 +53,9 @@ class Optimization:
         if settings.name == "sgd" and settings.distributed:
             raise InputError("optimizer.distributed is true with optimizer.name sgd, which has no state to shard; use false")
         self._weight_decay = settings.weight_decay
+        self._norm = float("nan")
+        self.updates = 0
+        """Updates applied in the whole run: skipped ones do not count."""
         self._counts_steps = settings.name == "adam" and settings.distributed
         bf16 = precision.dtype == "bf16"
         reduce_fp32 = precision.grad_reduce_fp32
@@ -130,18 +134,41 @@ class Optimization:
                     group["lr"] = rate
                     group["weight_decay"] = self._weight_decay * group["wd_mult"]
 
-    def set_step(self, step: int) -> None:
-        """Tell every parameter group the number of updates done.
+    def set_updates(self, updates: int) -> None:
+        """Tell every parameter group the number of updates applied.
 
         The optimizers count only in groups that have parameters here; a stage that trains nothing would lose the count
         in a checkpoint.
         """
+        self.updates = updates
         if self._counts_steps:
             for optimizer in self.optimizer.chained_optimizers:
                 for group in optimizer.param_groups:
-                    group["step"] = step
+                    group["step"] = updates
+
+    def prepare(self) -> float:
+        """Make the gradients ready; their global norm before clipping. The weights are not touched."""
+        self.optimizer.prepare_grads()
+        norm = self.optimizer.get_grad_norm()
+        self._norm = float(norm) if norm is not None else float("nan")
+        return self._norm
+
+    def apply(self) -> None:
+        """Clip the prepared gradients and update the weights."""
+        for optimizer in self.optimizer.chained_optimizers:
+            parameters = optimizer.get_parameters()
+            if parameters and optimizer.config.clip_grad > 0.0:
+                clip_grad_by_total_norm_fp32(
+                    parameters,
+                    max_norm=optimizer.config.clip_grad,
+                    total_norm=self._norm,
+                    use_decoupled_grad=optimizer.config.use_precision_aware_optimizer_no_fp8_or_ds_fp8,
+                )
+        self.optimizer.step_with_ready_grads()
+        self.updates += 1
 
     def update(self) -> float:
-        """Clip and update; returns the global gradient norm before clipping."""
-        _, norm, _ = self.optimizer.step()
-        return float(norm) if norm is not None else float("nan")
+        """Prepare and apply; returns the global gradient norm before clipping."""
+        norm = self.prepare()
+        self.apply()
+        return norm

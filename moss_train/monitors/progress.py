@@ -56,7 +56,8 @@ class ProgressBar(Monitor):
             )
 
     def evaluated(self, record: dict[str, Any]) -> None:
-        self._console.print(f"{self._title}  step {record['step']}: held-out loss {record['eval_loss']:.4f}", highlight=False)
+        if "eval_loss" in record:
+            self._console.print(f"{self._title}  step {record['step']}: held-out loss {record['eval_loss']:.4f}", highlight=False)
 
     def finished(self) -> None:
         if self._bar is not None:

@@ -7,16 +7,23 @@ from types import FrameType
 from typing import Any
 
 from moss_train.monitors.base import Monitor
+from moss_train.signals import Signals
 
 
 class StopSignal(Monitor):
     """`requested` becomes true on the rank that gets the signal; the step's statistics tell the others."""
 
+    name = "stop_signal"
+    every_rank = True
     _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self) -> None:
         self.requested = False
         self._before: dict[int, Any] = {}
+
+    def signals(self) -> Signals:
+        """What this rank tells the others."""
+        return Signals(stop=int(self.requested))
 
     def started(self, step: int, steps: int) -> None:
         for number in self._SIGNALS:

@@ -14,15 +14,22 @@ from moss_train.setup import Session
 class HeldOut:
     """Evaluates the same micro-batches every time; they are read once and kept."""
 
+    name = "held_out"
+
     def __init__(self, session: Session) -> None:
         self._session = session
         self._groups: list[list[PackedMicroBatch]] | None = None
 
-    @property
-    def enabled(self) -> bool:
-        """Whether the run has held-out data and wants it used."""
-        config = self._session.config
-        return config.train.eval_batches > 0 and bool(config.data.validation)
+    @classmethod
+    def make(cls, session: Session) -> HeldOut | None:
+        """None where the run has no held-out data or does not want it used."""
+        config = session.config
+        return cls(session) if config.train.eval_batches > 0 and config.data.validation else None
+
+    def due(self, step: int, last: bool) -> bool:
+        """Before the first step, every `train.eval_every` steps, and after the last."""
+        every = self._session.config.train.eval_every
+        return last or step == 0 or bool(every and step % every == 0)
 
     def run(self, step: int) -> dict[str, Any]:
         """Evaluate; every rank calls it and gets the same record.
