@@ -51,5 +51,5 @@ def reference_data() -> Path:
 
 @pytest.fixture(scope="session")
 def run_ranks() -> RunRanks:
-    """`run_ranks(module_or_file, nproc, *args, timeout=120)` -> output of a torchrun that ended with exit code 0."""
+    """`run_ranks(module_or_file, nproc, *args, timeout=120)` -> output of ranks that ended with exit code 0."""
     return start_ranks
