@@ -19,6 +19,8 @@ from moss_train.checkpoint.load import TrainingState, load_model_weights, load_t
 from moss_train.config.schema import RunConfig
 from moss_train.dense_step import DenseStep
 from moss_train.engines.adapters import adapt, check_adapters, lora_spec
+from moss_train.engines.deepspeed.optimization import DeepSpeedOptimization
+from moss_train.engines.deepspeed.step import DeepSpeedStep
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
 from moss_train.engines.precision import provider_of
@@ -44,8 +46,8 @@ class Session:
     layout: ParallelLayout
     tokenizer: Tokenizer
     models: Models
-    optimization: Optimization
-    step: DecoupledStep | DenseStep
+    optimization: Optimization | DeepSpeedOptimization
+    step: DecoupledStep | DenseStep | DeepSpeedStep
     agreement: Agreement
     feed: Feed
     counts: SampleCounts
@@ -87,7 +89,7 @@ def start_session(config: RunConfig) -> Session:
     agreement = Agreement(layout, patience=config.data.worker_timeout_seconds)
     feed = _open_feed(config, model_config, tokenizer, layout, agreement, folder)
     models = _build(config, model_config, layout, fresh=checkpoint is None)
-    optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, config.optimizer, config.precision)
+    optimization = _make_optimization(config, models, layout, micro_batches)
     resumed = None
     if checkpoint is not None:
         resumed = load_training_state(checkpoint, models.chunks, models.unit, optimization, layout)
@@ -198,10 +200,19 @@ def _build(config: RunConfig, model_config: VideoMllamaConfig, layout: ParallelL
     return models
 
 
+def _make_optimization(
+    config: RunConfig, models: Models, layout: ParallelLayout, micro_batches: int
+) -> Optimization | DeepSpeedOptimization:
+    if config.engine == "deepspeed":
+        return DeepSpeedOptimization(models, config, micro_batches, layout.device)
+    return Optimization(models.chunks, models.unit, models.transformer_config, layout, config.optimizer, config.precision)
+
+
 def _make_step(
-    config: RunConfig, models: Models, optimization: Optimization, layout: ParallelLayout, tokenizer: Tokenizer
-) -> DecoupledStep | DenseStep:
-    if config.stage.objective == "dense_labels":
+    config: RunConfig, models: Models, optimization: Optimization | DeepSpeedOptimization, layout: ParallelLayout,
+    tokenizer: Tokenizer,
+) -> DecoupledStep | DenseStep | DeepSpeedStep:  # fmt: skip
+    if isinstance(optimization, Optimization) and config.stage.objective == "dense_labels":
         return DenseStep(models, optimization, layout, config.vision.encode_chunk_frames)
     settings = StepSettings(
         silence_token_weight=config.stage.silence_token_weight,
@@ -215,4 +226,6 @@ def _make_step(
         ),
         dataset_names=tuple(dataset.name for dataset in config.data.datasets),
     )
+    if isinstance(optimization, DeepSpeedOptimization):
+        return DeepSpeedStep(models, optimization, layout, settings)
     return DecoupledStep(models, optimization, layout, settings)

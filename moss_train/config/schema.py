@@ -16,8 +16,8 @@ from moss_train.config.data import DataConfig as DataConfig
 from moss_train.config.data import DatasetConfig as DatasetConfig
 from moss_train.config.data import DecodeConfig as DecodeConfig
 from moss_train.config.data import StorageConfig as StorageConfig
-from moss_train.config.engine import ENGINES
 from moss_train.config.engine import DeepSpeedConfig as DeepSpeedConfig
+from moss_train.config.engine import check_engine
 from moss_train.config.evaluation import EvaluationConfig as EvaluationConfig
 from moss_train.config.guard import GuardConfig as GuardConfig
 from moss_train.config.launcher import LauncherConfig
@@ -277,6 +277,6 @@ class RunConfig:
     """auto | cpu | cuda"""
 
     def __post_init__(self) -> None:
-        one_of("engine", self.engine, ENGINES)
+        check_engine(self)
         one_of("device", self.device, ("auto", "cpu", "cuda"))
         one_of("modules", self.modules, MODULES)
