@@ -59,7 +59,7 @@ class DenseStep:
         self._layout = layout
         self._chunk = chunk
         self._plan: FramePlan | None = None
-        self.phases = Phases()
+        self.phases = Phases(layout.device)
 
     def accumulate(self, batches: Sequence[PackedMicroBatch], signals: Signals | None = None) -> StepStatistics:
         """Leave in the gradient buffers the gradient of the global batch's mean loss (class and place) a labelled patch."""

@@ -30,7 +30,7 @@ from moss_train.engines.optimization import Optimization
 from moss_train.frames.distribution import FrameDistribution
 from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout
-from moss_train.phases import Phases
+from moss_train.phases import Phases, mark
 from moss_train.signals import Signals
 from moss_train.statistics import StepStatistics, StepSums, real_rows
 
@@ -55,7 +55,7 @@ class DecoupledStep:
         self._layout = layout
         self._settings = settings
         self._targets: torch.Tensor | None = None
-        self.phases = Phases()
+        self.phases = Phases(layout.device)
         self._schedule = get_forward_backward_func()
         config = models.transformer_config
         config.finalize_model_grads_func = self._finalize
@@ -116,7 +116,8 @@ class DecoupledStep:
 
         def forward(iterator: Iterator[int], chunk: torch.nn.Module) -> tuple[torch.Tensor, Callable[..., Any]]:
             index = next(iterator)
-            output = chunk(shares[index].rows, self.frames.states[index])
+            with mark("decode chunk"):
+                output = chunk(shares[index].rows, self.frames.states[index])
             return output, lambda losses: self._loss(losses, shares[index], batches[index], sums)
 
         count, virtual = len(batches), len(self._optimization.decoder)

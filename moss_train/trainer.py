@@ -17,6 +17,7 @@ from moss_train.guards.policy import Action, Guard
 from moss_train.guards.stop_signal import StopSignal
 from moss_train.monitors.base import Monitor, SaveEvent, Update
 from moss_train.monitors.build import make_monitors
+from moss_train.phases import mark
 from moss_train.record import Recorder
 from moss_train.schedule import LearningRate
 from moss_train.setup import Session, start_session
@@ -110,7 +111,10 @@ class Trainer:
         """One step; None where the data do not give all micro-batches of it."""
         session, begin = self._session, time.perf_counter()
         step = self._step + 1
-        data = session.feed.read(session.micro_batches, step, session.step.check, more=step < self._steps)
+        for monitor in self._monitors:
+            monitor.begun(step)
+        with mark("feed"):
+            data = session.feed.read(session.micro_batches, step, session.step.check, more=step < self._steps)
         if len(data.batches) < session.micro_batches:
             self._check_end()
             return None
@@ -120,8 +124,9 @@ class Trainer:
         update.seconds = time.perf_counter() - begin
         update.phases = session.step.phases.take()
         record = self._recorder.record(update)
-        for monitor in self._monitors:
-            record |= monitor.measured(update)
+        with mark("monitors"):
+            for monitor in self._monitors:
+                record |= monitor.measured(update)
         for monitor in self._monitors:
             monitor.stepped(record)
         return update.statistics.signals
@@ -165,13 +170,16 @@ class Trainer:
         for evaluator in self._evaluators:
             if evaluator.due(self._step, last) and self._evaluated.get(evaluator.name) != self._step:
                 self._evaluated[evaluator.name] = self._step
-                record = evaluator.run(self._step)
+                with mark("evaluate"):
+                    record = evaluator.run(self._step)
                 for monitor in self._monitors:
                     monitor.evaluated(record)
 
     def _save(self) -> None:
         states = {monitor.name: state for monitor in self._monitors if (state := monitor.state_dict()) is not None}
-        self._tell(self._checkpointer.begin(self._step, states))
+        with mark("save"):
+            events = self._checkpointer.begin(self._step, states)
+        self._tell(events)
 
     def _tell(self, events: Iterable[SaveEvent]) -> None:
         for event in events:

@@ -9,6 +9,7 @@ import torch
 
 from moss_train.frames.kept import attention_outputs_kept
 from moss_train.frames.settings import EncodeSettings
+from moss_train.phases import mark
 
 
 class Encoder(Protocol):
@@ -65,6 +66,10 @@ class OwnedFrames:
         """Frames that went through a second forward pass."""
 
     def _encode(self, frames: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        with mark("encode chunk"):
+            return self._apply(frames, ids)
+
+    def _apply(self, frames: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         if self._trains == "tower":
             return self._encoder.project(self._encoder.tower(frames, ids))
         with torch.no_grad():

@@ -60,6 +60,13 @@ class Monitor:
             steps: updates of the whole run.
         """
 
+    def begun(self, step: int) -> None:
+        """A step begins: its data are not read yet.
+
+        Args:
+            step: its number, from 1.
+        """
+
     def prepared(self, update: Update) -> None:
         """Gradients are complete and unscaled, not clipped and not applied."""
 

@@ -6,6 +6,7 @@ import dataclasses
 
 from moss_train.monitors.base import Monitor
 from moss_train.monitors.metrics_file import MetricsFile
+from moss_train.monitors.profiler import Profiler
 from moss_train.monitors.progress import ProgressBar
 from moss_train.monitors.wandb_log import WandbLog
 from moss_train.setup import Session
@@ -16,6 +17,10 @@ def make_monitors(session: Session) -> list[Monitor]:
     config, folder = session.config, session.folder
     logging = config.logging
     monitors: list[Monitor] = []
+    if profiler := Profiler.make(
+        config.profile, folder.path, session.layout.rank, session.layout.world_size, session.layout.device
+    ):
+        monitors.append(profiler)
     if session.layout.rank != 0:
         return monitors
     monitors.append(MetricsFile(folder.metrics, config.train.log_every))

@@ -36,7 +36,7 @@ class DeepSpeedStep:
         self._engine = optimization.engine
         self._layout = layout
         self._settings = settings
-        self.phases = Phases()
+        self.phases = Phases(layout.device)
 
     def accumulate(self, batches: Sequence[PackedMicroBatch], signals: Signals | None = None) -> StepStatistics:
         """Leave with the optimizer the reduced gradient of the mean loss over the global batch.
