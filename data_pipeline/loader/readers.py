@@ -17,6 +17,7 @@ from data_pipeline.loader.config import DataSettings, StageSettings
 from data_pipeline.loader.ledger import Ledger
 from data_pipeline.loader.parts import build_encoder, explained
 from data_pipeline.loader.state import energon_version
+from data_pipeline.loader.task_encoder import MossTaskEncoder
 from data_pipeline.packing.batch import PackedMicroBatch
 from data_pipeline.text.tokenizer import Tokenizer
 from model.config import VideoMllamaConfig
@@ -57,7 +58,7 @@ class ReaderParts:
             blend_mode=DatasetBlendMode.DATASET_WEIGHT,
         )
         # without a torch loader: its forced garbage collections would cost more than the reading
-        return Reader(number, SimpleSavableDatasetWrapper(dataset, config, NoCachePool()), self.ledger, state)
+        return Reader(number, SimpleSavableDatasetWrapper(dataset, config, NoCachePool()), encoder, self.ledger, state)
 
     def _config(self, number: int) -> WorkerConfig:
         # To Energon every reader is a rank without workers, so that its samples depend on its number alone.
@@ -67,9 +68,17 @@ class ReaderParts:
 class Reader:
     """The micro-batches of one reader, in order. Several readers of a process may take turns."""
 
-    def __init__(self, number: int, pipeline: SimpleSavableDatasetWrapper[Any], ledger: Ledger, state: bytes | None) -> None:
+    def __init__(
+        self,
+        number: int,
+        pipeline: SimpleSavableDatasetWrapper[Any],
+        encoder: MossTaskEncoder,
+        ledger: Ledger,
+        state: bytes | None,
+    ) -> None:
         self.number = number
         self._pipeline = pipeline
+        self._encoder = encoder
         self._ledger = ledger
         self._restored = state
         self._ended = False
@@ -99,6 +108,23 @@ class Reader:
             raise StopIteration
         _, _, batch = found
         return batch  # type: ignore[no-any-return]
+
+    def pass_over(self) -> list[str]:
+        """Move on by a micro-batch without decoding it.
+
+        Returns:
+            Keys of its samples, of those too that cannot be decoded and stand in no ledger that the reader was given.
+
+        Raises:
+            StopIteration: as `next`.
+            InputError: as `next`.
+        """
+        self._encoder.decodes = False
+        try:
+            found: Any = next(self)
+        finally:
+            self._encoder.decodes = True
+        return list(found.sample_keys)
 
     def state(self) -> bytes | None:
         """The place behind the last micro-batch; None at the beginning of the data."""

@@ -43,6 +43,14 @@ class SkipList:
         entries = [_entry(line, f"data.skip_samples: line {n} of {path}") for n, line in enumerate(lines, 1) if line.strip()]
         return cls(e for e in entries if e.get("kind", BAD) == BAD)
 
+    def joined(self, other: SkipList) -> SkipList:
+        """The samples of both; of one that both name, the earlier point counts."""
+        both = SkipList()
+        both._points = dict(self._points)
+        for identity, point in other._points.items():
+            both._points[identity] = min(point, both._points.get(identity, point), key=STAGES.index)
+        return both
+
     def names(self, dataset: str, shard: str, key: str, at: str) -> bool:
         """Whether the sample is to be left out at this point."""
         if not self._points:

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -71,6 +72,14 @@ class LeftOutSample(EnergonSample):
     """Keeps the place in a restored buffer of a sample that was usable when the buffer was saved and is left out by now."""
 
 
+@dataclass
+class UndecodedPack:
+    """A pack in whose place a reader was only moved on."""
+
+    sample_keys: list[str]
+    """`dataset/key` of each sample."""
+
+
 class _LeavingOut(MapDataset):
     """Energon's map, but a buffered sample that is left out by now does not end a resumed run."""
 
@@ -121,6 +130,8 @@ class MossTaskEncoder(BlendedTaskEncoder):
         self.seed = seed
         self.total_samples = total_samples
         self.decoding = decoding
+        self.decodes = True
+        """False makes packs of keys only: a reader moves on at the cost of reading and planning."""
         self._left_out_in_a_row: Counter[tuple[str, str]] = Counter()
         self.cookers = [Cooker(self._cook)]
 
@@ -169,8 +180,10 @@ class MossTaskEncoder(BlendedTaskEncoder):
         return [[samples[i] for i in pack] for pack in packs]
 
     @_stateless
-    def pack_selected_samples(self, samples: list[PlannedSample | LeftOutSample]) -> PackedMicroBatch:
+    def pack_selected_samples(self, samples: list[PlannedSample | LeftOutSample]) -> PackedMicroBatch | UndecodedPack:
         """Decode the frames of a pack and lay it out; samples that cannot be decoded are left out."""
+        if not self.decodes:
+            return self._undecoded(samples)
         batch = self.pack_held_out(samples)
         if not any(batch.sample_keys):
             raise SkipSample
@@ -181,6 +194,18 @@ class MossTaskEncoder(BlendedTaskEncoder):
         decoded = [self._decode(s) for s in samples if isinstance(s, PlannedSample)]
         packed = [p for p in decoded if p is not None]
         return build_micro_batch(packed, self.rules.sequence_length, self.tokenizer.pad_id, self.image_size)
+
+    def _undecoded(self, samples: Sequence[PlannedSample | LeftOutSample]) -> UndecodedPack:
+        """The pack's keys; what cannot be decoded is known from the ledger's list alone."""
+        keys = []
+        for sample in samples:
+            if isinstance(sample, PlannedSample):
+                name, key = sample.__subflavors__["name"], sample.__key__
+                if not self.ledger.skip.names(name, sample.raw.shard, key, DECODE):
+                    keys.append(f"{name}/{key}")
+        if not keys:
+            raise SkipSample
+        return UndecodedPack(keys)
 
     def begin_pass(self) -> None:
         """Finite data begin again: what was left out in a row before is no sign that reading leads nowhere."""

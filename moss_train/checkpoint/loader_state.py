@@ -32,7 +32,7 @@ def read_loader_state(checkpoint: Path, data_size: int) -> Any:
     found: list[Any] = [None, None]
     if dist.get_rank() == 0:  # one reader: the files are as many as the replicas
         try:
-            found[0] = _merged(checkpoint, data_size)
+            found[0] = merged_loader_state(checkpoint, data_size)
         except InputError as error:
             found[1] = str(error)
     dist.broadcast_object_list(found, src=0)
@@ -42,7 +42,12 @@ def read_loader_state(checkpoint: Path, data_size: int) -> Any:
     return state
 
 
-def _merged(checkpoint: Path, data_size: int) -> Any:
+def merged_loader_state(checkpoint: Path, data_size: int) -> Any:
+    """As `read_loader_state`, in one process alone.
+
+    Raises:
+        InputError: a file is missing, damaged or from elsewhere.
+    """
     names = [loader_file(replica) for replica in range(data_size)]
     surplus = sorted(path.name for path in checkpoint.glob("loader_*.pt") if path.name not in names)
     if surplus:

@@ -13,10 +13,11 @@ from typing import Any, TextIO
 
 from data_pipeline.packing.batch import PackedMicroBatch
 from model.errors import InputError
+from moss_train.feed.digest import pixels_digest, rows_digest
 
 
 class SampleLog:
-    """`samples_00000.jsonl` of one replica: a line for each of its micro-batches.
+    """`samples_00000.jsonl` of one replica: a line for each of its micro-batches, with keys and checksums.
 
     Args:
         run_dir: where the file lies.
@@ -42,6 +43,7 @@ class SampleLog:
             number = k * self._replicas + self._replica
             keys = [key for key in batch.sample_keys if key]
             line = {"step": step, "micro_batch": number, "keys": keys}
+            line |= {"rows": rows_digest(batch), "pixels": pixels_digest(batch)}
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._file.flush()
 
@@ -84,6 +86,14 @@ def read_sample_log(run_dir: Path | str) -> dict[int, list[list[str]]]:
                 )
     size = max(len(step) for step in found.values()) if found else 0
     return {step: [found[step][i] for i in range(size)] for step in sorted(found) if len(found[step]) == size}
+
+
+def read_logged_step(run_dir: Path | str, step: int) -> dict[int, dict[str, Any]]:
+    """The newest line of each micro-batch of a step, by its number in the global batch; empty without a log of it."""
+    found: dict[int, dict[str, Any]] = {}
+    for path in sorted(Path(run_dir).glob("samples_*.jsonl")):
+        found |= {line["micro_batch"]: line for line in _lines(path) if line["step"] == step}
+    return found
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

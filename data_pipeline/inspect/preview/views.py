@@ -99,7 +99,7 @@ def token_views(plan: SamplePlan, tokenizer: Tokenizer) -> list[TokenView]:
     rows = plan.rows
     visible = rows.visible_frames if plan.dense is None else [0] * plan.num_rows
     places = {int(row): number for number, row in enumerate(rows.frame_rows)} if plan.dense is None else {}
-    texts = _texts([int(i) for i in rows.input_ids], tokenizer)
+    texts = token_texts([int(i) for i in rows.input_ids], tokenizer)
     views = []
     for row, (token, text) in enumerate(zip(rows.input_ids, texts, strict=True)):
         kind = TOKEN_CLASSES[plan.classes[row - 1] if row else IGNORED]
@@ -136,7 +136,7 @@ def _prompt(read: str) -> str:
     return " ".join(_SPECIAL.sub("", text).strip() for text in words).strip()
 
 
-def _texts(ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
+def token_texts(ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
     """Text of each token; bytes of one character come with the first of its tokens."""
     texts: list[str] = []
     begin = 0
