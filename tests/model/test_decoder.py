@@ -12,7 +12,8 @@ from model.conversion import load_hf_weights
 from model.errors import InputError
 from model.freeze import apply_preset
 from model.rows import IGNORE_INDEX, PackedRows
-from model.text.transformer_config import layers_per_stage, make_transformer_config
+from model.text.stages import layers_per_stage
+from model.text.transformer_config import make_transformer_config
 from model.video_mllama import build_decoder_chunks
 from tests.model.conftest import BuildDecoder
 from tests.model.oracle import oracle_logits
