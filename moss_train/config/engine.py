@@ -83,7 +83,8 @@ def check_engine(config: RunConfig) -> None:
             )
     if config.stage.objective != "next_token":
         raise InputError(
-            f"stage.objective is {config.stage.objective} with engine deepspeed, which trains next_token only; use engine=megatron"
+            f"stage.objective is {config.stage.objective} with engine deepspeed, which trains next_token only; "
+            "use engine=megatron"
         )
     if config.precision.fp8 != "none" or config.precision.fp8_vision:
         raise InputError("precision.fp8 or fp8_vision is set with engine deepspeed, which has no fp8; use precision=bf16")

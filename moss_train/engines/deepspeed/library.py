@@ -38,11 +38,10 @@ def load_deepspeed(device: torch.device) -> Any:
         ) from None
     if tuple(int(part) for part in deepspeed.__version__.split(".")[:2]) < MINIMUM:
         raise InputError(
-            f"engine is deepspeed with version {deepspeed.__version__} of the package; it needs {MINIMUM[0]}.{MINIMUM[1]} or newer: "
-            "pip install -U 'moss-train[deepspeed]'"
+            f"engine is deepspeed with version {deepspeed.__version__} of the package, which is older than "
+            f"{MINIMUM[0]}.{MINIMUM[1]}; pip install -U 'moss-train[deepspeed]'"
         )
-    from deepspeed.utils import groups
-    from deepspeed.utils import logger as logger
+    from deepspeed.utils import groups, logger
 
     logger.setLevel(logging.WARNING)
     if device.type == "cpu":
