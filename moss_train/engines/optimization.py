@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
-from megatron.core.optimizer import ChainedOptimizer, OptimizerConfig, get_megatron_optimizer
+from megatron.core.optimizer import ChainedOptimizer, ParamKey, get_megatron_optimizer
 from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
+from megatron.core.optimizer.optimizer_config import ParamPredicate
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from model.errors import InputError
-from moss_train.config.schema import OptimizerConfig as OptimizerSettings
+from moss_train.config.optimizer import OptimizerConfig as OptimizerSettings
 from moss_train.config.schema import PrecisionConfig
+from moss_train.engines.optimizer.average import WeightAverage
+from moss_train.engines.optimizer.modules import ModuleRates, Rate, named
+from moss_train.engines.optimizer.settings import megatron_config
+from moss_train.engines.optimizer.states import prepare_states, set_steps
 from moss_train.parallel.layout import ParallelLayout
 
 
@@ -25,8 +30,22 @@ def trains_anywhere(modules: Sequence[torch.nn.Module], device: torch.device) ->
     return bool(flag.item())
 
 
-def _no_state(optimizer: Any, config: Any = None) -> None:
-    """Initial state of an optimizer without state."""
+def rate_overrides(parameters: Iterable[tuple[str, torch.nn.Parameter]], rates: ModuleRates) -> dict[Any, Any]:
+    """What puts megatron-core's parameters into groups: one for every pair of learning-rate multiplier and weight decay.
+
+    `wd_mult` carries the decay itself: megatron-core tells groups apart by these two and multiplies nothing by them. Groups of
+    all ranks are gathered and sorted by them, so that they are the same in every layout.
+    """
+    by_rate: dict[Rate, set[int]] = {}
+    for name, parameter in parameters:
+        by_rate.setdefault(rates.of(name, parameter), set()).add(id(parameter))
+    return {
+        ParamKey(predicate=ParamPredicate(str(rate), lambda p, members=members: id(p) in members)): {
+            "lr_mult": rate.multiplier,
+            "wd_mult": rate.decay,
+        }
+        for rate, members in by_rate.items()
+    }
 
 
 class Optimization:
@@ -50,14 +69,11 @@ class Optimization:
         settings: OptimizerSettings,
         precision: PrecisionConfig,
     ) -> None:
-        if settings.name == "sgd" and settings.distributed:
-            raise InputError("optimizer.distributed is true with optimizer.name sgd, which has no state to shard; use false")
-        self._weight_decay = settings.weight_decay
+        config = megatron_config(settings, precision, layout.device)
         self._norm = float("nan")
         self.updates = 0
         """Updates applied in the whole run: skipped ones do not count."""
         self._counts_steps = settings.name == "adam" and settings.distributed
-        bf16 = precision.dtype == "bf16"
         reduce_fp32 = precision.grad_reduce_fp32
 
         def buffers(fp32: bool) -> DistributedDataParallelConfig:
@@ -66,20 +82,8 @@ class Optimization:
                 use_distributed_optimizer=settings.distributed, grad_reduce_in_fp32=fp32, overlap_grad_reduce=False
             )
 
-        config = OptimizerConfig(
-            optimizer=settings.name,
-            lr=1.0,
-            min_lr=0.0,
-            weight_decay=settings.weight_decay,
-            adam_beta1=settings.beta1,
-            adam_beta2=settings.beta2,
-            adam_eps=settings.eps,
-            sgd_momentum=0.0,
-            clip_grad=settings.clip_grad,
-            use_distributed_optimizer=settings.distributed,
-            bf16=bf16,
-            params_dtype=torch.bfloat16 if bf16 else torch.float32,
-        )
+        rates = ModuleRates(settings, chunks[0].model_config)  # type: ignore[arg-type]
+        overrides = rate_overrides(named(chunks, vision), rates)
         decoder_trains = trains_anywhere(chunks, layout.device)
         vision_trains = trains_anywhere([vision], layout.device)
         if not decoder_trains and not vision_trains:
@@ -93,18 +97,18 @@ class Optimization:
         self.decoder_optimizers: list[Any] = []
         self.vision_optimizers: list[Any] = []
         if decoder_trains:
-            self.decoder_optimizers = get_megatron_optimizer(config, self.decoder).chained_optimizers
+            self.decoder_optimizers = get_megatron_optimizer(config, self.decoder, overrides).chained_optimizers
         if vision_trains:
             groups = layout.vision_groups
             # Several encoder chunks add into one buffer: fp32 main gradients always.
             self.vision = DistributedDataParallel(transformer_config, buffers(True), vision, pg_collection=groups)
             self.vision_optimizers = get_megatron_optimizer(
-                config, [self.vision], use_gloo_process_groups=False, pg_collection=groups
+                config, [self.vision], overrides, use_gloo_process_groups=False, pg_collection=groups
             ).chained_optimizers
         self.optimizer = ChainedOptimizer(self.decoder_optimizers + self.vision_optimizers)
-        if settings.name == "sgd":  # without momentum it has no state, but loading asks for a function that makes it
-            for optimizer in self.optimizer.chained_optimizers:
-                optimizer.init_state_fn = _no_state
+        members = self.optimizer.chained_optimizers
+        prepare_states(members, settings.momentum)
+        self._average = WeightAverage(members, settings.ema_decay) if settings.ema_decay else None
 
     def zero(self) -> None:
         """Clear all gradients."""
@@ -127,24 +131,18 @@ class Optimization:
             self.vision.scale_gradients(1.0 / targets)
 
     def set_learning_rates(self, decoder: float, vision: float) -> None:
-        """Learning rates of the next update; weight decay follows each group's multiplier (0 for vectors)."""
+        """Learning rates of the next update, before the multipliers of `optimizer.modules`."""
         for optimizers, rate in ((self.decoder_optimizers, decoder), (self.vision_optimizers, vision)):
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
-                    group["weight_decay"] = self._weight_decay * group["wd_mult"]
+                    group["lr"] = rate * group["lr_mult"]
+                    group["weight_decay"] = group["wd_mult"]
 
     def set_updates(self, updates: int) -> None:
-        """Tell every parameter group the number of updates applied.
-
-        The optimizers count only in groups that have parameters here; a stage that trains nothing would lose the count
-        in a checkpoint.
-        """
+        """Tell the optimizers the number of updates applied; Adam's bias correction follows it."""
         self.updates = updates
         if self._counts_steps:
-            for optimizer in self.optimizer.chained_optimizers:
-                for group in optimizer.param_groups:
-                    group["step"] = updates
+            set_steps(self.optimizer.chained_optimizers, updates)
 
     def prepare(self) -> float:
         """Make the gradients ready; their global norm before clipping. The weights are not touched."""
@@ -154,7 +152,8 @@ class Optimization:
         return self._norm
 
     def apply(self) -> None:
-        """Clip the prepared gradients and update the weights."""
+        """Clip the prepared gradients, update the weights and what averages them."""
+        self.set_updates(self.updates)
         for optimizer in self.optimizer.chained_optimizers:
             parameters = optimizer.get_parameters()
             if parameters and optimizer.config.clip_grad > 0.0:
@@ -166,6 +165,8 @@ class Optimization:
                 )
         self.optimizer.step_with_ready_grads()
         self.updates += 1
+        if self._average is not None:
+            self._average.update(self.updates)
 
     def update(self) -> float:
         """Prepare and apply; returns the global gradient norm before clipping."""
