@@ -9,6 +9,7 @@ from pathlib import Path
 
 from moss_train.checkpoint.checkpointer import Checkpointer
 from moss_train.config.schema import RunConfig
+from moss_train.engines.optimizer.modules import ModuleRates
 from moss_train.evaluation.base import Evaluator, MakeEvaluator
 from moss_train.evaluation.held_out import HeldOut
 from moss_train.feed.agreement import CommonError
@@ -19,7 +20,7 @@ from moss_train.monitors.base import Monitor, SaveEvent, Update
 from moss_train.monitors.build import make_monitors
 from moss_train.phases import mark
 from moss_train.record import Recorder
-from moss_train.schedule import LearningRate
+from moss_train.schedule import stage_rates
 from moss_train.setup import Session, start_session
 from moss_train.signals import Signals
 
@@ -68,15 +69,8 @@ class Trainer:
         for monitor in self._monitors:
             if resumed is not None and monitor.name in resumed.monitors:
                 monitor.load_state_dict(resumed.monitors[monitor.name])
-        stage = config.stage
-        peaks = {
-            "decoder": stage.learning_rate,
-            "vision": stage.learning_rate if stage.vision_learning_rate is None else stage.vision_learning_rate,
-        }
-        self._rates = {
-            part: LearningRate(stage.schedule, peak, min(stage.min_learning_rate, peak), stage.warmup_ratio, self._steps)
-            for part, peak in peaks.items()
-        }
+        self._rates = stage_rates(config.stage, self._steps)
+        self._module_rates = ModuleRates(config.optimizer, session.model_config)
 
     def run(self) -> Outcome:
         """Train to the last step, to the end of the data, or until a signal asks to end."""
@@ -138,6 +132,7 @@ class Trainer:
         statistics = session.step.accumulate(data.batches, own)
         rates = {part: rate(step - 1) for part, rate in self._rates.items()}
         session.optimization.set_learning_rates(rates["decoder"], rates["vision"])
+        rates = self._module_rates.learning_rates(rates["decoder"], rates["vision"])
         with session.step.phases("optimizer"):
             norm = session.optimization.prepare()
         update = Update(step, data, statistics, norm, rates)
@@ -163,7 +158,8 @@ class Trainer:
         self._tell(self._checkpointer.poll(signals))
         last, every = self._step == self._steps, self._session.config.train.save_every
         self._evaluate(last)
-        if not last and (signals.save or (every and self._step % every == 0)):
+        wanted = any(monitor.wants_save(self._step) for monitor in self._monitors)
+        if not last and (signals.save or wanted or (every and self._step % every == 0)):
             self._save()
 
     def _evaluate(self, last: bool = False) -> None:

@@ -23,11 +23,13 @@ from moss_train.config.guard import GuardConfig as GuardConfig
 from moss_train.config.launcher import LauncherConfig
 from moss_train.config.logging import LoggingConfig as LoggingConfig
 from moss_train.config.optimizer import OptimizerConfig as OptimizerConfig
+from moss_train.config.optimizer import check_optimizer, check_plain
 from moss_train.config.profile import ProfileConfig as ProfileConfig
 
 TRAINABLE = ("projector_only", "vision+projector+xattn", "all", "vision_tower", "text_only")
 OBJECTIVES = ("next_token", "dense_labels")
-SCHEDULES = ("cosine", "reference_log_linear", "constant")
+SCHEDULES = ("cosine", "wsd", "reference_log_linear", "constant")
+DECAY_SHAPES = ("linear", "cosine", "sqrt")
 MODULES = ("auto", "torch", "transformer_engine")
 CROSS_BACKENDS = ("auto", "torch", "flex", "flash", "varlen")
 RECOMPUTE = ("none", "full")
@@ -76,9 +78,13 @@ class StageConfig:
     vision_learning_rate: float | None = None
     """Peak for the tower and projector; None takes `learning_rate`."""
     schedule: str = "cosine"
-    """cosine | reference_log_linear | constant"""
+    """cosine | wsd (warm-up, stable, decay) | reference_log_linear | constant"""
     warmup_ratio: float = 0.1
     """Share of all steps spent in warm-up."""
+    decay_ratio: float = 0.2
+    """Share of all steps, the last ones, in which wsd decays."""
+    decay_shape: str = "linear"
+    """linear | cosine | sqrt: of that decay; sqrt is 1 - sqrt(share done)."""
     silence_token_weight: float = 1.0
     """Weight of silence targets in the numerator of the loss; the denominator counts them fully."""
     realtime_jitter_prob: float = 0.5
@@ -93,6 +99,7 @@ class StageConfig:
         one_of("stage.objective", self.objective, OBJECTIVES)
         one_of("stage.trainable", self.trainable, TRAINABLE)
         one_of("stage.schedule", self.schedule, SCHEDULES)
+        one_of("stage.decay_shape", self.decay_shape, DECAY_SHAPES)
         one_of("stage.truncation", self.truncation, TRUNCATION)
         at_least("stage.sequence_length", self.sequence_length, 8)
         at_least("stage.max_frames_per_pack", self.max_frames_per_pack, 0)
@@ -101,6 +108,7 @@ class StageConfig:
         at_least("stage.silence_token_weight", self.silence_token_weight, 0.0)
         at_least("stage.dense_classes", self.dense_classes, 1)
         share("stage.warmup_ratio", self.warmup_ratio)
+        share("stage.decay_ratio", self.decay_ratio)
         share("stage.realtime_jitter_prob", self.realtime_jitter_prob)
         if self.template is not None:
             one_of("stage.template", self.template, TEMPLATES)
@@ -232,6 +240,8 @@ class TrainConfig:
     seed: int = 42
     init_from: str | None = None
     """Run folder (its newest checkpoint) or Hugging Face folder that gives the weights; None starts at random."""
+    init_ema: bool = False
+    """Take the running average of that run's weights (its `optimizer.ema_decay`) instead of its last weights."""
     resume: str = "auto"
     """auto | none: auto continues the newest checkpoint of the run folder if there is one."""
     keep_last: int = 2
@@ -243,6 +253,8 @@ class TrainConfig:
             at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("save_every", "eval_every", "eval_batches"):
             at_least(f"train.{name}", getattr(self, name), 0)
+        if self.init_ema and self.init_from is None:
+            raise InputError("train.init_ema is true without train.init_from; name the run whose average is meant, or use false")
         one_of("train.resume", self.resume, ("auto", "none"))
 
 
@@ -278,5 +290,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_engine(self)
+        if self.engine == "megatron":
+            check_optimizer(self.optimizer, self.precision)
+        else:
+            check_plain(self.optimizer, self.engine)
         one_of("device", self.device, ("auto", "cpu", "cuda"))
         one_of("modules", self.modules, MODULES)

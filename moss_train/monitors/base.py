@@ -21,7 +21,7 @@ class Update:
     grad_norm: float
     """Global norm before clipping; equal on all ranks."""
     learning_rates: dict[str, float]
-    """By part: decoder, vision."""
+    """By part: decoder, vision, and by name what `optimizer.modules` multiplies."""
     applied: bool = True
     """Whether the weights were changed; known from `measured` on."""
     seconds: float = 0.0
@@ -79,6 +79,10 @@ class Monitor:
 
     def evaluated(self, record: dict[str, Any]) -> None:
         """After an evaluation."""
+
+    def wants_save(self, step: int) -> bool:
+        """After the evaluations of a step: whether its state is worth a checkpoint. The same on all ranks, which all have it."""
+        return False
 
     def saved(self, event: SaveEvent) -> None:
         """A checkpoint was begun, published, or could not be written."""
