@@ -35,6 +35,8 @@ class StepStatistics:
     """Frames of the first encoding pass, by rank."""
     encoded_again: int = 0
     """Frames that this rank encoded a second time for the backward pass."""
+    dataset_targets: dict[str, int] = field(default_factory=dict)
+    """Targets by dataset name, also of datasets that gave none."""
     accuracy: float | None = None
     """Share of right patches; only for the dense objective."""
     signals: Signals = field(default_factory=Signals)
@@ -99,6 +101,7 @@ class StepSums:
             targets=int(values[1]),
             class_loss=_means(TOKEN_CLASSES, values[_HEAD:split]),
             dataset_loss=_means(self.names, values[split : split + len(self.names)] + values[split + self._datasets : -1]),
+            dataset_targets=dict(zip(self.names, map(int, values[split + self._datasets : -1]), strict=True)),
             tokens=int(values[2]),
             frames=int(values[3]),
             encoded_by_rank=encoded_by_rank,

@@ -68,26 +68,62 @@ def load_model(
     if not folder.is_dir():
         raise InputError(f"checkpoint {folder} is not a folder; give one that holds config.json and safetensors")
     config, details = read_config(folder, switches)
-    with torch.device("meta"):
-        vision = VisionEncoder(config)
-    expected = {name: tuple(value.shape) for name, value in vision.state_dict().items()} | text_shapes(config)
-    tensors: dict[str, torch.Tensor] = {}
+    builder = ModelBuilder(config, device, dtype, folder, details)
     for name, tensor in iterate_tensors(folder):
-        if name.endswith(_IGNORED_SUFFIXES):
-            continue
-        if name not in expected:
-            raise InputError(f"{folder} holds the tensor {name}, unknown to a model of its config.json; use matching files")
-        if tuple(tensor.shape) != expected[name]:
+        if not name.endswith(_IGNORED_SUFFIXES):
+            builder.take(name, tensor)
+    return builder.finish()
+
+
+class ModelBuilder:
+    """Puts a model together from tensors that come one at a time, wherever they come from.
+
+    Args:
+        config: the model.
+        device: where the weights go; one that is there already, in the right dtype, is not copied.
+        dtype: dtype of weights, activations and caches.
+        folder: where the tensors come from, for messages and labels.
+        details: what the checkpoint says of its training.
+    """
+
+    def __init__(
+        self, config: VideoMllamaConfig, device: str | torch.device, dtype: torch.dtype, folder: Path, details: dict[str, Any]
+    ) -> None:
+        self._config, self._device, self._dtype, self._folder, self._details = config, device, dtype, folder, details
+        with torch.device("meta"):
+            self._vision = VisionEncoder(config)
+        vision = {name: tuple(value.shape) for name, value in self._vision.state_dict().items()}
+        self.shapes: dict[str, tuple[int, ...]] = vision | text_shapes(config)
+        """Of every tensor that it needs."""
+        self._tensors: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, tensor: torch.Tensor) -> None:
+        """Enter one tensor.
+
+        Raises:
+            InputError: an unknown name or another shape.
+        """
+        if name not in self.shapes:
+            raise InputError(f"{self._folder} holds the tensor {name}, unknown to a model of its config.json; use matching files")
+        if tuple(tensor.shape) != self.shapes[name]:
             raise InputError(
-                f"{folder}: tensor {name} has the shape {list(tensor.shape)}, config.json asks for {list(expected[name])}; "
-                "use matching files"
+                f"{self._folder}: tensor {name} has the shape {list(tensor.shape)}, config.json asks for "
+                f"{list(self.shapes[name])}; use matching files"
             )
-        tensors[name] = tensor.to(device=device, dtype=dtype)
-    missing = sorted(set(expected) - set(tensors))
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(f"{folder} lacks the tensor {missing[0]}{more}; convert or download it again")
-    return _assemble(folder, config, details, vision, tensors)
+        self._tensors[name] = tensor.to(device=self._device, dtype=self._dtype)
+
+    def finish(self) -> VideoMllama:
+        """The model; the builder is empty afterwards.
+
+        Raises:
+            InputError: a tensor is missing.
+        """
+        missing = sorted(set(self.shapes) - set(self._tensors))
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise InputError(f"{self._folder} lacks the tensor {missing[0]}{more}; convert or download it again")
+        tensors, self._tensors = self._tensors, {}
+        return _assemble(self._folder, self._config, self._details, self._vision, tensors)
 
 
 def untrained_model(

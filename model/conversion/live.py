@@ -128,38 +128,59 @@ def _whole_shape(rule: Rule, config: VideoMllamaConfig, shapes: dict[str, tuple[
     return tuple(fuse(rule, [torch.empty(shapes[n], device="meta") for n in rule.hf], config.text, size).shape)
 
 
-@torch.no_grad()
-def gather_hf_weights(
-    chunks: Sequence[nn.Module], vision: nn.Module | None, read: Callable[[nn.Parameter], Tensor] | None = None
-) -> dict[str, Tensor] | None:
-    """The whole model under its published names, on the CPU of rank 0; None on every other rank.
+Read = Callable[[nn.Parameter], Tensor]
+"""What to take of a parameter."""
 
-    Every rank must call it; ranks that repeat another's weights (data parallel) return at once.
+
+@torch.no_grad()
+def stream_hf_weights(
+    chunks: Sequence[nn.Module], vision: nn.Module | None, read: Read | None = None
+) -> Iterator[tuple[str, Tensor | None]]:
+    """Every published tensor in turn, whole on rank 0, where it may share memory with the model; None on every other rank.
+
+    Every rank must go through all of it, in the same order. Beside the model no more than one parameter is held at a time.
+    The ranks of the first data-parallel replica communicate.
 
     Args:
         chunks: decoder chunks of this rank, wrapped or not.
         vision: the encoder, or None to leave it out.
-        read: what to take of a parameter, the parameter itself if None; for instance its gradient, in which case all
-            ranks must return tensors of one dtype and of the parameter's shape.
+        read: what to take of a parameter, the parameter itself if None; all ranks must return tensors of one dtype and of
+            the parameter's shape.
     """
     read = read or (lambda parameter: parameter.data)
-    if parallel_state.get_data_parallel_rank(with_context_parallel=True) != 0:
-        return None
     config = _decoders(chunks)[0].model_config
     shapes, size = hf_shapes(config), parallel_state.get_tensor_model_parallel_world_size()
+    takes_part = parallel_state.get_data_parallel_rank(with_context_parallel=True) == 0
     own = dict(live_parameters(chunks))
     like = read(next(iter(own.values())))
-    owners = _owners(set(own))
-    found: dict[str, Tensor] = {}
+    owners = _owners(set(own)) if takes_part else {}
+    first = dist.get_rank() == 0
     for rule in decoder_rules(config):
-        value = read(own[rule.megatron]) if rule.megatron in own else None
-        whole = _collect(rule, owners[rule.megatron], value, _whole_shape(rule, config, shapes, size), like)
-        if whole is not None:
-            parts = take_apart(rule, whole, config.text)
-            found.update((name, part.to("cpu", copy=True).contiguous()) for name, part in zip(rule.hf, parts, strict=True))
+        whole = None
+        if takes_part:
+            value = read(own[rule.megatron]) if rule.megatron in own else None
+            whole = _collect(rule, owners[rule.megatron], value, _whole_shape(rule, config, shapes, size), like)
+        parts = take_apart(rule, whole, config.text) if first and whole is not None else [None] * len(rule.hf)
+        yield from zip(rule.hf, parts, strict=True)
+    if vision is not None:
+        for name, parameter in cast(VisionEncoder, unwrap(vision)).named_parameters():
+            if not is_adapter_name(name):
+                yield name, read(parameter).detach() if first else None
+
+
+@torch.no_grad()
+def gather_hf_weights(
+    chunks: Sequence[nn.Module], vision: nn.Module | None, read: Read | None = None
+) -> dict[str, Tensor] | None:
+    """The whole model under its published names, on the CPU of rank 0; None on every other rank.
+
+    Every rank must call it; see `stream_hf_weights`.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in stream_hf_weights(chunks, vision, read):
+        if tensor is not None:
+            found[name] = tensor.to("cpu", copy=True).contiguous()
     if dist.get_rank() != 0:
         return None
-    if vision is not None:
-        encoder = cast(VisionEncoder, unwrap(vision))
-        found.update((name, read(p).detach().to("cpu", copy=True).contiguous()) for name, p in encoder.named_parameters())
+    shapes = hf_shapes(_decoders(chunks)[0].model_config)
     return {name: found[name] for name in shapes if name in found}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from megatron.core import parallel_state
-from torch import nn
+from torch import Tensor, nn
 
 from model.conversion.fusion import shard
 from model.conversion.live import live_parameters, unwrap
 from model.conversion.table import decoder_rules
+from model.lora.adapter import LowRankAdapter
 from model.lora.merge import Factors, merge
+from model.lora.names import CHILD
 
 
 @torch.no_grad()
@@ -38,3 +40,24 @@ def merge_into(chunks: Sequence[nn.Module], vision: nn.Module, factors: Mapping[
     for name, parameter in unwrap(vision).named_parameters():
         if name in factors:
             parameter.copy_(merge(parameter, factors[name].a.to(parameter.device), factors[name].b.to(parameter.device), scale))
+
+
+def merged_reader(chunks: Sequence[nn.Module], vision: nn.Module) -> Callable[[nn.Parameter], Tensor]:
+    """A function from a parameter to its value with its adapter, if it has one, merged: a share of the whole merged matrix.
+
+    Args:
+        chunks, vision: the model of this rank, adapted or not; it is not changed.
+    """
+    adapters: dict[int, LowRankAdapter] = {}
+    for root in (*chunks, vision):
+        for module in unwrap(root).modules():
+            adapter = getattr(module, CHILD, None)
+            if isinstance(adapter, LowRankAdapter):
+                adapters[id(module.weight)] = adapter
+
+    @torch.no_grad()
+    def read(parameter: nn.Parameter) -> Tensor:
+        adapter = adapters.get(id(parameter))
+        return parameter.data if adapter is None else merge(parameter.data, adapter.a, adapter.b, adapter.scale)
+
+    return read

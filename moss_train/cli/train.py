@@ -56,13 +56,14 @@ def _train(config: RunConfig) -> int:
     from moss_train import platform
 
     platform.install()
+    from moss_train.cli.in_training import make_streaming_evaluation
     from moss_train.feed.agreement import CommonError
     from moss_train.parallel.world import stop_world
     from moss_train.trainer import train
 
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     try:
-        outcome = train(config)
+        outcome = train(config, [make_streaming_evaluation])
     except InputError as error:
         if rank != 0:
             _let_the_first_rank_speak()

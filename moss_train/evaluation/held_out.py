@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from data_pipeline.loader import Loader, build_loader
@@ -9,6 +10,7 @@ from data_pipeline.packing.batch import PackedMicroBatch
 from moss_train.feed.agreement import CommonError
 from moss_train.feed.feed import Feed
 from moss_train.setup import Session
+from moss_train.statistics import StepStatistics
 
 
 class HeldOut:
@@ -19,6 +21,7 @@ class HeldOut:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._groups: list[list[PackedMicroBatch]] | None = None
+        self._told = False
 
     @classmethod
     def make(cls, session: Session) -> HeldOut | None:
@@ -48,13 +51,31 @@ class HeldOut:
             )
         names = [dataset.name for dataset in session.config.data.validation]
         statistics = session.step.evaluate(self._groups, names)
+        self._tell_unseen(statistics)
         record: dict[str, Any] = {"step": step, "eval_loss": statistics.loss, "eval_targets": statistics.targets}
         record |= {f"eval_loss_{name}": loss for name, loss in statistics.class_loss.items()}
         if statistics.dataset_loss:
             record["eval_dataset_loss"] = statistics.dataset_loss
+            record["eval_dataset_targets"] = statistics.dataset_targets
+            # A set of few targets counts as much as any other.
+            record["eval_mean_dataset_loss"] = sum(statistics.dataset_loss.values()) / len(statistics.dataset_loss)
         if statistics.accuracy is not None:
             record["eval_accuracy"] = statistics.accuracy
         return record
+
+    def _tell_unseen(self, statistics: StepStatistics) -> None:
+        """Once: held-out sets of which nothing was evaluated, though others were."""
+        unseen = [name for name, targets in statistics.dataset_targets.items() if not targets]
+        if self._told or not unseen or self._session.layout.rank != 0:
+            return
+        self._told = True
+        print(
+            f"moss: the held-out evaluation sees nothing of {', '.join(unseen)}: the sets take turns, a micro-batch each, and "
+            f"train.eval_batches is {self._session.config.train.eval_batches}; raise it, or check data.mixture and "
+            f"{self._session.folder.quarantine}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _read(self) -> list[PackedMicroBatch]:
         """`train.eval_batches` micro-batches over all replicas, rounded up to equal shares."""

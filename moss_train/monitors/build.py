@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from moss_train.evaluation.best import BestCheckpoint
 from moss_train.monitors.base import Monitor
 from moss_train.monitors.metrics_file import MetricsFile
 from moss_train.monitors.profiler import Profiler
@@ -21,6 +22,9 @@ def make_monitors(session: Session) -> list[Monitor]:
         config.profile, folder.path, session.layout.rank, session.layout.world_size, session.layout.device
     ):
         monitors.append(profiler)
+    if config.evaluation.best is not None:
+        first = session.layout.rank == 0
+        monitors.append(BestCheckpoint(config.evaluation, folder.path, first, session.agreement.from_first))
     if session.layout.rank != 0:
         return monitors
     monitors.append(MetricsFile(folder.metrics, config.train.log_every))
