@@ -58,6 +58,11 @@ COMMANDS: dict[str, Command] = {
         "Stream and question a checkpoint on scenarios and score it",
         "moss eval scenarios.jsonl --checkpoint hf/realtime --out eval/realtime",
     ),
+    "replay": Command(
+        "moss_train.cli.replay",
+        "Rebuild the global batch of any step of a run: keys, frames, packing, text with loss mask, loss by token",
+        "moss replay runs/pt2 step=120 --loss --out replay/step_120",
+    ),
     "report": Command(
         "moss_train.cli.report",
         "Write a page of loss curves, scores and frame strips",
