@@ -7,17 +7,21 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
 from megatron.core.optimizer import ChainedOptimizer, ParamKey, get_megatron_optimizer
 from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.optimizer.optimizer_config import ParamPredicate
 from megatron.core.transformer.transformer_config import TransformerConfig
 
+from model.config import VideoMllamaConfig
+from model.conversion.table import VISION_KEY, all_rules
 from model.errors import InputError
 from moss_train.config.optimizer import OptimizerConfig as OptimizerSettings
 from moss_train.config.schema import PrecisionConfig
 from moss_train.engines.optimizer.average import WeightAverage
 from moss_train.engines.optimizer.modules import ModuleRates, Rate, named
+from moss_train.engines.optimizer.muon import MUON, Matrix, muon_matrix, use_muon
 from moss_train.engines.optimizer.settings import megatron_config
 from moss_train.engines.optimizer.states import prepare_states, set_steps
 from moss_train.parallel.layout import ParallelLayout
@@ -30,21 +34,32 @@ def trains_anywhere(modules: Sequence[torch.nn.Module], device: torch.device) ->
     return bool(flag.item())
 
 
-def rate_overrides(parameters: Iterable[tuple[str, torch.nn.Parameter]], rates: ModuleRates) -> dict[Any, Any]:
-    """What puts megatron-core's parameters into groups: one for every pair of learning-rate multiplier and weight decay.
+def rate_overrides(parameters: Iterable[tuple[str, torch.nn.Parameter]], rates: ModuleRates, muon: bool) -> dict[Any, Any]:
+    """What puts megatron-core's parameters into groups: one for every pair of learning-rate multiplier and weight decay, and
+    with Muon for each of its two methods.
 
     `wd_mult` carries the decay itself: megatron-core tells groups apart by these two and multiplies nothing by them. Groups of
     all ranks are gathered and sorted by them, so that they are the same in every layout.
     """
-    by_rate: dict[Rate, set[int]] = {}
+    members: dict[tuple[Rate, bool], set[int]] = {}
     for name, parameter in parameters:
-        by_rate.setdefault(rates.of(name, parameter), set()).add(id(parameter))
+        is_matrix = muon and muon_matrix(name, parameter.dim())
+        members.setdefault((rates.of(name, parameter), is_matrix), set()).add(id(parameter))
+    overrides = {}
+    for (rate, is_matrix), ids in members.items():
+        key = ParamKey(predicate=ParamPredicate(f"{rate} {is_matrix}", lambda parameter, ids=ids: id(parameter) in ids))
+        overrides[key] = {"lr_mult": rate.multiplier, "wd_mult": rate.decay} | ({MUON: is_matrix} if muon else {})
+    return overrides
+
+
+def matrices_of(chunks: Sequence[torch.nn.Module], vision: torch.nn.Module, config: VideoMllamaConfig) -> dict[int, Matrix]:
+    """How Muon's parameters are put together of shares and parts, by their id."""
+    rules = {rule.megatron.removeprefix(VISION_KEY): rule for rule in all_rules(config)}
+    group = parallel_state.get_tensor_model_parallel_group()
     return {
-        ParamKey(predicate=ParamPredicate(str(rate), lambda p, members=members: id(p) in members)): {
-            "lr_mult": rate.multiplier,
-            "wd_mult": rate.decay,
-        }
-        for rate, members in by_rate.items()
+        id(parameter): Matrix(rules[name], config.text, None if rules[name].megatron.startswith(VISION_KEY) else group)
+        for name, parameter in named(chunks, vision)
+        if muon_matrix(name, parameter.dim())
     }
 
 
@@ -73,7 +88,7 @@ class Optimization:
         self._norm = float("nan")
         self.updates = 0
         """Updates applied in the whole run: skipped ones do not count."""
-        self._counts_steps = settings.name == "adam" and settings.distributed
+        self._counts_steps = settings.name != "sgd"
         reduce_fp32 = precision.grad_reduce_fp32
 
         def buffers(fp32: bool) -> DistributedDataParallelConfig:
@@ -82,8 +97,10 @@ class Optimization:
                 use_distributed_optimizer=settings.distributed, grad_reduce_in_fp32=fp32, overlap_grad_reduce=False
             )
 
-        rates = ModuleRates(settings, chunks[0].model_config)  # type: ignore[arg-type]
-        overrides = rate_overrides(named(chunks, vision), rates)
+        model_config: VideoMllamaConfig = chunks[0].model_config  # type: ignore[assignment]
+        muon = settings.name == "muon"
+        overrides = rate_overrides(named(chunks, vision), ModuleRates(settings, model_config), muon)
+        matrices = matrices_of(chunks, vision, model_config) if muon else {}
         decoder_trains = trains_anywhere(chunks, layout.device)
         vision_trains = trains_anywhere([vision], layout.device)
         if not decoder_trains and not vision_trains:
@@ -108,6 +125,8 @@ class Optimization:
         self.optimizer = ChainedOptimizer(self.decoder_optimizers + self.vision_optimizers)
         members = self.optimizer.chained_optimizers
         prepare_states(members, settings.momentum)
+        if muon:
+            use_muon(members, matrices, settings.momentum, (settings.beta1, settings.beta2), settings.eps)
         self._average = WeightAverage(members, settings.ema_decay) if settings.ema_decay else None
 
     def zero(self) -> None:

@@ -32,7 +32,7 @@ def megatron_config(settings: OptimizerSettings, precision: PrecisionConfig, dev
     check_optimizer(settings, precision)
     bf16 = precision.dtype == "bf16"
     config = OptimizerConfig(
-        optimizer="sgd" if settings.name == "sgd" else "adam",
+        optimizer="adam" if settings.name == "adam" else "sgd",  # Muon takes the place of SGD later
         lr=1.0,
         min_lr=0.0,
         weight_decay=settings.weight_decay,
