@@ -168,6 +168,15 @@ class TensorFileWriter:
         """Appends the bytes of a contiguous tensor."""
         self._write(bytes_of(piece))
 
+    def write_bytes(self, part: memoryview) -> None:
+        """Appends a part of a contiguous tensor's bytes."""
+        self._write(part)
+
+    @property
+    def position(self) -> int:
+        """Bytes written so far, the header's included."""
+        return self._file.tell()
+
     def __enter__(self) -> TensorFileWriter:
         return self
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
+import re
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from model.errors import InputError
 
 DESCRIPTION = "checkpoint.json"
 LATEST = "latest"
-FORMAT = 1
+BEST = "best"
+"""Beside `latest`: names the checkpoint that did best in an evaluation, if the run looks for it."""
+FORMAT = 2
+_PUBLISHED = re.compile(r"step_\d{8,}")
+_CHECKSUM = "checksum"
 
 
 @dataclass(kw_only=True)
@@ -40,7 +45,14 @@ class CheckpointDescription:
     """Updates applied: fewer than `step` where some were left out; None means all."""
     monitors: dict[str, Any] = field(default_factory=dict)
     """What the monitors of the run keep, by their names."""
+    files: dict[str, list[int]] = field(default_factory=dict)
+    """Bytes and crc32 of every file beside this one that holds no tensors."""
     format: int = FORMAT
+
+    @property
+    def applied(self) -> int:
+        """Updates really applied."""
+        return self.step if self.updates is None else self.updates
 
     @property
     def config(self) -> VideoMllamaConfig:
@@ -56,24 +68,41 @@ def read_description(folder: Path) -> CheckpointDescription:
     """Read `checkpoint.json`.
 
     Raises:
-        InputError: no such file, broken, or written by a newer version.
+        InputError: no such file, damaged, or written by another version.
     """
     path = folder / DESCRIPTION
     try:
-        values = json.loads(path.read_text())
-        description = CheckpointDescription(**values)
+        values = json.loads(path.read_bytes())
+        form = int(values.get("format", 1))
     except FileNotFoundError:
         raise InputError(f"{folder} is not a checkpoint: it has no {DESCRIPTION}") from None
-    except (ValueError, TypeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); make it readable or use an earlier checkpoint") from None
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read ({error}); the checkpoint is damaged, use an earlier one") from None
-    if description.format > FORMAT:
-        raise InputError(f"{path} has format {description.format}; this version reads up to {FORMAT}, install a newer one")
-    return description
+    if form > FORMAT:
+        raise InputError(f"{path} has format {form}; this version reads up to {FORMAT}, install a newer one")
+    if form < FORMAT and _CHECKSUM not in values:
+        raise InputError(
+            f"{path} has format {form}, which this version no longer reads; write its weights with `moss convert to-hf` of the "
+            "version that made it, and give the result as train.init_from"
+        )
+    try:
+        if values.pop(_CHECKSUM) != _checksum(values):
+            raise ValueError("it does not have the checksum that it was written with")
+        return CheckpointDescription(**values)
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); the checkpoint is damaged, use an earlier one") from None
 
 
 def write_description(folder: Path, description: CheckpointDescription) -> None:
     """Write `checkpoint.json`."""
-    write_atomically(folder / DESCRIPTION, json.dumps(dataclasses.asdict(description), indent=1))
+    values = json.loads(json.dumps(dataclasses.asdict(description)))
+    write_durably(folder / DESCRIPTION, json.dumps(values | {_CHECKSUM: _checksum(values)}, indent=1))
+
+
+def _checksum(values: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -86,19 +115,47 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def newest_checkpoint(run_dir: Path) -> Path | None:
-    """The checkpoint that `latest` names; None where the run has none.
+def write_durably(path: Path, text: str) -> None:
+    """As `write_atomically`, and the content is on the disk before the name is."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def published_checkpoints(run_dir: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; whether their content is good is not looked at.
 
     Raises:
-        InputError: `latest` names a folder that is not there.
+        InputError: the folder cannot be listed.
     """
-    pointer = run_dir / LATEST
-    if not pointer.is_file():
-        return None
-    folder = run_dir / "checkpoints" / pointer.read_text().strip()
-    if not (folder / DESCRIPTION).is_file():
-        raise InputError(f"{pointer} names {folder.name}, which is not in {folder.parent}; write another one's name into it")
-    return folder
+    try:
+        names = os.listdir(run_dir / "checkpoints")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"{run_dir / 'checkpoints'} cannot be read ({error.strerror}); make it readable") from None
+    folders = [run_dir / "checkpoints" / name for name in names if _PUBLISHED.fullmatch(name)]
+    return sorted((folder for folder in folders if (folder / DESCRIPTION).is_file()), key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """10 for `…/step_00000010`."""
+    return int(folder.name.rpartition("_")[2])
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """The checkpoint of the highest step; None where the run has none.
+
+    The file `latest` names it for people and other programs; what is there counts.
+    """
+    folders = published_checkpoints(run_dir)
+    return folders[-1] if folders else None
 
 
 def find_checkpoint(path: Path | str) -> Path:
@@ -115,20 +172,8 @@ def find_checkpoint(path: Path | str) -> Path:
         raise InputError(f"{folder} {what}; give a run folder, a checkpoint folder or a Hugging Face folder")
     newest = newest_checkpoint(folder)
     if newest is None:
-        raise InputError(f"{folder} holds no published checkpoint (no file {LATEST}); let a run save one, or give another folder")
+        raise InputError(f"{folder} holds no published checkpoint; let a run save one, or give another folder")
     return newest
-
-
-def remove_old(run_dir: Path, keep: int) -> list[str]:
-    """Remove all but the newest `keep` checkpoints (at least the one that `latest` names stays); returns what went."""
-    folders = sorted(f for f in (run_dir / "checkpoints").glob("step_*") if f.is_dir() and f.suffix != ".tmp")
-    newest = newest_checkpoint(run_dir)
-    removed = []
-    for folder in folders[: max(0, len(folders) - max(1, keep))]:
-        if folder != newest:
-            shutil.rmtree(folder)
-            removed.append(folder.name)
-    return removed
 
 
 def first_difference(ours: VideoMllamaConfig, theirs: VideoMllamaConfig) -> str | None:

@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from megatron.core import dist_checkpointing
 
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.lora.merge_live import merge_into
 from model.lora.spec import LoraSpec
 from moss_train.checkpoint.adapters import read_adapters
+from moss_train.checkpoint.common import in_common
 from moss_train.checkpoint.description import CheckpointDescription, find_checkpoint, first_difference, read_description
+from moss_train.checkpoint.fill import fill, fill_optimizers
+from moss_train.checkpoint.integrity import check_checkpoint
 from moss_train.checkpoint.loader_state import read_loader_state
+from moss_train.checkpoint.optimizer_state import PREFIX
 from moss_train.checkpoint.random_state import restore_random_state
-from moss_train.checkpoint.state import METADATA, model_state, put_back
+from moss_train.checkpoint.rank_files import random_file
+from moss_train.checkpoint.state import ModelPlaces
+from moss_train.checkpoint.tensors import CheckpointTensors
 from moss_train.checkpoint.torch_file import read_torch_file
 from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout
@@ -35,7 +40,9 @@ class TrainingState:
     """What the run's monitors kept, by their names."""
 
 
-def load_model_weights(path: Path | str, chunks: Sequence[torch.nn.Module], vision: torch.nn.Module) -> None:
+def load_model_weights(
+    path: Path | str, chunks: Sequence[torch.nn.Module], vision: torch.nn.Module, *, verify: str = "full"
+) -> None:
     """Load weights into live modules without adapters, whatever layout wrote them; every rank calls it.
 
     Adapters in the checkpoint are merged into the weights.
@@ -44,9 +51,10 @@ def load_model_weights(path: Path | str, chunks: Sequence[torch.nn.Module], visi
         path: run folder (its newest checkpoint), checkpoint folder, or Hugging Face folder.
         chunks: decoder chunks without wrappers.
         vision: the vision encoder or the vision unit (its dense head is left alone).
+        verify: full | sizes: what of a checkpoint is compared before.
 
     Raises:
-        InputError: nothing to read there, or a checkpoint of another model.
+        InputError: nothing to read there, damaged, or a checkpoint of another model.
     """
     folder = Path(path)
     encoder: torch.nn.Module = getattr(vision, "encoder", vision)
@@ -62,8 +70,8 @@ def load_model_weights(path: Path | str, chunks: Sequence[torch.nn.Module], visi
     checkpoint = find_checkpoint(folder)
     description = read_description(checkpoint)
     check_same_model(config, description.config, checkpoint)
-    state = _load(model_state(chunks, encoder), checkpoint)
-    put_back(state, chunks, encoder)
+    check_checkpoint(checkpoint, verify, lambda key: not key.startswith(PREFIX))
+    _load_weights(checkpoint, ModelPlaces(chunks, encoder))
     if description.lora is not None:
         factors = {name.removeprefix("vision."): pair for name, pair in read_adapters(checkpoint).items()}
         merge_into(chunks, encoder, factors, LoraSpec.from_dict(description.lora).scale)
@@ -75,26 +83,38 @@ def load_training_state(
     vision: torch.nn.Module,
     optimization: Optimization,
     layout: ParallelLayout,
+    *,
+    verify: str = "full",
 ) -> TrainingState:
     """Continue from a checkpoint, in any layout; every rank calls it.
+
+    Args:
+        checkpoint: its folder.
+        chunks: decoder chunks without wrappers.
+        vision: the vision unit.
+        optimization: gradient buffers and optimizers.
+        layout: this rank's place.
+        verify: full | sizes | nothing: what is compared before; `nothing` where that has been done.
 
     Raises:
         InputError: weights only, another model, or files that are missing or damaged.
     """
     description = read_description(checkpoint)
     check_same_model(chunks[0].model_config, description.config, checkpoint)  # type: ignore[arg-type]
-    _check_continuable(description, checkpoint)
+    check_continuable(description, checkpoint)
+    check_checkpoint(checkpoint, verify)
     loader = read_loader_state(checkpoint, description.data_size)
-    state = model_state(chunks, vision)
-    state["optimizer"] = optimization.optimizer.sharded_state_dict(state, is_loading=True, metadata=METADATA)
-    loaded = _load(state, checkpoint)
-    put_back(loaded, chunks, vision)
-    with torch.no_grad():
-        optimization.optimizer.load_state_dict(loaded["optimizer"])
-    optimization.set_updates(description.step if description.updates is None else description.updates)
-    own = checkpoint / f"random_{layout.rank:05d}.pt"
-    if description.world_size == layout.world_size and own.is_file():
-        restore_random_state(read_torch_file(own))
+    places = ModelPlaces(chunks, vision)
+    tensors = _load_weights(checkpoint, places)
+    optimizers = optimization.optimizer.chained_optimizers
+    in_common(lambda: fill_optimizers(optimizers, places, tensors))
+    optimization.set_updates(description.applied)
+
+    def restore() -> None:
+        if description.world_size == layout.world_size:
+            restore_random_state(read_torch_file(checkpoint / random_file(layout.rank)))
+
+    in_common(restore)
     return TrainingState(step=description.step, loader=loader, monitors=description.monitors)
 
 
@@ -105,17 +125,24 @@ def check_same_model(ours: VideoMllamaConfig, theirs: VideoMllamaConfig, where: 
         raise InputError(f"{where} is a checkpoint of another model: {difference}; use its config or another checkpoint")
 
 
-def _check_continuable(description: CheckpointDescription, checkpoint: Path) -> None:
+def check_continuable(description: CheckpointDescription, checkpoint: Path) -> None:
+    """Raise InputError for a checkpoint without optimizer state."""
     if description.weights_only:
         raise InputError(
             f"{checkpoint} holds weights only and cannot be continued; give it as train.init_from with another run_dir"
         )
 
 
-def _load(state: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
-    try:
-        loaded: dict[str, Any] = dist_checkpointing.load(state, str(checkpoint))
-    except (dist_checkpointing.core.CheckpointingException, FileNotFoundError, EOFError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{checkpoint} cannot be read ({first_line}); use an earlier checkpoint") from None
-    return loaded
+def _load_weights(checkpoint: Path, places: ModelPlaces) -> CheckpointTensors:
+    """Fill the parameters and the small states beside them; every rank calls it."""
+
+    def work() -> CheckpointTensors:
+        tensors = CheckpointTensors(checkpoint, verify=False)
+        fill(list(places.weights()), tensors)
+        stored = tensors.index.objects
+        files = {stored[key] for key in places.object_keys() if key in stored}
+        found = {key: value for file in sorted(files) for key, value in read_torch_file(checkpoint / file).items()}
+        places.put_objects(found)
+        return tensors
+
+    return in_common(work)

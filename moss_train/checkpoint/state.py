@@ -1,20 +1,19 @@
-"""The sharded state of the models and optimizers, as megatron-core's dist_checkpointing takes and returns it."""
+"""Where every parameter of this rank lies in the whole model, and the small states that modules keep beside their parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from megatron.core.dist_checkpointing.mapping import ShardedTensor
+from megatron.core.dist_checkpointing.mapping import ShardedObject, ShardedTensor, ShardedTensorFactory, is_main_replica
+from torch import Tensor
 
-METADATA: dict[str, Any] = {
-    # Every parameter's optimizer state is stored whole under its own name, so that any layout can read it.
-    "distrib_optim_sharding_type": "fully_reshardable",
-    "chained_optim_avoid_prefix": True,
-    "non_homogeneous_layers": True,
-}
+from moss_train.checkpoint.piece import Piece, Place
+
+METADATA: dict[str, Any] = {"non_homogeneous_layers": True}
 
 
 def vision_state(vision: torch.nn.Module, prefix: str = "vision.") -> dict[str, ShardedTensor]:
@@ -44,11 +43,78 @@ def model_state(chunks: Sequence[torch.nn.Module], vision: torch.nn.Module) -> d
     return state
 
 
-def put_back(state: dict[str, Any], chunks: Sequence[torch.nn.Module], vision: torch.nn.Module) -> None:
-    """Copy a loaded `model_state` into the modules."""
-    for i, chunk in enumerate(chunks):
-        chunk.load_state_dict(state[f"model{i}"])
-    getattr(vision, "encoder", vision).load_state_dict(state["vision"])
-    head = getattr(vision, "dense_head", None)
-    if head is not None and "dense_head" in state:
-        head.load_state_dict(state["dense_head"])
+class ModelPlaces:
+    """This rank's parameters within the whole model.
+
+    Args:
+        chunks: decoder chunks without wrappers.
+        vision: the vision encoder or the vision unit.
+    """
+
+    def __init__(self, chunks: Sequence[torch.nn.Module], vision: torch.nn.Module) -> None:
+        self._chunks = chunks
+        self._places: dict[int, tuple[Tensor, list[Place]]] = {}
+        self._objects: list[tuple[torch.nn.Module, str, ShardedObject]] = []
+        for part, state in model_state(chunks, vision).items():
+            for name, entry in state.items():
+                if isinstance(entry, ShardedObject):
+                    self._objects.append((chunks[int(part.removeprefix("model"))], name, entry))
+                else:
+                    self._places[id(entry.data)] = entry.data, list(_places(entry))
+
+    def of(self, parameter: Tensor) -> list[Place]:
+        """Where a parameter's values lie: one place, or several for a parameter that is fused out of parts."""
+        return self._places[id(parameter)][1]
+
+    def weights(self) -> Iterator[Piece]:
+        """The pieces of all parameters, values where they live."""
+        for parameter, places in self._places.values():
+            for place in places:
+                yield place.whole(parameter.detach())
+
+    def objects(self) -> dict[str, Any]:
+        """The small states that this rank is to write, such as the history of fp8 scales, by their key."""
+        return {
+            entry.unique_key: entry.data
+            for _, _, entry in self._objects
+            if is_main_replica(entry.replica_id) and not _is_empty(entry.data)
+        }
+
+    def object_keys(self) -> list[str]:
+        """The keys of the small states that this rank's modules want back."""
+        return [entry.unique_key for _, _, entry in self._objects]
+
+    def put_objects(self, found: dict[str, Any]) -> None:
+        """Give modules their small states back; what is not found stays as it is."""
+        for chunk, name, entry in self._objects:
+            if entry.unique_key in found:
+                module: Any = chunk.get_submodule(name.removesuffix("._extra_state"))
+                module.set_extra_state(found[entry.unique_key])
+
+
+def _places(entry: ShardedTensor | ShardedTensorFactory) -> Iterator[Place]:
+    parameter = entry.data
+    parts = [entry]
+    if isinstance(entry, ShardedTensorFactory):
+        parts = entry.build()
+        # A factory that copies, or cuts across rows, would need another way back.
+        assert all(part.data.is_contiguous() for part in parts) and sum(part.data.numel() for part in parts) == parameter.numel()
+    for part in parts:
+        assert part.prepend_axis_num == 0 and len(part.replica_id) == 3, f"{part.key} is sharded in an unknown way"
+        yield Place(
+            key=part.key,
+            shape=tuple(part.global_shape),
+            offsets=tuple(part.global_offset),
+            sizes=tuple(part.local_shape),
+            start=(part.data.data_ptr() - parameter.data_ptr()) // parameter.element_size(),
+            first_replica=is_main_replica(part.replica_id),
+            # The last number counts data-parallel ranks, each of which owns a part of the optimizer's state.
+            first_model_replica=is_main_replica(part.replica_id[:2]),
+            padded=part.allow_shape_mismatch,
+        )
+
+
+def _is_empty(value: Any) -> bool:
+    if isinstance(value, io.BytesIO):
+        return value.getbuffer().nbytes == 0
+    return value is None or (isinstance(value, Tensor) and value.numel() == 0)

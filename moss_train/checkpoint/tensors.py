@@ -1,63 +1,55 @@
-"""The tensors of a distributed checkpoint read by rows, in one process, without a model or a process group.
+"""The tensors of a checkpoint read by rectangles, in one process, without a model or a process group.
 
-A checkpoint stores a tensor as rectangles, one for each share that a rank wrote, each as a torch file of its own inside a
-larger one. Plain reads fetch just the rows that are asked for.
+A checkpoint stores a tensor as rectangles, one or a few for each share that a rank wrote. Plain reads fetch just what is
+asked for, whatever layout wrote it.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import pickle
-import struct
-import zipfile
-from dataclasses import dataclass
+import threading
+import zlib
 from pathlib import Path
-from typing import Any, cast
 
-import torch
 from torch import Tensor
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, TensorStorageMetadata
 
 from model.conversion.stream import cut
 from model.conversion.tensor_file import TensorInfo, read_into, scratch
 from model.errors import InputError
+from moss_train.checkpoint.description import read_description
+from moss_train.checkpoint.index import INDEX, Index, StoredPiece, read_index
+from moss_train.checkpoint.piece import Box, common_box
 
 _COPY_BYTES = 16 << 20
-"""Buffer for rows that go into a part of the target's columns."""
-
-
-@dataclass(frozen=True)
-class _Rectangle:
-    """One stored share of a tensor: where it lies in the whole, and where its values begin in a file."""
-
-    offsets: tuple[int, ...]
-    sizes: tuple[int, ...]
-    path: Path
-    position: int
+"""Buffer for rows that go into a part of the target's columns, and for checksums."""
 
 
 class CheckpointTensors:
-    """All tensors of a checkpoint folder by key.
+    """All tensors of a checkpoint folder by key; may be read by several threads.
+
+    Args:
+        folder: the checkpoint.
+        verify: compare the checksum of a stored rectangle when it is read from for the first time.
 
     Raises:
         InputError: the folder's index is missing or broken.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, verify: bool = True) -> None:
         self.folder = folder
-        self._metadata = _read_metadata(folder)
-        self._rectangles: dict[str, list[_Rectangle]] = {}
-        self._descriptors: dict[Path, int] = {}
+        read_description(folder)  # says in one sentence what is no checkpoint, or one of another version
+        self.index: Index = read_index(folder / INDEX)
+        self._unverified = {id(piece) for tensor in self.index.tensors.values() for piece in tensor.pieces} if verify else set()
+        self._descriptors: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def keys(self) -> list[str]:
         """The keys of all tensors, the optimizer's included."""
-        return [key for key, entry in self._metadata.state_dict_metadata.items() if isinstance(entry, TensorStorageMetadata)]
+        return list(self.index.tensors)
 
     def __contains__(self, key: str) -> bool:
-        return isinstance(self._metadata.state_dict_metadata.get(key), TensorStorageMetadata)
+        return key in self.index.tensors
 
     def info(self, key: str) -> TensorInfo:
         """Shape and dtype of a tensor over all ranks.
@@ -67,64 +59,84 @@ class CheckpointTensors:
         """
         if key not in self:
             raise InputError(f"{self.folder} lacks the parameter {key}; it is damaged or of another model")
-        entry: Any = self._metadata.state_dict_metadata[key]
-        return TensorInfo(tuple(entry.size), entry.properties.dtype)
+        return self.index.tensors[key].info
 
     def read_rows(self, key: str, first: int, count: int) -> Tensor:
         """The rows [first, first + count) of a tensor, contiguous, on the CPU.
 
         Raises:
-            InputError: no such tensor, or a file that is missing or cut short.
+            InputError: no such tensor, or a file that is missing, cut short or changed.
         """
         info = self.info(key)
-        target = scratch((count, *info.shape[1:]), info.dtype)
-        covered = 0
-        for part in self._parts(key):
-            begin, stop = max(first, part.offsets[0]), min(first + count, part.offsets[0] + part.sizes[0])
-            if begin < stop:
-                self._read_part(part, begin - part.offsets[0], target[begin - first : stop - first])
-                covered += (stop - begin) * math.prod(part.sizes[1:])
-        if covered != target.numel():
-            raise InputError(f"{self.folder} stores only a part of {key}; use an earlier checkpoint")
+        rest = info.shape[1:]
+        target = scratch((count, *rest), info.dtype)
+        self.read_box(key, ((first, *[0] * len(rest)), (count, *rest)), target)
         return target
 
-    def _read_part(self, part: _Rectangle, row: int, target: Tensor) -> None:
-        """Fills a rectangle's columns of `target` [n, ...] with its rows from `row` on."""
-        row_bytes = math.prod(part.sizes[1:]) * target.element_size()
-        descriptor = self._descriptor(part.path)
-        if part.sizes[1:] == tuple(target.shape[1:]):
-            read_into(descriptor, part.position + row * row_bytes, target, part.path)
-            return
-        columns = tuple(slice(o, o + n) for o, n in zip(part.offsets[1:], part.sizes[1:], strict=True))
-        for begin, rows in cut(0, target.shape[0], row_bytes, _COPY_BYTES):
-            piece = scratch((rows, *part.sizes[1:]), target.dtype)
-            read_into(descriptor, part.position + (row + begin) * row_bytes, piece, part.path)
-            target[(slice(begin, begin + rows), *columns)] = piece
+    def read_box(self, key: str, box: Box, target: Tensor) -> None:
+        """Fill a tensor with a rectangle of a stored one.
 
-    def _descriptor(self, path: Path) -> int:
-        if path not in self._descriptors:
+        Args:
+            key: the stored tensor.
+            box: the rectangle, inside its shape.
+            target: contiguous, on the CPU, of the stored dtype and the rectangle's sizes.
+
+        Raises:
+            InputError: no such tensor, or a file that is missing, cut short or changed.
+        """
+        self.info(key)
+        covered = 0
+        for piece in self.index.tensors[key].pieces:
+            shared = common_box((piece.offsets, piece.sizes), box)
+            if shared is not None:
+                self._check(key, piece, target.element_size())
+                inside = tuple(slice(o - b, o - b + n) for o, b, n in zip(shared[0], box[0], shared[1], strict=True))
+                self._read_part(piece, shared, target[inside])
+                covered += math.prod(shared[1])
+        if covered != target.numel():
+            raise InputError(f"{self.folder} stores only a part of {key}; use an earlier checkpoint")
+
+    def _read_part(self, piece: StoredPiece, box: Box, target: Tensor) -> None:
+        """Fills `target`, which has the sizes of `box`, with that part of a stored piece."""
+        path, descriptor, element = self.folder / piece.file, self._descriptor(piece.file), target.element_size()
+        if not piece.sizes:
+            read_into(descriptor, piece.position, target, path)
+            return
+        row_bytes = math.prod(piece.sizes[1:]) * element
+        first = box[0][0] - piece.offsets[0]
+        if box[1][1:] == piece.sizes[1:] and target.is_contiguous():
+            read_into(descriptor, piece.position + first * row_bytes, target, path)
+            return
+        columns = tuple(slice(o - p, o - p + n) for o, p, n in zip(box[0][1:], piece.offsets[1:], box[1][1:], strict=True))
+        for begin, rows in cut(0, target.shape[0], row_bytes, _COPY_BYTES):
+            part = scratch((rows, *piece.sizes[1:]), target.dtype)
+            read_into(descriptor, piece.position + (first + begin) * row_bytes, part, path)
+            target[begin : begin + rows] = part[(slice(None), *columns)]
+
+    def _check(self, key: str, piece: StoredPiece, element_size: int) -> None:
+        """Compares a piece with its checksum, once.
+
+        Raises:
+            InputError: they differ.
+        """
+        with self._lock:  # several threads may want it at once
+            if id(piece) not in self._unverified:
+                return
+            check_piece(self._descriptor_held(piece.file), self.folder / piece.file, key, piece, element_size)
+            self._unverified.discard(id(piece))
+
+    def _descriptor(self, file: str) -> int:
+        with self._lock:
+            return self._descriptor_held(file)
+
+    def _descriptor_held(self, file: str) -> int:
+        if file not in self._descriptors:
+            path = self.folder / file
             try:
-                self._descriptors[path] = os.open(path, os.O_RDONLY)
+                self._descriptors[file] = os.open(path, os.O_RDONLY)
             except OSError as error:
                 raise InputError(f"{path} cannot be read ({error.strerror}); use an earlier checkpoint") from error
-        return self._descriptors[path]
-
-    def _parts(self, key: str) -> list[_Rectangle]:
-        if key not in self._rectangles:
-            entry: Any = self._metadata.state_dict_metadata[key]
-            self._rectangles[key] = [self._locate(key, chunk, entry.properties.dtype) for chunk in entry.chunks]
-        return self._rectangles[key]
-
-    def _locate(self, key: str, chunk: Any, dtype: torch.dtype) -> _Rectangle:
-        """Finds where the values of a stored share begin, without reading them."""
-        stored: Any = (self._metadata.storage_data or {})[MetadataIndex(key, chunk.offsets)]
-        path, sizes = self.folder / stored.relative_path, tuple(chunk.sizes)
-        share = _Share(self._descriptor(path), stored.offset, stored.length)
-        try:
-            position = _position_of_values(share, math.prod(sizes) * dtype.itemsize, dtype)
-        except (OSError, EOFError, KeyError, ValueError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-            raise InputError(f"{path} is damaged at byte {stored.offset} ({key}: {error}); use an earlier checkpoint") from error
-        return _Rectangle(tuple(chunk.offsets), sizes, path, stored.offset + position)
+        return self._descriptors[file]
 
     def close(self) -> None:
         """Closes all files."""
@@ -137,78 +149,22 @@ class CheckpointTensors:
             self.close()
 
 
-class _Share(io.RawIOBase):
-    """A part of an open file as a file of its own."""
-
-    def __init__(self, descriptor: int, begin: int, length: int) -> None:
-        self._descriptor, self._begin, self._length, self._place = descriptor, begin, length, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._length}[whence]
-        if base + offset < 0:
-            raise OSError(f"seek to {base + offset}")
-        self._place = base + offset
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: max(0, self._length - self._place)]
-        count = os.preadv(self._descriptor, [view], self._begin + self._place) if len(view) else 0
-        self._place += count
-        return count
-
-
-class _Description(pickle.Unpickler):
-    """Reads what torch.save says of one tensor, and refuses everything else; builds nothing."""
-
-    def persistent_load(self, pid: Any) -> Any:
-        return pid
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda *arguments: arguments[:4]  # storage, offset, sizes, strides
-        if (module, name) == ("collections", "OrderedDict"):
-            return dict
-        if module == "torch" and name.endswith("Storage"):
-            return name
-        raise pickle.UnpicklingError(f"{module}.{name} where a tensor is expected")
-
-
-def _position_of_values(share: _Share, expected: int, dtype: torch.dtype) -> int:
-    """Where the values of a tensor that torch.save wrote begin in its file, which is an uncompressed zip archive.
+def check_piece(descriptor: int, path: Path, key: str, piece: StoredPiece, element_size: int) -> None:
+    """Compare a stored piece with its checksum.
 
     Raises:
-        ValueError: it is no contiguous tensor of this dtype with `expected` bytes.
+        InputError: they differ, or the file ends before.
     """
-    with zipfile.ZipFile(cast(Any, share)) as archive:
-        names = {name.partition("/")[2]: name for name in archive.namelist()}
-        storage, offset, sizes, strides = _Description(io.BytesIO(archive.read(names["data.pkl"]))).load()
-        values = archive.getinfo(names[f"data/{storage[2]}"])
-    contiguous = torch.empty(sizes, device="meta").stride()
-    # The stride of an axis of one element says nothing.
-    in_order = all(size == 1 or ours == plain for size, ours, plain in zip(sizes, strides, contiguous, strict=True))
-    if storage[1] != _storage_name(dtype) or not in_order or values.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"stored as {storage[1]} with the strides {list(strides)}")
-    if math.prod(sizes) * dtype.itemsize != expected or offset * dtype.itemsize + expected > values.file_size:
-        raise ValueError(f"{values.file_size} bytes where {expected} belong")
-    share.seek(values.header_offset)
-    # A local header: 26 bytes, two lengths, the name, and an extra field that aligns the values.
-    name_length, extra_length = struct.unpack("<26xHH", share.read(30))
-    return int(values.header_offset) + 30 + int(name_length) + int(extra_length) + int(offset) * dtype.itemsize
-
-
-def _storage_name(dtype: torch.dtype) -> str:
-    names = {torch.float32: "FloatStorage", torch.bfloat16: "BFloat16Storage", torch.float16: "HalfStorage"}
-    return names.get(dtype, str(dtype))
-
-
-def _read_metadata(folder: Path) -> Metadata:
-    try:
-        return FileSystemReader(folder).read_metadata()
-    except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, KeyError, ValueError) as error:
-        raise InputError(f"{folder} cannot be read ({type(error).__name__}: {error}); use an earlier checkpoint") from None
+    end, crc32, position = piece.position + piece.count * element_size, 0, piece.position
+    buffer = bytearray(min(_COPY_BYTES, max(1, end - position)))
+    while position < end:
+        view = memoryview(buffer)[: end - position]
+        count = os.preadv(descriptor, [view], position)
+        if count == 0:
+            raise InputError(f"{path} is cut short: it ends at byte {position}, inside {key}; use an earlier checkpoint")
+        crc32, position = zlib.crc32(view[:count], crc32), position + count
+    if crc32 != piece.crc32:
+        raise InputError(
+            f"{path} is damaged: {key}, bytes {piece.position} to {end}, does not have the checksum that it was written with; "
+            "copy the checkpoint again or use an earlier one"
+        )

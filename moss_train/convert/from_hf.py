@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,11 @@ from model.conversion.folder import COMPANIONS, FolderWeights, read_hf_folder
 from model.conversion.room import check_room, filling
 from model.conversion.stream import check_published, cut, parameter_info, parameter_rows
 from model.conversion.table import Rule, all_rules
-from model.conversion.tensor_file import TensorInfo, scratch
+from model.conversion.tensor_file import StreamedTensor, TensorInfo, scratch
 from model.errors import InputError
-from moss_train.checkpoint.description import (
-    LATEST,
-    CheckpointDescription,
-    newest_checkpoint,
-    step_name,
-    write_atomically,
-    write_description,
-)
-from moss_train.checkpoint.tensor_writer import CheckpointTensorWriter
+from moss_train.checkpoint.description import LATEST, CheckpointDescription, newest_checkpoint, step_name
+from moss_train.checkpoint.publish import complete, reveal
+from moss_train.checkpoint.tensor_writer import write_tensors
 from moss_train.convert.certificate import Hashes, make_certificate, write_certificate
 from moss_train.convert.progress import ByteProgress
 from moss_train.convert.termination import termination_cleans_up
@@ -35,7 +30,7 @@ COMPANION_FOLDER = "hf_files"
 """Where a run keeps the files that lay beside the weights it came from."""
 
 CHUNK_BYTES = 32 << 20
-"""Largest piece in which a tensor is stored: what a rank that loads a share of it has to read at once."""
+"""Largest part of a tensor that is in memory."""
 
 _STAGE_FIELDS = ("frames", "template")
 
@@ -83,7 +78,7 @@ def hf_to_checkpoint(folder: Path, run: Path, *, chunk_bytes: int = CHUNK_BYTES)
     Args:
         folder: config.json and safetensors, of either format.
         run: the run folder to write.
-        chunk_bytes: largest piece of a tensor in memory, and in the checkpoint.
+        chunk_bytes: largest part of a tensor in memory.
 
     Returns:
         The checkpoint folder, with its certificate.
@@ -109,14 +104,13 @@ def hf_to_checkpoint(folder: Path, run: Path, *, chunk_bytes: int = CHUNK_BYTES)
     try:
         with filling(run), ByteProgress("from-hf", total) as progress:
             source = _HashedWeights(weights, hashes, progress)
-            _write_tensors(temporary, config, source, infos, chunk_bytes)
+            index = write_tensors(temporary, _tensors(config, source, infos, chunk_bytes))
             model, stage = dataclasses.asdict(config), stage_values(section)
-            write_description(temporary, CheckpointDescription(step=0, model=model, stage=stage, weights_only=True))
+            complete(temporary, CheckpointDescription(step=0, model=model, stage=stage, weights_only=True), [index])
             certificate = make_certificate(folder, final, "from-hf", config, infos, hashes.digests())
             write_certificate(temporary, certificate)
             _copy_companions(folder, run)
-        os.replace(temporary, final)
-        write_atomically(run / LATEST, final.name)
+        reveal(run, temporary, 0)
     except BaseException:
         for path in (temporary, final, *ours):
             if path.is_dir():
@@ -134,17 +128,15 @@ def _not_there_yet(run: Path) -> list[Path]:
     return [path for path in (*parts, *inside) if not path.exists()]
 
 
-def _write_tensors(
-    folder: Path, config: VideoMllamaConfig, source: _HashedWeights, infos: dict[str, TensorInfo], chunk_bytes: int
-) -> None:
-    with CheckpointTensorWriter(folder) as writer:
-        for rule in all_rules(config):
-            info = parameter_info(rule, infos)
-            writer.write_tensor(rule.megatron, info, _chunks(rule, info, source, config, chunk_bytes))
-            module, _, name = rule.megatron.rpartition(".")
-            if name == "weight" and module.rpartition(".")[2].startswith("linear_"):
-                # megatron-core's linear layers ask for a state of their own when they are loaded.
-                writer.write_nothing(f"{module}._extra_state/shard_0_1")
+def _tensors(
+    config: VideoMllamaConfig, source: _HashedWeights, infos: dict[str, TensorInfo], chunk_bytes: int
+) -> dict[str, StreamedTensor]:
+    """Every parameter of the checkpoint, made when it is written."""
+    found = {}
+    for rule in all_rules(config):
+        info = parameter_info(rule, infos)
+        found[rule.megatron] = StreamedTensor(info, partial(_chunks, rule, info, source, config, chunk_bytes))
+    return found
 
 
 def _chunks(
