@@ -53,15 +53,18 @@ class Phases:
         self._events = device is not None and device.type == "cuda"
         self._spans: list[tuple[str, Any, Any]] = []
         self._free: list[Any] = []  # events are made once and used again
+        self.current = ""
+        """What the host is in; empty between parts."""
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Count the time inside towards a name."""
         with mark(name):
-            begin = self._now()
+            begin, before, self.current = self._now(), self.current, name
             try:
                 yield
             finally:
+                self.current = before
                 self._spans.append((name, begin, self._now()))
 
     def take(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from data_pipeline.loader import Loader, build_loader
 from data_pipeline.text.tokenizer import Tokenizer
@@ -29,6 +30,7 @@ from moss_train.feed.counts import SampleCounts
 from moss_train.feed.feed import Feed
 from moss_train.feed.sample_log import SampleLog
 from moss_train.frames.settings import EncodeSettings
+from moss_train.guards.watch import Watch, start_watch
 from moss_train.parallel.layout import ParallelLayout, start_layout
 from moss_train.parallel.world import start_world
 from moss_train.platform.device import resolve_device
@@ -54,6 +56,7 @@ class Session:
     micro_batches: int
     """Micro-batches of this replica in one step."""
     resumed: TrainingState | None
+    watch: Watch
 
     def describe(self, step: int) -> CheckpointDescription:
         """What a checkpoint written now says about itself."""
@@ -79,6 +82,12 @@ def start_session(config: RunConfig) -> Session:
     if device.type == "cpu":
         torch.set_num_threads(1)
     start_world(device)
+    watch = start_watch(config, dist.get_rank(), dist.get_world_size())
+    with watch.starting():
+        return _start(config, device, watch)
+
+
+def _start(config: RunConfig, device: torch.device, watch: Watch) -> Session:
     layout = start_layout(config.parallel, device, config.train.seed)
     micro_batches = _micro_batches(config, layout)
     model_config = VideoMllamaConfig.from_dict(config.model)
@@ -112,6 +121,7 @@ def start_session(config: RunConfig) -> Session:
         counts=SampleCounts(sizes, used),
         micro_batches=micro_batches,
         resumed=resumed,
+        watch=watch,
     )
 
 

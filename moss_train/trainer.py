@@ -47,7 +47,10 @@ def train(config: RunConfig, evaluators: Sequence[MakeEvaluator] = ()) -> Outcom
     Raises:
         InputError: whatever a user can put right, before or while training.
     """
-    return Trainer(start_session(config), evaluators).run()
+    session = start_session(config)
+    outcome = Trainer(session, evaluators).run()
+    session.watch.stop()
+    return outcome
 
 
 class Trainer:
@@ -56,7 +59,9 @@ class Trainer:
     def __init__(self, session: Session, evaluators: Sequence[MakeEvaluator] = ()) -> None:
         config, resumed = session.config, session.resumed
         self._session = session
-        self._stop = StopSignal()
+        self._position = session.watch.position
+        self._position.part = lambda: session.step.phases.current
+        self._stop = StopSignal(config.guard.stop_seconds, session.watch.tell_and_say)
         self._guard = Guard()
         self._monitors: list[Monitor] = [self._stop, self._guard, *make_monitors(session)]
         self._checkpointer = Checkpointer(session)
@@ -80,8 +85,10 @@ class Trainer:
             finished, data_ended = self._loop()
             if self._session.resumed is None or self._session.resumed.step < self._step:
                 self._save()
+            self._position.at("checkpoint", self._step)
             self._tell(self._checkpointer.finish())
         finally:
+            self._position.rest()
             for monitor in self._monitors:
                 monitor.finished()
             self._session.feed.close()
@@ -105,6 +112,7 @@ class Trainer:
         """One step; None where the data do not give all micro-batches of it."""
         session, begin = self._session, time.perf_counter()
         step = self._step + 1
+        self._position.at("data", step)
         for monitor in self._monitors:
             monitor.begun(step)
         with mark("feed"):
@@ -112,7 +120,9 @@ class Trainer:
         if len(data.batches) < session.micro_batches:
             self._check_end()
             return None
+        self._position.at("step", step)
         update = self._update(step, data)
+        self._position.at("after the step", step)
         self._step = step
         session.counts.add(data.samples)
         update.seconds = time.perf_counter() - begin
@@ -166,12 +176,14 @@ class Trainer:
         for evaluator in self._evaluators:
             if evaluator.due(self._step, last) and self._evaluated.get(evaluator.name) != self._step:
                 self._evaluated[evaluator.name] = self._step
+                self._position.at("evaluation", self._step)
                 with mark("evaluate"):
                     record = evaluator.run(self._step)
                 for monitor in self._monitors:
                     monitor.evaluated(record)
 
     def _save(self) -> None:
+        self._position.at("checkpoint", self._step)
         states = {monitor.name: state for monitor in self._monitors if (state := monitor.state_dict()) is not None}
         with mark("save"):
             events = self._checkpointer.begin(self._step, states)
