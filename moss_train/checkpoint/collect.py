@@ -13,7 +13,7 @@ from moss_train.checkpoint.loader_state import loader_file
 from moss_train.checkpoint.optimizer_state import optimizer_pieces
 from moss_train.checkpoint.random_state import random_state
 from moss_train.checkpoint.rank_files import RankFiles, random_file
-from moss_train.checkpoint.state import ModelPlaces
+from moss_train.checkpoint.state import ModelPlaces, places_of
 from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout
 
@@ -26,7 +26,7 @@ def collect_training(
     loader_state: Any,
 ) -> RankFiles:
     """Weights, optimizer states, random states and, on one rank of each replica, the place in the data."""
-    places = ModelPlaces(chunks, vision)
+    places = places_of(optimization, chunks, vision)
     pieces = [*places.weights(), *optimizer_pieces(optimization.optimizer.chained_optimizers, places)]
     small = {random_file(layout.rank): random_state()}
     if layout.writes_for_replica:

@@ -22,7 +22,7 @@ from moss_train.checkpoint.loader_state import read_loader_state
 from moss_train.checkpoint.optimizer_state import PREFIX
 from moss_train.checkpoint.random_state import restore_random_state
 from moss_train.checkpoint.rank_files import random_file
-from moss_train.checkpoint.state import ModelPlaces
+from moss_train.checkpoint.state import ModelPlaces, places_of
 from moss_train.checkpoint.tensors import CheckpointTensors
 from moss_train.checkpoint.torch_file import read_torch_file
 from moss_train.engines.optimization import Optimization
@@ -104,7 +104,7 @@ def load_training_state(
     check_continuable(description, checkpoint)
     check_checkpoint(checkpoint, verify)
     loader = read_loader_state(checkpoint, description.data_size)
-    places = ModelPlaces(chunks, vision)
+    places = places_of(optimization, chunks, vision)
     tensors = _load_weights(checkpoint, places)
     optimizers = optimization.optimizer.chained_optimizers
     in_common(lambda: fill_optimizers(optimizers, places, tensors))

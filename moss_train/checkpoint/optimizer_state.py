@@ -48,7 +48,9 @@ def key_of(state: str, weight: str) -> str:
 def initialise_states(optimizers: list[Any]) -> None:
     """Make the states of optimizers that have not taken a step yet, so that there is something to load into."""
     for optimizer in optimizers:
-        if not getattr(optimizer, "is_stub_optimizer", False) and optimizer.init_state_fn is not None:
+        if hasattr(optimizer, "parameter_states"):
+            optimizer.initialise_states()
+        elif not getattr(optimizer, "is_stub_optimizer", False) and optimizer.init_state_fn is not None:
             inner = optimizer.optimizer
             if isinstance(inner, HybridDeviceOptimizer):
                 if not inner.state:
@@ -61,12 +63,14 @@ def optimizer_states(optimizers: list[Any]) -> Iterator[ParameterState]:
     """What the optimizers of this rank keep, parameter by parameter, in the same order in every call.
 
     Args:
-        optimizers: megatron-core's, unchained.
+        optimizers: megatron-core's, unchained, or one that tells its `parameter_states` itself.
     """
     for optimizer in optimizers:
         if getattr(optimizer, "is_stub_optimizer", False):
             continue
-        if isinstance(optimizer, DistributedOptimizer):
+        if hasattr(optimizer, "parameter_states"):
+            yield from optimizer.parameter_states()
+        elif isinstance(optimizer, DistributedOptimizer):
             yield from _distributed(optimizer)
         else:
             yield from _whole(optimizer)

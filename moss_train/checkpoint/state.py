@@ -92,6 +92,12 @@ class ModelPlaces:
                 module.set_extra_state(found[entry.unique_key])
 
 
+def places_of(optimization: Any, chunks: Sequence[torch.nn.Module], vision: torch.nn.Module) -> ModelPlaces:
+    """The places of a run's parameters; an engine that shards weights has noted them before."""
+    found = getattr(optimization, "places", None)
+    return found if isinstance(found, ModelPlaces) else ModelPlaces(chunks, vision)
+
+
 def _places(entry: ShardedTensor | ShardedTensorFactory) -> Iterator[Place]:
     parameter = entry.data
     parts = [entry]

@@ -14,7 +14,9 @@ from moss_train.config.schema import OptimizerConfig, RunConfig
 from moss_train.engines.deepspeed.library import load_deepspeed
 from moss_train.engines.deepspeed.module import PackedModel
 from moss_train.engines.deepspeed.settings import library_settings
+from moss_train.engines.deepspeed.state import ShardedOptimizer, ShardedPlaces
 from moss_train.engines.models import Models
+from moss_train.engines.optimizer.modules import ModuleRates, Rate, named
 
 DECODER, VISION = "decoder", "vision"
 
@@ -24,7 +26,7 @@ class DeepSpeedOptimization:
 
     Args:
         models: whole modules with their weights, frozen as the stage wants. Under stage 3 their parameters are empty from
-            here on, but for the moment in which a module runs; `whole_weights` gives them back.
+            here on, but for the moment in which a module runs.
         config: the run's.
         micro_batches: of this rank in one step.
         device: this rank's.
@@ -32,37 +34,35 @@ class DeepSpeedOptimization:
 
     def __init__(self, models: Models, config: RunConfig, micro_batches: int, device: torch.device) -> None:
         deepspeed = load_deepspeed(device)
-        self._deepspeed = deepspeed
-        self._weight_decay = config.optimizer.weight_decay
         self._device = device
         self._prepared = False
         self.updates = 0
         """Updates applied in the whole run: skipped ones do not count."""
         self.stage = config.deepspeed.zero_stage
-        self.model = PackedModel(models, config.vision)
-        groups = parameter_groups(models)
+        self.places = ShardedPlaces(models.chunks, models.unit)
+        """Of all parameters, for checkpoints."""
+        groups = parameter_groups(models, config.optimizer)
         if not groups:
             raise InputError("stage.trainable leaves no parameter to train; choose another preset")
-        settings = library_settings(config, models.config.text.hidden_size, micro_batches)
-        self.engine, self.optimizer, _, _ = deepspeed.initialize(
-            model=self.model,
+        self.engine, self._zero, _, _ = deepspeed.initialize(
+            model=PackedModel(models, config.vision),
             optimizer=make_optimizer(groups, config.optimizer, fused=device.type == "cuda"),
-            config=settings,
+            config=library_settings(config, models.config.text.hidden_size, micro_batches),
             dist_init_required=False,
+        )
+        self.optimizer = ShardedOptimizer(
+            self._zero, self.stage, _states(config.optimizer), keeps_masters=config.precision.dtype != "fp32"
         )
 
     def set_learning_rates(self, decoder: float, vision: float) -> None:
-        """Learning rates of the next update; no weight decay for vectors."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = decoder if group["part"] == DECODER else vision
-            group["weight_decay"] = self._weight_decay * group["wd_mult"]
+        """Learning rates of the next update, before the multipliers of `optimizer.modules`."""
+        for group in self._zero.param_groups:
+            group["lr"] = (decoder if group["part"] == DECODER else vision) * group["lr_mult"]
 
     def set_updates(self, updates: int) -> None:
-        """Tell the number of updates applied; Adam's own count follows it."""
+        """Tell the number of updates applied; Adam's bias correction follows it."""
         self.updates = updates
-        for state in self.optimizer.state.values():
-            if "step" in state:
-                state["step"].fill_(float(updates))
+        self.optimizer.set_updates(updates)
 
     def zero(self) -> None:
         """Drop gradients that were prepared and not applied; applied ones are gone already."""
@@ -77,9 +77,9 @@ class DeepSpeedOptimization:
         if self.stage == 3:
             from deepspeed.runtime.utils import combine_grad_norm_groups
 
-            norm = combine_grad_norm_groups(self.optimizer._get_norm_groups())
+            norm = combine_grad_norm_groups(self._zero._get_norm_groups())
         else:
-            norm = self.optimizer.scaled_global_norm()
+            norm = self._zero.scaled_global_norm()
         value = float(norm)
         return value if value >= 0.0 else float("nan")  # -1 stands for no number
 
@@ -104,47 +104,40 @@ class DeepSpeedOptimization:
         """Within it the optimizer takes its gradients for no numbers: a step then drops them and leaves weights and states."""
         name = "_get_norm_groups" if self.stage == 3 else "scaled_global_norm"
         infinite = torch.tensor(float("inf"), device=self._device)
-        checks = self.optimizer.__dict__.get("check_grad_overflow", False)
-        setattr(self.optimizer, name, (lambda: [infinite]) if self.stage == 3 else (lambda *_: infinite))
-        if self.stage != 3:
-            self.optimizer.check_grad_overflow = True
+        checks = getattr(self._zero, "check_grad_overflow", False)
+        setattr(self._zero, name, (lambda: [infinite]) if self.stage == 3 else (lambda *_: infinite))
+        self._zero.check_grad_overflow = True
         try:
             yield
         finally:
-            delattr(self.optimizer, name)
-            if self.stage != 3:
-                self.optimizer.check_grad_overflow = checks
+            delattr(self._zero, name)
+            self._zero.check_grad_overflow = checks
 
 
-def parameter_groups(models: Models) -> list[dict[str, Any]]:
-    """Trainable parameters by part and by whether they decay, as megatron-core sorts them: biases and vectors do not."""
-    groups = []
-    for part, modules in ((DECODER, list(models.chunks)), (VISION, [models.unit])):
-        for multiplier in (1.0, 0.0):
-            chosen = [
-                parameter
-                for module in modules
-                for name, parameter in module.named_parameters()
-                if parameter.requires_grad and _decays(name, parameter) == (multiplier > 0)
-            ]
-            if chosen:
-                groups.append({"params": chosen, "part": part, "wd_mult": multiplier, "name": f"{part}_{multiplier:g}"})
-    return groups
-
-
-def _decays(name: str, parameter: nn.Parameter) -> bool:
-    return not (name.endswith(".bias") or parameter.dim() == 1)
+def parameter_groups(models: Models, settings: OptimizerConfig) -> list[dict[str, Any]]:
+    """Trainable parameters by part of the model and by what they are updated with, as in the other engine."""
+    rates = ModuleRates(settings, models.config)
+    groups: dict[tuple[str, Rate], list[nn.Parameter]] = {}
+    inside = {id(parameter) for parameter in models.unit.parameters()}
+    for name, parameter in named(models.chunks, models.unit):
+        if parameter.requires_grad:
+            part = VISION if id(parameter) in inside else DECODER
+            groups.setdefault((part, rates.of(name, parameter)), []).append(parameter)
+    return [
+        {"params": members, "part": part, "lr_mult": rate.multiplier, "weight_decay": rate.decay, "name": f"{part}{number}"}
+        for number, ((part, rate), members) in enumerate(sorted(groups.items(), key=lambda item: item[0]))
+    ]
 
 
 def make_optimizer(groups: list[dict[str, Any]], settings: OptimizerConfig, fused: bool) -> torch.optim.Optimizer:
     """Torch's AdamW, which is what the reference's settings ask for, or SGD; learning rates are set before every update."""
     if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=0.0)
-    return torch.optim.AdamW(
-        groups,
-        lr=0.0,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=fused or None,
-    )
+        return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum)
+    return torch.optim.AdamW(groups, lr=0.0, betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=fused or None)
+
+
+def _states(settings: OptimizerConfig) -> list[str]:
+    """What the optimizer keeps of a parameter, by torch's names."""
+    if settings.name == "adam":
+        return ["exp_avg", "exp_avg_sq"]
+    return ["momentum_buffer"] if settings.momentum > 0 else []
