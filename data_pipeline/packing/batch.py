@@ -60,5 +60,10 @@ class PackedMicroBatch:
         return int((self.targets != IGNORE_INDEX).sum())
 
 
-TOKEN_CLASSES = ("ignored", "text", "silence", "first_answer")
-"""Index = value in `PackedMicroBatch.token_class`. `first_answer` is the first spoken token after silence or a turn's start."""
+TOKEN_CLASSES = ("ignored", "text", "silence", "first_answer", "after_interruption")
+"""Index = value in `PackedMicroBatch.token_class`.
+
+`first_answer` is the first spoken token after silence or a turn's start. `after_interruption` is what a real-time answer says
+from the start of a turn to its first silence, where the turn's prompt came while the model was speaking; its first token
+counts here and not as `first_answer`.
+"""

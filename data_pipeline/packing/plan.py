@@ -126,7 +126,8 @@ def plan_sample(sample: Sample, tokenizer: Tokenizer, rules: PlanRules, rng: ran
     rows = expand_markers(ids, labels, [len(m) for m in markers], tokenizer)
     if (rows.labels == IGNORE_INDEX).all():
         raise DoesNotFit(f"no learned token is left within {rules.sequence_length} rows (stage.sequence_length)")
-    return SamplePlan(rows, token_classes(rows, tokenizer), [slot for m in markers for slot in m])
+    classes = token_classes(rows, tokenizer, realtime=sample.kind == "realtime")
+    return SamplePlan(rows, classes, [slot for m in markers for slot in m])
 
 
 def _frames_by_marker(sample: Sample, rules: PlanRules, where: str) -> list[list[Slot]]:

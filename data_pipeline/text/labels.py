@@ -13,7 +13,7 @@ from data_pipeline.text.template import Turn
 from data_pipeline.text.tokenizer import Tokenizer
 from model.errors import InputError
 
-IGNORED, TEXT, SILENCE, FIRST_ANSWER = (TOKEN_CLASSES.index(name) for name in ("ignored", "text", "silence", "first_answer"))
+IGNORED, TEXT, SILENCE, FIRST_ANSWER, AFTER_INTERRUPTION = range(len(TOKEN_CLASSES))
 
 Int64 = npt.NDArray[np.int64]
 
@@ -70,11 +70,14 @@ def expand_markers(ids: Sequence[int], labels: Sequence[int], counts: Sequence[i
     return Rows(out_ids, np.repeat(out_labels, repeats), np.flatnonzero(out_ids == tokenizer.image_id).astype(np.int64))
 
 
-def token_classes(rows: Rows, tokenizer: Tokenizer) -> npt.NDArray[np.int8]:
+def token_classes(rows: Rows, tokenizer: Tokenizer, *, realtime: bool = False) -> npt.NDArray[np.int8]:
     """int8 [T]: class of every row's target.
 
     The first answer token is the first text token behind a silence or the start of a turn, frames between them
     or not; a token that only closes a turn is plain text.
+
+    Args:
+        realtime: whether turns are ended by prompts, so that one can cut an answer off (`after_interruption`).
     """
     is_frame = rows.input_ids == tokenizer.image_id
     last_token = np.maximum.accumulate(np.where(is_frame, -1, np.arange(len(is_frame))))  # newest row that is no frame
@@ -84,5 +87,28 @@ def token_classes(rows: Rows, tokenizer: Tokenizer) -> npt.NDArray[np.int8]:
     targets = rows.targets
     closing = (targets == tokenizer.eot_id) | (targets == tokenizer.eos_text_id)
     classes = np.where(opens & ~closing, FIRST_ANSWER, TEXT)
+    if realtime:
+        classes[_after_interruptions(rows, tokenizer) - 1] = AFTER_INTERRUPTION
     classes = np.where(targets == tokenizer.silence_id, SILENCE, classes)
     return np.where(targets == IGNORE_INDEX, IGNORED, classes).astype(np.int8)
+
+
+def _after_interruptions(rows: Rows, tokenizer: Tokenizer) -> Int64:
+    """Rows of the tokens that answer a prompt which came while the model was speaking.
+
+    A prompt interrupts where the token before the one that closes the model's turn is a spoken word: a finished answer
+    has a silence behind it. The answer goes on to its first silence or the end of its turn, over frames.
+    """
+    places = np.flatnonzero(rows.input_ids != tokenizer.image_id)  # rows that are no frame
+    ids, learned = rows.input_ids[places], rows.labels[places] != IGNORE_INDEX
+    closes = ids == tokenizer.eot_id
+    spoken = learned & ~closes & (ids != tokenizer.silence_id) & (ids != tokenizer.eos_text_id)
+    cuts = np.flatnonzero(closes[1:] & spoken[:-1]) + 1
+    quiet = np.append(np.flatnonzero(~spoken), len(ids))
+    answers = []
+    for cut in cuts:
+        starts = np.flatnonzero(learned[cut + 1 :])  # the header and the prompt are not learned
+        if len(starts):
+            start = cut + 1 + int(starts[0])
+            answers.append(places[start : quiet[np.searchsorted(quiet, start)]])
+    return np.concatenate(answers) if answers else np.empty(0, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -10,7 +11,16 @@ from hypothesis import strategies as st
 
 from data_pipeline.packing.batch import IGNORE_INDEX
 from data_pipeline.schema import Message
-from data_pipeline.text.labels import FIRST_ANSWER, IGNORED, SILENCE, TEXT, expand_markers, flatten_turns, token_classes
+from data_pipeline.text.labels import (
+    AFTER_INTERRUPTION,
+    FIRST_ANSWER,
+    IGNORED,
+    SILENCE,
+    TEXT,
+    expand_markers,
+    flatten_turns,
+    token_classes,
+)
 from data_pipeline.text.realtime import swap_frames, unlabel_end_of_turn
 from data_pipeline.text.template import encode_turns
 from tests.data_pipeline.helpers import tokenizer
@@ -71,6 +81,49 @@ def test_first_answers_open_turns_and_follow_silence() -> None:
     assert T.decode(first) == "redred"
     assert (targets[classes == SILENCE] == S).all() and (classes == SILENCE).sum() == 2
     assert classes[np.flatnonzero(targets == EOT)].tolist() == [TEXT]
+
+
+def dialogue(*turns: list[int]) -> tuple[list[int], list[int]]:
+    """Ids and labels of real-time turns behind headers of five tokens; closing tokens are not learned."""
+    header = [T.start_header_id, W[0], T.end_header_id, EOT, T.end_header_id]
+    ids = [i for turn in turns for i in (*header, *turn, EOT)]
+    labels = [label for turn in turns for label in (*[IGNORE_INDEX] * 5, *turn, IGNORE_INDEX)]
+    return ids, labels
+
+
+def classes_of_turns(*turns: list[int], realtime: bool = True) -> list[tuple[int, int]]:
+    """Target and class of the rows that have a target."""
+    ids, labels = dialogue(*turns)
+    rows = expand_markers(ids, labels, [1] * ids.count(V), T)
+    classes = token_classes(rows, T, realtime=realtime)
+    return [(int(t), int(c)) for t, c in zip(rows.targets, classes, strict=True) if t != IGNORE_INDEX]
+
+
+def test_a_prompt_in_the_middle_of_speech_opens_a_class_of_its_own() -> None:
+    a, b, c, d, _ = W
+    cut = [S, V, a, b, V]  # a frame came last, the words were still going on
+    answer = [c, V, d, S, V, a]
+    assert classes_of_turns(cut, answer)[3:] == [
+        (c, AFTER_INTERRUPTION), (d, AFTER_INTERRUPTION), (S, SILENCE), (a, FIRST_ANSWER)
+    ]  # fmt: skip
+    assert classes_of_turns([S, V, a, b, S, V], answer)[4:6] == [(c, FIRST_ANSWER), (d, TEXT)]  # the answer was finished
+    assert classes_of_turns(cut, [S, *answer])[3:6] == [(S, SILENCE), (c, FIRST_ANSWER), (d, TEXT)]  # it stays silent first
+    assert classes_of_turns(cut, answer, realtime=False)[3:5] == [(c, FIRST_ANSWER), (d, TEXT)]
+    assert classes_of_turns(cut, [c, V], [d])[3:] == [(c, AFTER_INTERRUPTION), (d, AFTER_INTERRUPTION)]  # cut off twice
+    assert classes_of_turns(cut, []) == classes_of_turns(cut)
+
+
+@given(turns=st.lists(st.lists(st.sampled_from([V, S, *W[:2]]), max_size=8), min_size=1, max_size=4))
+def test_only_words_behind_a_cut_answer_change_their_class(turns: list[list[int]]) -> None:
+    plain_classes, marked = classes_of_turns(*turns, realtime=False), classes_of_turns(*turns)
+    changed = [(old, new) for old, new in zip(plain_classes, marked, strict=True) if old != new]
+    assert all(new[1] == AFTER_INTERRUPTION and old[1] in (TEXT, FIRST_ANSWER) for old, new in changed)
+    words = [[token for token in turn if token != V] for turn in turns]
+    expected = 0
+    for before, turn in itertools.pairwise(words):
+        if before and before[-1] != S:
+            expected += turn.index(S) if S in turn else len(turn)
+    assert len(changed) == expected
 
 
 plain = st.sampled_from(W)
