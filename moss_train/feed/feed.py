@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.packing.batch import PackedMicroBatch
@@ -15,13 +15,15 @@ from moss_train.feed.agreement import Agreement
 from moss_train.feed.one_thread import OneThread
 from moss_train.feed.sample_log import SampleLog
 from moss_train.feed.wire import pack_rows, unpack_rows
+from moss_train.feed.work import batch_work
 from moss_train.parallel.layout import ParallelLayout
+from moss_train.planning.flops import Work
 from moss_train.statistics import real_rows
 
 if TYPE_CHECKING:
     from data_pipeline.loader import Loader
 
-_HEAD = 5  # figures before those by dataset
+_HEAD = 10  # figures before those by dataset
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Delivery:
     """How long the slowest replica waited for its loader."""
     feed_seconds: float
     """What this rank spent beyond that, until it had its rows."""
+    work: Work = field(default_factory=lambda: Work(rows=0))
+    """What the micro-batches of all replicas ask of the model."""
 
 
 @dataclass
@@ -107,6 +111,7 @@ class Feed:
         return Delivery(
             batches=batches[: min(row[0] for row in rows)],
             samples=dict(zip(self._names, sums[_HEAD:], strict=True)),
+            work=Work(sums[3], *sums[5:_HEAD]),
             rows=sums[3],
             real_rows=sums[4],
             data_seconds=waited,
@@ -174,16 +179,18 @@ class Feed:
         return taken
 
     def _figures(self, taken: _Taken) -> list[int]:
-        """What all ranks learn: micro-batches, bytes to hand out, microseconds, rows, real rows, samples by dataset."""
+        """What all ranks learn: micro-batches, bytes to hand out, microseconds, rows, real rows, work, samples by dataset."""
         samples = Counter(index for batch in taken.batches for index in batch.dataset_index)
+        work = sum((batch_work(batch) for batch in taken.batches), Work(rows=0))
         return [
             len(taken.batches),
             len(taken.content),
             round(1e6 * taken.seconds),
             sum(batch.num_rows for batch in taken.batches),
             sum(real_rows(batch) for batch in taken.batches),
+            work.frames, work.self_pairs, work.cross_pairs, work.through_cross, work.through_head,
             *(samples[index] for index in range(len(self._names))),
-        ]
+        ]  # fmt: skip
 
     def _hand_out(self, taken: _Taken, length: int) -> list[PackedMicroBatch]:
         """The replica's micro-batches on each of its ranks."""
