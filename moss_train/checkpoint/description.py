@@ -158,13 +158,36 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     return folders[-1] if folders else None
 
 
-def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint folder that a path means: a checkpoint itself, or a run folder's newest.
+def best_checkpoint(run_dir: Path) -> Path:
+    """The checkpoint that the file `best` names.
 
     Raises:
-        InputError: neither of them.
+        InputError: there is no such file, or no such checkpoint.
+    """
+    if not run_dir.is_dir():
+        raise InputError(f"{run_dir}@{BEST}: {run_dir} is no run folder; check the path")
+    try:
+        name = (run_dir / BEST).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f"{run_dir} has no readable file {BEST}; give {run_dir} for its newest checkpoint, or let a run look for the best "
+            "with evaluation.best"
+        ) from None
+    folder = run_dir / "checkpoints" / name
+    if not _PUBLISHED.fullmatch(name) or not (folder / DESCRIPTION).is_file():
+        raise InputError(f"{run_dir / BEST} names {name!r}, which is no checkpoint of the run; give another")
+    return folder
+
+
+def find_checkpoint(path: Path | str) -> Path:
+    """The checkpoint folder that a path means: a checkpoint itself, a run folder's newest, or with `RUN@best` its best.
+
+    Raises:
+        InputError: none of them.
     """
     folder = Path(path)
+    if folder.name.endswith(f"@{BEST}") and not folder.exists():
+        return best_checkpoint(folder.with_name(folder.name.removesuffix(f"@{BEST}")))
     if (folder / DESCRIPTION).is_file():
         return folder
     if not folder.is_dir():

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from moss_train.checkpoint.description import DESCRIPTION, step_name, write_atomically
+from moss_train.checkpoint.description import BEST, DESCRIPTION, step_name, write_atomically
 from moss_train.config.evaluation import EvaluationConfig
 from moss_train.feed.agreement import CommonError
 from moss_train.monitors.base import Monitor, SaveEvent
 
-BEST = "best"
 STREAMING = "eval_streaming_"
 """Begins the names that a streaming evaluation gives; one that failed gives none of them."""
 
