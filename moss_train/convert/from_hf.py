@@ -47,7 +47,7 @@ def check_target(run: Path) -> None:
         raise InputError(f"{run} already holds a checkpoint; choose a new run folder")
     first = run / "checkpoints" / step_name(0)
     if first.exists():
-        raise InputError(f"{first} is there, though {run} names no newest checkpoint; remove it or choose a new run folder")
+        raise InputError(f"{first} is there, though it holds no whole checkpoint; remove it or choose a new run folder")
 
 
 def stage_values(section: dict[str, Any]) -> dict[str, Any]:

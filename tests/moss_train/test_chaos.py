@@ -106,7 +106,7 @@ def _entered(run_dir: Path) -> list[tuple[tuple[str, str], str]]:
 
 def _trained(run_dir: Path) -> dict[str, bytes]:
     """Weights and optimizer state of the last checkpoint, byte for byte."""
-    files = {f.name: f.read_bytes() for f in (run_dir / "checkpoints" / f"step_{STEPS:08d}").rglob("*.distcp")}
+    files = {f.name: f.read_bytes() for f in (run_dir / "checkpoints" / f"step_{STEPS:08d}").rglob("*.safetensors")}
     assert files
     return files
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from model.conversion.folder import read_hf_folder
 from model.conversion.tensor_file import TensorInfo
+from moss_train.checkpoint.description import read_description
+from moss_train.checkpoint.index import INDEX, read_index
+from moss_train.checkpoint.publish import complete
 from moss_train.checkpoint.tensors import CheckpointTensors
 from moss_train.cli.main import main
 from moss_train.convert.from_hf import hf_to_checkpoint
@@ -26,6 +32,7 @@ from tests.moss_train.convert.folders import four_by_four, make_foreign, publish
 from tests.ranks import RunRanks
 
 _STEP = "checkpoints/step_00000000"
+_FILE = "rank_00000_000.safetensors"
 
 
 def convert(*arguments: object) -> int:
@@ -192,20 +199,30 @@ def test_weights_that_changed_after_their_certificate_are_found(
     assert convert("to-hf", converted, tmp_path / "hf", "--no-verify") == 0
     run = tmp_path / "run"
     shutil.copytree(converted, run)
-    for folder, file in ((tmp_path / "hf", "model.safetensors"), (run / _STEP, "__0_0.distcp")):
+    key = "vision.multi_modal_projector.bias"
+    for folder, file in ((tmp_path / "hf", "model.safetensors"), (run / _STEP, _FILE)):
         data = bytearray((folder / file).read_bytes())
-        key = "vision.multi_modal_projector.bias"
-        if file.endswith("distcp"):
-            stored = CheckpointTensors(folder)
-            place = data.index(stored.read_rows(key, 0, stored.info(key).shape[0]).view(torch.uint8).numpy().tobytes())
-        else:
-            found = load_file(folder / file)[key.removeprefix("vision.")]
-            place = data.index(found.view(torch.uint8).numpy().tobytes())
+        found = load_file(folder / file)[f"{key}@0" if file == _FILE else key.removeprefix("vision.")]
+        place = data.index(found.view(torch.uint8).numpy().tobytes())
         data[place] ^= 1
         (folder / file).write_bytes(data)
+    assert convert("verify", run, tmp_path / "hf", "--no-logits") == 2
+    assert re.search(f"{_FILE} is damaged: {key}, bytes .* does not have the checksum", capsys.readouterr().err)
+    _renew_checksums(run / _STEP)
     # Both sides changed alike: only the certificates can tell.
     assert convert("verify", run, tmp_path / "hf", "--no-logits") == 1
     assert capsys.readouterr().out.count("not as certified") == 2
+
+
+def _renew_checksums(checkpoint: Path) -> None:
+    """A change on purpose, such as a tool's."""
+    index, description = read_index(checkpoint / INDEX), read_description(checkpoint)
+    content = (checkpoint / _FILE).read_bytes()
+    for tensor in index.tensors.values():
+        size = tensor.info.dtype.itemsize
+        parts = [content[p.position : p.position + p.count * size] for p in tensor.pieces]
+        tensor.pieces = [replace(p, crc32=zlib.crc32(part)) for p, part in zip(tensor.pieces, parts, strict=True)]
+    complete(checkpoint, description, [index])
 
 
 @contextmanager
@@ -273,15 +290,16 @@ def test_bad_sources_and_targets_are_named(
 ) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(converted, damaged)
-    data = (damaged / _STEP / "__0_0.distcp").read_bytes()
-    (damaged / _STEP / "__0_0.distcp").write_bytes(data[: len(data) // 2])
+    data = (damaged / _STEP / _FILE).read_bytes()
+    (damaged / _STEP / _FILE).write_bytes(data[: len(data) // 2])
     other = published_folder(tmp_path / "other_model", three_way_config())
     unnamed = tmp_path / "unnamed"
     shutil.copytree(converted, unnamed)
     (unnamed / "latest").unlink()
+    (unnamed / _STEP / "checkpoint.json").unlink()
     for arguments, named in (
         (["from-hf", published, converted], "already holds a checkpoint"),
-        (["from-hf", published, unnamed], "step_00000000 is there, though"),
+        (["from-hf", published, unnamed], "step_00000000 is there, though it holds no whole checkpoint"),
         (["from-hf", published, tmp_path / "other", "--tp", "4"], "num_key_value_heads 2"),
         (["from-hf", published, tmp_path / "other", "--pp", "0"], "--pp is 0"),
         (["from-hf", tmp_path / "none", tmp_path / "other"], "none/config.json does not exist"),
@@ -289,7 +307,7 @@ def test_bad_sources_and_targets_are_named(
         (["to-hf", tmp_path, tmp_path / "out"], "holds no published checkpoint"),
         (["to-hf", converted, converted], "holds other files than a checkpoint"),
         (["to-hf", converted, tmp_path / "out", "--tokenizer", tmp_path / "no"], "tokenizer"),
-        (["to-hf", damaged, tmp_path / "out"], "__0_0.distcp is damaged at byte"),
+        (["to-hf", damaged, tmp_path / "out"], f"{_FILE} is cut short: it ends at byte"),
         (["verify", converted, other], "of different models: text.hidden_size is 32"),
         (["random", "12b", tmp_path / "out"], "MODEL is '12b'; use one of 11b"),
         (["random", tmp_path, tmp_path / "out"], f"MODEL is '{tmp_path}'; use one of 11b"),
