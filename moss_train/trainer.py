@@ -24,6 +24,9 @@ from moss_train.schedule import stage_rates
 from moss_train.setup import Session, start_session
 from moss_train.signals import Signals
 
+EVALUATED = "evaluated"
+"""Name in a checkpoint, beside those of monitors, of the step of each evaluator's newest evaluation."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -68,7 +71,7 @@ class Trainer:
         self._recorder = Recorder(session)
         made = [make(session) for make in (HeldOut.make, *evaluators)]
         self._evaluators: list[Evaluator] = [evaluator for evaluator in made if evaluator is not None]
-        self._evaluated: dict[str, int] = {}
+        self._evaluated: dict[str, int] = {} if resumed is None else dict(resumed.monitors.get(EVALUATED, {}))
         self._steps = config.train.steps
         self._step = 0 if resumed is None else resumed.step
         for monitor in self._monitors:
@@ -96,8 +99,8 @@ class Trainer:
 
     def _loop(self) -> tuple[bool, bool]:
         """Whether all steps were done, and whether the data ended before."""
-        if self._step == 0:
-            self._evaluate()
+        if self._step == 0 or self._step < self._steps:
+            self._evaluate()  # before the first step, or what a signal to end left out behind the last one
         while self._step < self._steps:
             signals = self._one_step()
             if signals is None:
@@ -185,6 +188,7 @@ class Trainer:
     def _save(self) -> None:
         self._position.at("checkpoint", self._step)
         states = {monitor.name: state for monitor in self._monitors if (state := monitor.state_dict()) is not None}
+        states[EVALUATED] = dict(self._evaluated)
         with mark("save"):
             events = self._checkpointer.begin(self._step, states)
         self._tell(events)
