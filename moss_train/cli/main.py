@@ -70,8 +70,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "plan": Command(
         "moss_train.cli.plan",
-        "Predict how evenly the frames of the four stages are spread over many ranks",
-        "moss plan balance --ranks 8 64 --stage pt2",
+        "Predict memory, time, cost and the cheapest layout of a run from its configuration alone",
+        "moss plan stage=pt2 parallel=tp8 --ranks 64 --gpu H100",
     ),
     "bench": Command(
         "moss_train.cli.bench",
@@ -156,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _overview().parse_args(arguments[:1])  # --help, --version, or argparse's own sentence about the unknown command
     try:
         parser, module = _command_parser(arguments[0])
-        return int(module.run(_parse(parser, arguments[1:])) or 0)
+        words = getattr(module, "complete", list)(arguments[1:])  # a command may have an action that needs no name
+        return int(module.run(_parse(parser, words)) or 0)
     except InputError as error:
         print(f"{_who()}: error: {error}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT

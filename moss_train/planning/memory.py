@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.config import VideoMllamaConfig
+from model.errors import InputError
 from moss_train.config.schema import RunConfig
 from moss_train.engines.optimizer.bytes import optimizer_bytes
 from moss_train.frames.activations import activation_bytes
@@ -52,6 +53,20 @@ class PackLoad:
         """What the stage allows: every pack full of rows, frames and targets."""
         stage = config.stage
         return cls(stage.sequence_length, largest_frames(config), stage.sequence_length, micro_batches=micro_batches)
+
+    @classmethod
+    def of_samples(cls, packs: Sequence[Sequence[tuple[int, int]]]) -> PackLoad:
+        """Of micro-batches given as (rows, frames) of their samples; the largest stands for all.
+
+        Raises:
+            InputError: micro-batches of different lengths.
+        """
+        rows = [sum(rows for rows, _ in pack) for pack in packs]
+        frames = [sum(frames for _, frames in pack) for pack in packs]
+        if len(set(rows)) > 1:
+            raise InputError(f"micro-batches have {', '.join(map(str, rows))} rows; all of a step are equally long")
+        targets = max(r - f - len(pack) for r, f, pack in zip(rows, frames, packs, strict=True))
+        return cls(rows[0], max(frames), max(targets, 1), max(map(len, packs)), len(packs))
 
 
 def largest_frames(config: RunConfig) -> int:

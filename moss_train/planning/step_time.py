@@ -104,9 +104,8 @@ def step_time(config: RunConfig, ranks: int, work: Work, cluster: Cluster, micro
     fp8 = FP8 if config.precision.fp8 != "none" and gpu.fp8 is not None else 1.0
     if config.precision.dtype == "fp32":  # in TF32 at best: half of bf16
         rate /= 2
-    decode = (done.text / (rate * fp8) + (done.cross + done.head) / rate) / ranks
-    decode += work.through_head / ranks * model.text.vocab_size * LOGIT_BYTES / (gpu.bandwidth * BANDWIDTH)
     trained, adapters = _trained(config, model)
+    decode = _decoder(config, model, work, done, (rate * fp8, rate), gpu.bandwidth * BANDWIDTH, data)
     decode += micro_batches * trained * ACCUMULATED_BYTES / (gpu.bandwidth * BANDWIDTH)
     tower = gpu.bf16 * cluster.reached.tower / (2 if config.precision.dtype == "fp32" else 1)
     forward = forward_flops(model, work)
@@ -122,6 +121,26 @@ def step_time(config: RunConfig, ranks: int, work: Work, cluster: Cluster, micro
         exchange=_exchange(config, model, ranks, data, work, cluster, element),
         update=_update(config, model, ranks, data, trained + adapters, cluster),
     )
+
+
+def _decoder(
+    config: RunConfig, model: VideoMllamaConfig, work: Work, done: Flops, rates: tuple[float, float], bandwidth: float, data: int
+) -> float:
+    """Seconds of a replica's micro-batches on the pipeline stage that takes longest.
+
+    Args:
+        rates: operations a second of self layers, and of the rest.
+        bandwidth: bytes a second.
+    """
+    parallel, crosses = config.parallel, len(model.text.cross_attention_layers)
+    selfs = model.text.num_hidden_layers - crosses
+    logits = work.through_head * model.text.vocab_size * LOGIT_BYTES
+    longest = 0.0
+    for stage in pipeline_stages(model, parallel):
+        seconds = done.text * stage.selfs / max(selfs, 1) / rates[0] + done.cross * stage.crosses / max(crosses, 1) / rates[1]
+        seconds += stage.last * (done.head / rates[1] + logits / bandwidth)
+        longest = max(longest, seconds)
+    return longest / (data * parallel.tensor * parallel.context)
 
 
 def _backward_rate(forward: Flops, done: Flops) -> float:

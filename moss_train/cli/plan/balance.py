@@ -16,8 +16,7 @@ COLUMNS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `moss plan`."""
-    parser.add_argument("what", choices=["balance"], help="balance: largest over mean encode cost of the ranks")
+    """Arguments of the action."""
     parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS), help="numbers of ranks (default 8 64 512)")
     parser.add_argument("--stage", nargs="+", default=None, help="stages of the workload (default all four)")
     parser.add_argument("--steps", type=int, default=4, help="steps of one pack a rank (default 4)")
