@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     directions = parser.add_subparsers(dest="direction", required=True, metavar="DIRECTION")
     text = "a run's checkpoint to a folder in the Hugging Face layout"
     to_hf = directions.add_parser("to-hf", help=text, epilog="example: moss convert to-hf runs/sft_realtime hf/realtime")
-    to_hf.add_argument("run", type=Path, help="run folder (its newest checkpoint) or a checkpoint folder")
+    to_hf.add_argument("run", type=Path, help="run folder (its newest checkpoint), RUN@best, or a checkpoint folder")
     to_hf.add_argument("out", type=Path, help="folder to write; a checkpoint that is already there is replaced")
     to_hf.add_argument(
         "--format",
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from_hf.add_argument("--pp", type=int, default=1, help=help_text.format("number of pipeline stages"))
     text = "compare a checkpoint and a folder: every tensor's bytes, and the logits of both"
     verify = directions.add_parser("verify", help=text, epilog="example: moss convert verify runs/start hf/realtime")
-    verify.add_argument("run", type=Path, help="run folder (its newest checkpoint) or a checkpoint folder")
+    verify.add_argument("run", type=Path, help="run folder (its newest checkpoint), RUN@best, or a checkpoint folder")
     verify.add_argument("hf", type=Path, help="folder in the Hugging Face layout")
     for direction in (to_hf, from_hf):
         direction.add_argument("--no-verify", action="store_true", help="do not compare source and target afterwards")

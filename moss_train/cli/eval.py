@@ -9,7 +9,14 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenarios", type=Path, help="JSON-lines file of scenarios; their videos are named relative to it")
-    parser.add_argument("--checkpoint", required=True, help="folder in Hugging Face layout with its tokenizer.json, or a hub id")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help=(
+            "folder in Hugging Face layout with its tokenizer.json, a hub id, or a run: RUN (its newest checkpoint), RUN@best or "
+            "a checkpoint folder, which is converted into OUT/checkpoint first"
+        ),
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for traces.jsonl, scores.json, and one per baseline")
     parser.add_argument(
         "--untrained-baseline", action="store_true", help="also run the architecture with untrained weights, into OUT/untrained"
@@ -42,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--limit is {args.limit}; it must be at least 1")
     request = EvaluationRequest(
         scenarios=args.scenarios,
-        checkpoint=resolve_checkpoint(args.checkpoint),
+        checkpoint=_of_run(args.checkpoint, args.out, args.scenarios) or resolve_checkpoint(args.checkpoint),
         out=args.out,
         settings=RunSettings(tokens_per_frame=args.tokens_per_frame, max_answer_tokens=args.max_answer_tokens),
         workers=args.workers,
@@ -69,6 +76,22 @@ def run(args: argparse.Namespace) -> int:
     _print_table(results)
     print(args.out / "scores.json")
     return 0
+
+
+def _of_run(name: str, out: Path, scenarios: Path) -> Path | None:
+    """The weights of a run in Hugging Face layout; None where the name means no run."""
+    from moss_train.checkpoint.description import BEST, DESCRIPTION
+
+    folder = Path(name)
+    is_run = (folder / DESCRIPTION).is_file() or ((folder / "checkpoints").is_dir() and not (folder / "config.json").is_file())
+    if not is_run and (folder.exists() or not name.endswith(f"@{BEST}")):
+        return None
+    from inference.evaluation.storage import check_folder, load_scenarios
+    from moss_train.convert.to_hf import checkpoint_to_hf
+
+    load_scenarios(scenarios)  # before a conversion that may take minutes
+    check_folder(out)
+    return checkpoint_to_hf(folder, out / "checkpoint")[1]
 
 
 def _print_table(results: dict[str, dict[str, Any]]) -> None:

@@ -236,10 +236,11 @@ class TrainConfig:
     eval_every: int = 0
     """Steps between held-out evaluations; 0 evaluates only before the first and after the last step."""
     eval_batches: int = 0
-    """Micro-batches (over all ranks) of a held-out evaluation; 0 switches it off."""
+    """Micro-batches (over all ranks) of a held-out evaluation, dealt to the validation sets in turns; 0 switches it off."""
     seed: int = 42
     init_from: str | None = None
-    """Run folder (its newest checkpoint) or Hugging Face folder that gives the weights; None starts at random."""
+    """Run folder (its newest checkpoint), RUN@best, a checkpoint folder or Hugging Face folder that gives the weights; None
+    starts at random."""
     init_ema: bool = False
     """Take the running average of that run's weights (its `optimizer.ema_decay`) instead of its last weights."""
     resume: str = "auto"

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from inference.evaluation.evaluate import EvaluationRequest, evaluate
 from inference.evaluation.in_training import flat
 from model.errors import InputError
 from moss_train.cli.in_training import make_streaming_evaluation
-from moss_train.convert.to_hf import checkpoint_to_hf
+from moss_train.cli.main import main
 from moss_train.evaluation.undisturbed import undisturbed
 from moss_train.parallel.layout import stop_layout
 from moss_train.trainer import train
@@ -50,9 +49,10 @@ def test_figures_are_those_of_the_command(data: Path, tmp_path: Path) -> None:
     """On the same weights, converted and loaded from files."""
     records = [row for row in run(data, tmp_path / "run", evaluation__streaming_max=2) if "eval_streaming_scenarios" in row]
     assert [row["step"] for row in records] == [2, 3]
-    checkpoint_to_hf(tmp_path / "run", tmp_path / "hf")
-    request = EvaluationRequest(scenarios=data / "scenarios.jsonl", checkpoint=tmp_path / "hf", out=tmp_path / "scores", limit=2)
-    expected = {f"eval_streaming_{name}": value for name, value in flat(evaluate(request)["checkpoint"]).items()}
+    arguments = ["--checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "scores"), "--limit", "2"]
+    assert main(["eval", str(data / "scenarios.jsonl"), *arguments]) == 0
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    expected = {f"eval_streaming_{name}": value for name, value in flat(scores).items()}
     assert len(expected) > 10
     assert {name: records[1][name] for name in expected} == expected
     assert records[1]["eval_streaming_scenarios"] == 2
