@@ -1,8 +1,8 @@
 """The folder of a run: what was asked, what ran, what came out.
 
 `config.yaml` (resolved, itself a valid input), `versions.json`, `data.json` (what the datasets held), `tokenizer.json`,
-`metrics.jsonl`, `quarantine.jsonl` (samples left out), `samples_*.jsonl` (keys of every step, if asked for), `checkpoints/`,
-`latest`.
+`metrics.jsonl`, `events.jsonl` (starts, checkpoints, ends), `report.html`, `quarantine.jsonl` (samples left out),
+`samples_*.jsonl` (keys of every step, if asked for), `checkpoints/`, `latest`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class RunFolder:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
+        self.events = self.path / "events.jsonl"
+        self.report = self.path / "report.html"
         self.quarantine = self.path / "quarantine.jsonl"
         self.tokenizer = self.path / "tokenizer.json"
         self.wandb = self.path / "wandb"

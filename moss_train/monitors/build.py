@@ -4,33 +4,81 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
+
 from moss_train.evaluation.best import BestCheckpoint
+from moss_train.feed.left_out import LeftOut
 from moss_train.monitors.base import Monitor
+from moss_train.monitors.checkpoint_stall import CheckpointStall
+from moss_train.monitors.data_wait import DataWait
+from moss_train.monitors.elapsed import Elapsed
+from moss_train.monitors.event_log import EventLog
+from moss_train.monitors.gradient_norms import GradientNorms
+from moss_train.monitors.learning_rates import LearningRates
+from moss_train.monitors.losses import Losses
+from moss_train.monitors.memory import Memory
 from moss_train.monitors.metrics_file import MetricsFile
+from moss_train.monitors.mfu import Mfu
+from moss_train.monitors.monitor_time import MonitorTime
 from moss_train.monitors.profiler import Profiler
 from moss_train.monitors.progress import ProgressBar
+from moss_train.monitors.samples import Samples
+from moss_train.monitors.speed import Speed
 from moss_train.monitors.wandb_log import WandbLog
+from moss_train.planning.flops import gpu_of
 from moss_train.setup import Session
 
 
 def make_monitors(session: Session) -> list[Monitor]:
     """In the order in which they are told; what writes or prints comes after what measures, on the first rank only."""
-    config, folder = session.config, session.folder
-    logging = config.logging
+    monitors = _on_every_rank(session)
+    if session.layout.rank == 0:
+        monitors += [*_measuring(session), *_writing(session)]
+    return [*monitors, MonitorTime(monitors)]
+
+
+def _on_every_rank(session: Session) -> list[Monitor]:
+    """Those that take part in collectives, or work on chosen ranks."""
+    config, folder, layout = session.config, session.folder, session.layout
     monitors: list[Monitor] = []
-    if profiler := Profiler.make(
-        config.profile, folder.path, session.layout.rank, session.layout.world_size, session.layout.device
-    ):
+    if profiler := Profiler.make(config.profile, folder.path, layout.rank, layout.world_size, layout.device):
         monitors.append(profiler)
     if config.evaluation.best is not None:
-        first = session.layout.rank == 0
-        monitors.append(BestCheckpoint(config.evaluation, folder.path, first, session.agreement.from_first))
-    if session.layout.rank != 0:
-        return monitors
-    monitors.append(MetricsFile(folder.metrics, config.train.log_every))
+        monitors.append(BestCheckpoint(config.evaluation, folder.path, layout.rank == 0, session.agreement.from_first))
+    if config.logging.gradient_norms_every and config.engine == "megatron":
+        monitors.append(GradientNorms(session.models, session.optimization, layout, config.logging.gradient_norms_every))
+    if config.logging.memory_every:
+        monitors.append(Memory(layout.device, config.logging.memory_every, layout.world_size))
+    return monitors
+
+
+def _measuring(session: Session) -> list[Monitor]:
+    config, device = session.config, session.layout.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return [
+        Losses(),
+        LearningRates(),
+        Speed(),
+        Mfu(config, session.model_config, gpu_of(name), session.layout.world_size, name),
+        DataWait(),
+        CheckpointStall(),
+        Samples(session.counts, LeftOut(session.folder.quarantine)),
+        Elapsed(),
+    ]
+
+
+def _writing(session: Session) -> list[Monitor]:
+    config, folder = session.config, session.folder
+    logging, every = config.logging, config.train.log_every
+    setting = {"ranks": session.layout.world_size, "engine": config.engine, "device": session.layout.device.type}
+    sizes = {name: size for name, size in dataclasses.asdict(config.parallel).items() if type(size) is int and size > 1}
+    monitors: list[Monitor] = [
+        MetricsFile(folder.metrics, every),
+        EventLog(folder.events, setting | ({"parallel": sizes} if sizes else {})),
+    ]
     if logging.progress:
         monitors.append(ProgressBar(config.stage.name))
     if logging.wandb != "disabled":
         name = f"{config.stage.name}-{folder.path.name}"
-        monitors.append(WandbLog(folder.wandb, logging.wandb_project, name, logging.wandb, dataclasses.asdict(config)))
+        monitors.append(WandbLog(folder.wandb, logging, name, dataclasses.asdict(config), folder.metrics, every))
     return monitors

@@ -1,56 +1,99 @@
-"""Weights & Biases. It never ends a run: whatever it raises becomes one warning, and the run goes on without it."""
+"""Weights & Biases. It never ends or delays a run: a thread of its own sends, and whatever it meets becomes one warning."""
 
 from __future__ import annotations
 
-import os
+import json
 import secrets
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from moss_train.config.logging import LoggingConfig
 from moss_train.monitors.base import Monitor
+from moss_train.monitors.names import flatten
+from moss_train.monitors.wandb_sender import WandbSender
 
 
 class WandbLog(Monitor):
-    """Logs records under the run's own steps; a continued run continues its W&B run."""
+    """Logs records under the run's own steps, one row a step; a continued run continues its W&B run.
 
-    def __init__(self, folder: Path, project: str, name: str, mode: str, config: dict[str, Any]) -> None:
+    A row is handed over when the next step begins, so that it holds the evaluations of its step. Steps that a continued run
+    repeats are not sent again, and rows that W&B lost when a process was killed are taken from metrics.jsonl.
+
+    Args:
+        folder: of W&B's files, with the run's id.
+        settings: the `logging` group.
+        name: display name.
+        config: the run's, as plain values.
+        metrics: the run's metrics.jsonl.
+        every: steps between rows; the last step has one too.
+    """
+
+    def __init__(
+        self, folder: Path, settings: LoggingConfig, name: str, config: dict[str, Any], metrics: Path, every: int
+    ) -> None:  # fmt: skip
         self._folder = folder
-        self._options: dict[str, Any] = {"project": project, "name": name, "mode": mode, "config": config}
-        self._run: Any = None
+        self._metrics = metrics
+        self._every = every
+        self._last = 0
+        self._row: dict[str, float] = {}
+        self._settings = settings
+        self._options: dict[str, Any] = {
+            "project": settings.wandb_project, "entity": settings.wandb_entity, "name": settings.wandb_name or name,
+            "group": settings.wandb_group, "tags": settings.wandb_tags or None, "notes": settings.wandb_notes, "config": config,
+        }  # fmt: skip
+        self._sender: WandbSender | None = None
 
     def started(self, step: int, steps: int) -> None:
-        def start() -> None:
-            import wandb
-
+        self._last = steps
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
             identity = self._folder / "run_id"
             if not identity.is_file():
                 identity.write_text(secrets.token_hex(4))
-            os.environ.setdefault("WANDB_SILENT", "true")
-            self._run = wandb.init(
-                dir=str(self._folder), id=identity.read_text().strip(), resume="allow", reinit="finish_previous", **self._options
-            )
-
-        self._safely(start)
+            self._options["id"] = identity.read_text().strip()
+        except OSError as error:
+            WandbSender.warn(str(error))
+            return
+        self._sender = WandbSender(self._folder, self._settings, self._options, self._before(step))
+        self._sender.start()
 
     def stepped(self, record: dict[str, Any]) -> None:
-        self._log(record)
+        self._hand_over()
+        if record["step"] % self._every == 0 or record["step"] == self._last:
+            self._row = flatten(record)
 
     def evaluated(self, record: dict[str, Any]) -> None:
-        self._log(record)
+        if self._row and self._row["step"] != record["step"]:
+            self._hand_over()
+        self._row |= flatten(record)
 
     def finished(self) -> None:
-        if self._run is not None:
-            self._safely(self._run.finish)
+        self._hand_over()
+        if self._sender is not None:
+            self._sender.finish()
 
-    def _log(self, record: dict[str, Any]) -> None:
-        if self._run is not None:
-            self._safely(lambda: self._run.log(record, step=record["step"]))
+    def _hand_over(self) -> None:
+        if self._row and self._sender is not None:
+            self._sender.send(self._row)
+        self._row = {}
 
-    def _safely(self, action: Any) -> None:
+    def _before(self, step: int) -> Callable[[], list[dict[str, float]]]:
+        """Reads the rows of the steps that earlier processes did; called in the sender's thread."""
+        if step == 0:
+            return list
+        return lambda: rows_until(self._metrics, step)
+
+
+def rows_until(metrics: Path, step: int) -> list[dict[str, float]]:
+    """Rows of a metrics.jsonl up to a step; lines of one step become one row."""
+    rows: dict[int, dict[str, float]] = {}
+    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []:
         try:
-            action()
-        except Exception as error:  # whatever a logging service raises must not end training
-            self._run = None
-            print(f"moss: W&B is switched off for this run: {error}", file=sys.stderr, flush=True)
+            record = json.loads(line)
+            number = int(record["step"])
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that is being written
+        if number <= step:
+            rows.setdefault(number, {}).update(flatten(record))
+    return [rows[number] for number in sorted(rows)]

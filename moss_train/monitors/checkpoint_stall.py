@@ -1,0 +1,32 @@
+"""How long saving kept the loop from training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moss_train.monitors.base import Monitor, SaveEvent, Update
+
+
+class CheckpointStall(Monitor):
+    """Declared state: the total, without the stall of the very checkpoint that holds it."""
+
+    name = "checkpoint_stall"
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._since = 0.0
+        """Since the last record."""
+
+    def saved(self, event: SaveEvent) -> None:
+        self._since += event.stall_seconds
+        self._total += event.stall_seconds
+
+    def measured(self, update: Update) -> dict[str, Any]:
+        since, self._since = self._since, 0.0
+        return {"checkpoint_stall_seconds": since, "checkpoint_stall_total": self._total} if self._total else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total": self._total}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._total = float(state["total"])
