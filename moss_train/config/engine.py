@@ -85,6 +85,11 @@ def check_engine(config: RunConfig) -> None:
         raise InputError(
             "train.steps is 0 with deepspeed.zero_stage 3, which shards weights for training; use deepspeed.zero_stage=2"
         )
+    if config.vision.keep_mode == "attention" and config.deepspeed.zero_stage == 3:
+        raise InputError(
+            "vision.keep_mode is attention with deepspeed.zero_stage 3, whose gathering of weights disturbs it; "
+            "use vision.keep_mode=all"
+        )
     if config.stage.objective != "next_token":
         raise InputError(
             f"stage.objective is {config.stage.objective} with engine deepspeed, which trains next_token only; "
@@ -92,13 +97,6 @@ def check_engine(config: RunConfig) -> None:
         )
     if config.precision.fp8 != "none" or config.precision.fp8_vision:
         raise InputError("precision.fp8 or fp8_vision is set with engine deepspeed, which has no fp8; use precision=bf16")
-    for name, default in (("moments", "fp32"), ("master", "fp32"), ("offload", 0.0), ("ema_decay", 0.0)):
-        value = getattr(config.optimizer, name)
-        if value != default:
-            remedy = "deepspeed.offload_optimizer=cpu" if name == "offload" else "engine=megatron"
-            raise InputError(
-                f"optimizer.{name} is {value} with engine deepspeed, which does not know it; use {default}, or {remedy}"
-            )
     if config.optimizer.name not in ("adam", "sgd"):
         raise InputError(
             f"optimizer.name is {config.optimizer.name} with engine deepspeed, which takes adam or sgd; use one of them or "

@@ -18,7 +18,7 @@ MOMENTS = ("fp32", "bf16", "fp8")
 MASTERS = ("fp32", "remainders")
 MODULE_NAMES = ("vision_tower", "projector", "cross_layers", "text", "embedding", "head", "norms", "gates", "biases")
 """Parts of the model that an entry of `optimizer.modules` may name; they overlap, `text` holds embedding and head."""
-_MEGATRON_ONLY = {"modules": [], "moments": "fp32", "master": "fp32", "offload": 0.0, "ema_decay": 0.0, "momentum": 0.0}
+_MEGATRON_ONLY = {"moments": "fp32", "master": "fp32", "offload": 0.0, "ema_decay": 0.0}
 
 
 @dataclass(kw_only=True)
@@ -149,8 +149,8 @@ def check_plain(settings: OptimizerConfig, engine: str) -> None:
     for name, default in _MEGATRON_ONLY.items():
         value = getattr(settings, name)
         if value != default:
-            shown = [entry.name for entry in settings.modules] if name == "modules" else value
-            raise InputError(f"optimizer.{name} is {shown} with engine {engine}, which does not have it; use engine=megatron")
+            remedy = "deepspeed.offload_optimizer=cpu" if name == "offload" else "engine=megatron"
+            raise InputError(f"optimizer.{name} is {value} with engine {engine}, which does not have it; use {remedy}")
 
 
 def remembers(beta2: float) -> bool:
