@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 import time
+import traceback
 
 from model.errors import InputError
 from moss_train.config.schema import RunConfig
 
 EXIT_PEER_LOST = 1
 EXIT_BAD_INPUT = 2
+SECONDS_BEHIND_THE_FIRST = 0.5
+"""How long a rank waits before it reports its own mistake, which the first rank may be making as well."""
 SECONDS_FOR_THE_FIRST = 3.0
 """How long a rank keeps quiet after a failure that the first rank, or the rank that caused it, reports too."""
 
@@ -65,17 +68,13 @@ def _train(config: RunConfig) -> int:
     try:
         outcome = train(config, [make_streaming_evaluation])
     except InputError as error:
-        if rank != 0:
-            _let_the_first_rank_speak()
-            if isinstance(error, CommonError):
-                return EXIT_BAD_INPUT
-        raise
-    except RuntimeError as error:
-        if world == 1 or not _lost_a_peer(error):
+        if world == 1 or (rank == 0 and isinstance(error, CommonError)):
             raise
-        _let_the_first_rank_speak()
-        print(f"moss [rank {rank}]: ended because another rank ended; its message says why", file=sys.stderr, flush=True)
-        return EXIT_PEER_LOST
+        return _bad_input(error, rank, isinstance(error, CommonError))
+    except Exception as error:
+        if world == 1:
+            raise
+        return _failed(error, rank)
     if rank == 0:
         ending = "finished" if outcome.finished else "was told to end and saved"
         if outcome.data_ended:
@@ -85,13 +84,61 @@ def _train(config: RunConfig) -> int:
     return 0
 
 
+def _bad_input(error: InputError, rank: int, common: bool) -> int:
+    """The others end with the same sentence, printed once."""
+    from moss_train.guards.watch import current_watch
+
+    watch = current_watch()
+    if common:  # the first rank raises it too, and prints it
+        if watch is not None:
+            watch.stop()
+        _let_the_first_rank_speak()
+        return EXIT_BAD_INPUT
+    if watch is None:  # before the ranks have met
+        if rank != 0:
+            _let_the_first_rank_speak()
+        raise error
+    if rank != 0:
+        time.sleep(SECONDS_BEHIND_THE_FIRST)
+    shown = f"moss [rank {rank}]: error: {error}"
+    return watch.tell(f"rank {rank} on host {watch.host}: {error}", EXIT_BAD_INPUT, shown)
+
+
+def _failed(error: Exception, rank: int) -> int:
+    """What ended this rank, unless it is that another one ended before: then the cause comes from there."""
+    from moss_train.guards.watch import current_watch
+
+    watch = current_watch()
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    if _lost_a_peer(error):
+        if watch is not None:
+            watch.wait_for_cause()
+        else:
+            _let_the_first_rank_speak()
+        print(
+            f"moss [rank {rank}]: ended because a connection to another rank was lost; its message says why ({first_line})",
+            file=sys.stderr,
+            flush=True,
+        )
+        return EXIT_PEER_LOST
+    if watch is None:
+        raise error
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    sentence = (
+        f"rank {rank} on host {watch.host} failed with {type(error).__name__}: {first_line}; its traceback is in its output"
+    )
+    return watch.tell(sentence, EXIT_PEER_LOST)
+
+
 def _let_the_first_rank_speak() -> None:
     """Most mistakes show on all ranks at once: the others wait, and the launcher ends them before they repeat it."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(SECONDS_FOR_THE_FIRST)
 
 
-def _lost_a_peer(error: RuntimeError) -> bool:
+def _lost_a_peer(error: Exception) -> bool:
     """Whether a collective failed since a rank at its other end is gone."""
     text = str(error)
-    return any(part in text for part in ("closed by peer", "Connection reset", "Broken pipe", "NCCL", "Gloo", "gloo"))
+    parts = ("closed by peer", "Connection reset", "Broken pipe", "NCCL", "Gloo", "gloo")
+    return isinstance(error, RuntimeError) and any(part in text for part in parts)

@@ -49,6 +49,14 @@ class Board:
             self._store.add(f"{self._prefix}/news", 1)
         return str(found)
 
+    def count(self, key: str) -> None:
+        """One more."""
+        self._store.add(f"{self._prefix}/{key}", 1)
+
+    def counted(self, key: str) -> int:
+        """How many there are."""
+        return int(self._store.add(f"{self._prefix}/{key}", 0))
+
     def write(self, key: str, text: str) -> None:
         """Note something for whoever looks for it."""
         self._store.set(f"{self._prefix}/{key}", text)

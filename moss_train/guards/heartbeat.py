@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from moss_train.guards.board import Board
 from moss_train.guards.hang import ranks_of
@@ -34,18 +35,20 @@ def silent_ranks(board: Board, ranks: Sequence[int], pause: Callable[[], None]) 
     return [rank for rank in ranks if before[rank] >= 0 and board.pulse_of(rank) == before[rank]]
 
 
-def lost_sentence(board: Board, ranks: list[int], seconds: float, closed: bool) -> str:
+def lost_sentence(board: Board, ranks: list[int], seconds: float, closed: bool, stacks: Sequence[Path] = ()) -> str:
     """What is said about ranks that are gone.
 
     Args:
         seconds: how long the first of them was silent.
         closed: whether connections to them were closed, so that nobody waited for the whole patience.
+        stacks: files that they left before.
     """
     hosts = list(dict.fromkeys(board.read(f"host/{rank}") or "?" for rank in ranks))
     where = f"host {hosts[0]}" if len(hosts) == 1 else f"hosts {', '.join(hosts[:8])}{', …' if len(hosts) > 8 else ''}"
     how = " and closed its connections" if closed else ""
+    left = f"; what its threads did is in {stacks[0]}" if stacks else ""
     return (
-        f"{ranks_of(ranks)} on {where} gave no sign of life for {seconds:.0f} s{how}; all ranks end, the newest checkpoint "
+        f"{ranks_of(ranks)} on {where} gave no sign of life for {seconds:.0f} s{how}{left}; all ranks end, the newest checkpoint "
         "stands: start the run again to continue"
     )
 

@@ -23,10 +23,14 @@ class StackFile:
 
     def __init__(self, folder: Path, rank: int, patience: float) -> None:
         self.folder = folder
-        self.path = folder / f"rank_{rank:05d}.txt"
+        self.path = self.path_of(rank)
         self._patience = patience
         self._file: TextIO | None = None
         self._given_up = False
+
+    def path_of(self, rank: int) -> Path:
+        """The file of any rank."""
+        return self.folder / f"rank_{rank:05d}.txt"
 
     def wind(self) -> None:
         """Put the timer off."""

@@ -52,7 +52,7 @@ class Watch:
         self._stacks = StackFile(Path(config.run_dir) / FOLDER, who.rank, 0.7 * guard.lost_rank_seconds)
         self._stopped = threading.Event()
         self._hung_at: float | None = None
-        self._closed = False
+        self._closed = self._told = False
         self._heard = 0
         self._answered = time.monotonic()
         self._next = Silence(self._answered)
@@ -103,14 +103,19 @@ class Watch:
         Returns:
             The code with which to end.
         """
-        found = Cause(sentence, code, self.who.rank, self.who.node)
-        if self._board is not None:
-            with suppress(dist.DistError):  # the store is gone: what ended it speaks
-                found = Cause.from_json(self._board.tell_first("cause", found.to_json()))
-        if found.author == self.who.rank and shown is not None:
-            print(shown, file=sys.stderr, flush=True)
-        if self._board is not None:
-            self._linger()
+        with self._ending:  # the other threads leave the end to the caller
+            self._told = True
+            found = Cause(sentence, code, self.who.rank, self.who.node)
+            if self._board is not None:
+                with suppress(dist.DistError):  # the store is gone: what ended it speaks
+                    found = Cause.from_json(self._board.tell_first("cause", found.to_json()))
+            own = found.author == self.who.rank
+            text = shown if own else f"moss: error: {found.sentence}"
+            if text is not None and self.who.speaks(found):
+                print(text, file=sys.stderr, flush=True)
+            if self._board is not None:
+                self._linger(self._board, found)
+            self._stacks.close()
         return found.code
 
     def tell_and_say(self, sentence: str, code: int) -> int:
@@ -171,7 +176,8 @@ class Watch:
         lost = silent_ranks(board, others, lambda: pulsing_pause(board, 2.5 * self._tick, self._tick))
         self._listen(board)
         if following in lost and self._hung_at is None:
-            sentence = lost_sentence(board, lost, silence, self._closed)
+            written = [path for path in map(self._stacks.path_of, lost) if path.is_file() and path.stat().st_size]
+            sentence = lost_sentence(board, lost, silence, self._closed, written)
             self._announce(board, Cause(sentence, EXIT_LOST_RANK, self.who.rank, self.who.node, tuple(lost)))
 
     def _ask_all(self, board: Board) -> None:
@@ -216,6 +222,7 @@ class Watch:
     def _judge_time(self) -> None:
         """The thread that waits for nothing."""
         look = min(1.0, self._tick)
+        self._stacks.wind()
         last = time.monotonic()
         while not self._stopped.wait(look):
             now = time.monotonic()
@@ -254,16 +261,24 @@ class Watch:
     def _end(self, cause: Cause) -> None:
         """Print the cause where it is this rank's turn, and end the process."""
         with self._ending:
-            if self._stopped.is_set():
+            if self._stopped.is_set() or self._told:
                 return
             if self.who.speaks(cause):
                 print(f"moss: error: {cause.sentence}", file=sys.stderr, flush=True)
-            self._linger()
+            if self._board is not None:
+                self._linger(self._board, cause)
+            self._stacks.close()
             end_process(cause.code)
 
-    def _linger(self) -> None:
-        """All know the cause, and the one that prints it has done so, before a launcher sees the first process end."""
-        time.sleep(2.5 * self._tick)
+    def _linger(self, board: Board, cause: Cause) -> None:
+        """All know the cause, and the ones that print it have done so, before a launcher sees the first process end."""
+        deadline = time.monotonic() + 2.5 * self._tick
+        with suppress(dist.DistError):
+            board.count("know")
+            while time.monotonic() < deadline and board.counted("know") < self.who.world_size - len(cause.lost):
+                time.sleep(0.1)
+            if self.who.rank == 0:
+                time.sleep(0.4)  # the store often lives in this process: the others go first
 
 
 _current: Watch | None = None

@@ -15,14 +15,17 @@ from model.errors import InputError
 
 SECONDS_TO_END = 600.0
 """Grace for ranks that were asked to end before they are killed: a step and the checkpoint of a large model take minutes."""
+SECONDS_TO_SAY = 1.0
+"""Grace for ranks that end at once by themselves."""
 _POLL_SECONDS = 0.1
+_TO_END = (signal.SIGTERM, signal.SIGINT)
 
 
 def start_local_ranks(ranks: int, module: str, arguments: Sequence[str]) -> int:
     """Run `python -m module arguments` as `ranks` processes with torchrun's variables, and wait for all.
 
-    When one rank fails the others are ended too. SIGTERM, SIGUSR1 and Ctrl-C go on to the ranks; a second SIGTERM does not
-    wait for them.
+    When one rank fails the others are ended too. SIGTERM, SIGUSR1 and SIGINT go on to the ranks, which know that a Ctrl-C
+    reaches them through the terminal as well; a second SIGTERM or SIGINT ends them at once.
 
     Returns:
         0, or the exit code of the rank that failed first; 128 + n where signal n ended it.
@@ -50,12 +53,9 @@ def start_local_ranks(ranks: int, module: str, arguments: Sequence[str]) -> int:
             if process.poll() is None:
                 process.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, forward) for number in (*_TO_END, signal.SIGUSR1)}
     try:
         return _wait(processes, forwarded)
-    except KeyboardInterrupt:  # the terminal has told the ranks as well
-        _end(processes)
-        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -67,29 +67,31 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], forwarded: Sequence[int]
         codes = [process.poll() for process in processes]
         failed = [code for code in codes if code]
         if failed:
-            _tell_killed(codes)
-            _end(processes)
+            killed = _tell_killed(codes)
+            _end(processes, grace=0.0 if killed else 5.0)
             return failed[0] if failed[0] > 0 else 128 - failed[0]
         if all(code == 0 for code in codes):
             return 0
-        if signal.SIGTERM in forwarded:
+        ends = [number for number in forwarded if number in _TO_END]
+        if ends:
             asked = asked or time.monotonic()
-            if time.monotonic() - asked > SECONDS_TO_END or forwarded.count(signal.SIGTERM) > 1:
-                _end(processes, grace=0.0)
-                return 128 + signal.SIGTERM
+            if time.monotonic() - asked > SECONDS_TO_END or len(ends) > 1:
+                _end(processes, grace=SECONDS_TO_SAY if len(ends) > 1 else 0.0)
+                return 128 + ends[-1]
         time.sleep(_POLL_SECONDS)
 
 
-def _tell_killed(codes: Sequence[int | None]) -> None:
-    """Speak for ranks that were ended by a signal, which could say nothing themselves."""
+def _tell_killed(codes: Sequence[int | None]) -> bool:
+    """Speak for ranks that were ended by a signal, which could say nothing themselves; whether there are any."""
     killed = [(rank, signal.Signals(-code).name) for rank, code in enumerate(codes) if code is not None and code < 0]
     for rank, name in killed[:1]:
         why = "most often the machine's memory was used up; see the system's log" if name == "SIGKILL" else "see above"
         others = f" (and {len(killed) - 1} others)" if len(killed) > 1 else ""
         print(f"moss: rank {rank}{others} was ended by {name}; {why}", file=sys.stderr, flush=True)
+    return bool(killed)
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]], grace: float = 5.0) -> None:
+def _end(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
     """Ask the remaining ranks to end, then kill them: a rank that waits for a lost one cannot react."""
     for process in processes:
         if process.poll() is None:

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from model.errors import InputError
 from moss_train.platform.device import backend_of
 
-TIMEOUT = timedelta(minutes=10)
-"""Longest wait in one collective: a lost rank ends the others instead of leaving them hanging."""
+TIMEOUT = timedelta(minutes=60)
+"""Longest wait in one collective. In training the watchdog and the ranks' pulses (moss_train/guards) end a run long before it."""
 
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
