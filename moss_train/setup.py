@@ -16,7 +16,8 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.initialise import initialise_weights, set_cross_gates
 from moss_train.checkpoint.description import CheckpointDescription, read_description
-from moss_train.checkpoint.load import TrainingState, load_model_weights, load_training_state
+from moss_train.checkpoint.load import TrainingState, load_training_state
+from moss_train.checkpoint.start import load_start
 from moss_train.config.schema import RunConfig
 from moss_train.dense_step import DenseStep
 from moss_train.engines.adapters import adapt, check_adapters, lora_spec
@@ -200,7 +201,9 @@ def _build(config: RunConfig, model_config: VideoMllamaConfig, layout: ParallelL
     )
     if fresh:
         if config.train.init_from is not None:
-            load_model_weights(config.train.init_from, models.chunks, models.vision)
+            told = load_start(config.train.init_from, config.train.init_ema, models.chunks, models.vision)
+            if layout.rank == 0:
+                print(told, flush=True)
         else:
             initialise_weights(models.chunks, models.vision, model_config, config.train.seed)
         if config.stage.gate_init is not None:

@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     help_text = "tokenizer.json to put beside the weights, or a folder with one and its companions (default: the run's own)"
     to_hf.add_argument("--tokenizer", type=Path, help=help_text)
+    help_text = "write the running averages of the trained weights (of a run with optimizer.ema_decay) instead of the weights"
+    to_hf.add_argument("--ema", action="store_true", help=help_text)
     help_text = "write a run's low-rank adapters alone, in the layout of the PEFT library, instead of merging them"
     to_hf.add_argument("--adapters", action="store_true", help=help_text)
     to_hf.add_argument("--base", help="with --adapters: where the weights without adapters are, for adapter_config.json")
@@ -74,7 +76,9 @@ def _to_hf(args: argparse.Namespace) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", message="format mllama")
-        checkpoint, out = checkpoint_to_hf(args.run, args.out, model_format=args.format, tokenizer=args.tokenizer)
+        checkpoint, out = checkpoint_to_hf(
+            args.run, args.out, model_format=args.format, tokenizer=args.tokenizer, average=args.ema
+        )
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     print(f"{checkpoint} -> {out}")
@@ -85,8 +89,8 @@ def _adapters(args: argparse.Namespace) -> int:
     from model.errors import InputError
     from moss_train.convert.adapters import checkpoint_to_adapters
 
-    if args.format != "video_mllama" or args.tokenizer is not None:
-        raise InputError("--adapters writes no weights and no tokenizer; leave out --format and --tokenizer")
+    if args.format != "video_mllama" or args.tokenizer is not None or args.ema:
+        raise InputError("--adapters writes no weights, averages or tokenizer; leave out --format, --tokenizer and --ema")
     checkpoint, out = checkpoint_to_adapters(args.run, args.out, args.base)
     print(f"adapters of {checkpoint} -> {out}")
     return 0
@@ -122,7 +126,7 @@ def _check(args: argparse.Namespace, checkpoint: Path, folder: Path) -> int:
         return 0
     from moss_train.cli.convert_check import verify_pair
 
-    return verify_pair(checkpoint, folder, logits=not args.no_logits)
+    return verify_pair(checkpoint, folder, logits=not args.no_logits, average=getattr(args, "ema", False))
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -11,13 +11,14 @@ TOLERANCES = {"fp32": 1e-4}
 _ROWS, _FRAMES = 12, 2
 
 
-def verify_pair(checkpoint: Path, folder: Path, *, logits: bool = True) -> int:
+def verify_pair(checkpoint: Path, folder: Path, *, logits: bool = True, average: bool = False) -> int:
     """Compares a checkpoint with a folder, prints the outcome and writes it into the certificates that lie beside them.
 
     Args:
         checkpoint: a checkpoint folder.
         folder: a folder in the Hugging Face layout.
         logits: whether to compare logits too.
+        average: take the averages of the checkpoint's trained weights.
 
     Returns:
         0 where all is equal, else 1.
@@ -28,7 +29,7 @@ def verify_pair(checkpoint: Path, folder: Path, *, logits: bool = True) -> int:
     from moss_train.convert.certificate import read_certificate, write_certificate
     from moss_train.convert.compare import compare_tensors
 
-    found = compare_tensors(checkpoint, folder)
+    found = compare_tensors(checkpoint, folder, average=average)
     outcome: dict[str, Any] = {
         "checkpoint": str(checkpoint), "folder": str(folder), "sha256": found.sha256, "tensors": found.tensors,
         "differing": found.differing, "uncertified": found.uncertified, "logits": None,
@@ -40,7 +41,7 @@ def verify_pair(checkpoint: Path, folder: Path, *, logits: bool = True) -> int:
         if len(names) > 5:
             print(f"{label}: {len(names) - 5} more")
     if logits:
-        outcome["logits"] = _compare_logits(checkpoint, folder)
+        outcome["logits"] = _compare_logits(checkpoint, folder, average)
     outcome["passed"] = found.equal and (not logits or outcome["logits"]["passed"])
     for place in (checkpoint, folder):
         certificate = read_certificate(place)
@@ -49,7 +50,7 @@ def verify_pair(checkpoint: Path, folder: Path, *, logits: bool = True) -> int:
     return 0 if outcome["passed"] else 1
 
 
-def _compare_logits(checkpoint: Path, folder: Path) -> dict[str, Any]:
+def _compare_logits(checkpoint: Path, folder: Path, average: bool) -> dict[str, Any]:
     """One prompt with frames through both models in fp32, one layer in memory at a time."""
     from moss_train import platform
 
@@ -70,7 +71,7 @@ def _compare_logits(checkpoint: Path, folder: Path) -> dict[str, Any]:
         tokens[position] = config.image_token_id
     side = config.vision.image_size
     frames = torch.randint(0, 256, (_FRAMES, config.vision.num_channels, side, side), generator=generator).to(torch.uint8)
-    parameters = open_parameters(checkpoint, description)
+    parameters = open_parameters(checkpoint, description, average=average)
     ours = checkpoint_logits(config, parameters, tokens, frames, positions)
     theirs = folder_logits(folder, config, tokens, frames, positions)
     largest = float(theirs.abs().max())

@@ -37,12 +37,13 @@ class Comparison:
         return not self.differing and not self.uncertified
 
 
-def compare_tensors(checkpoint: Path, folder: Path) -> Comparison:
+def compare_tensors(checkpoint: Path, folder: Path, *, average: bool = False) -> Comparison:
     """Hashes every tensor on both sides and holds the hashes against each other and against the certificates.
 
     Args:
         checkpoint: a checkpoint folder.
         folder: a folder in the Hugging Face layout.
+        average: take the averages of the checkpoint's trained weights.
 
     Raises:
         InputError: one of them cannot be read, or they are of different models.
@@ -56,7 +57,7 @@ def compare_tensors(checkpoint: Path, folder: Path) -> Comparison:
     difference = first_difference(description.config, config)
     if difference is not None:
         raise InputError(f"{checkpoint} and {folder} are of different models: {difference}; compare those of one model")
-    parameters = open_parameters(checkpoint, description)
+    parameters = open_parameters(checkpoint, description, average=average)
     infos = published_infos(parameters, config)
     check_published(set(weights), {name: weights.info(name) for name in weights}, config)
     ours, theirs = Hashes(), Hashes()

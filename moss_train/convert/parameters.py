@@ -11,6 +11,7 @@ from model.conversion.tensor_file import TensorInfo
 from model.lora.merge import merge
 from model.lora.names import adapter_keys
 from model.lora.spec import LoraSpec
+from moss_train.checkpoint.averages import AveragedTensors
 from moss_train.checkpoint.description import CheckpointDescription
 from moss_train.checkpoint.tensors import CheckpointTensors
 
@@ -35,13 +36,18 @@ class _Merged:
         return merge(base, self._a[1], self._tensors.read_rows(f"{stem}.b", first, count), self._scale)
 
 
-def open_parameters(checkpoint: Path, description: CheckpointDescription) -> ParameterRows:
+def open_parameters(checkpoint: Path, description: CheckpointDescription, *, average: bool = False) -> ParameterRows:
     """The weights of a checkpoint, readable by rows; its optimizer state is left alone.
 
+    Args:
+        checkpoint: its folder.
+        description: what it says about itself.
+        average: take the averages of the trained weights.
+
     Raises:
-        InputError: the checkpoint cannot be read.
+        InputError: the checkpoint cannot be read, or holds no averages.
     """
-    tensors = CheckpointTensors(checkpoint)
+    tensors = AveragedTensors(checkpoint) if average else CheckpointTensors(checkpoint)
     if description.lora is None:
         return tensors
     return _Merged(tensors, adapter_keys(tensors.keys()), LoraSpec.from_dict(description.lora).scale)

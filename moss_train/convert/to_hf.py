@@ -31,7 +31,7 @@ def run_root(checkpoint: Path) -> Path:
 @termination_cleans_up()
 def checkpoint_to_hf(
     source: Path, out: Path, *, model_format: str = "video_mllama", tokenizer: Path | None = None,
-    max_file_bytes: int = MAX_FILE_BYTES,
+    max_file_bytes: int = MAX_FILE_BYTES, average: bool = False,
 ) -> tuple[Path, Path]:  # fmt: skip
     """Writes the newest checkpoint of a run (or the checkpoint given) as a Hugging Face folder; no model is built.
 
@@ -40,6 +40,7 @@ def checkpoint_to_hf(
         out: the folder to write.
         model_format: video_mllama | mllama.
         tokenizer: a tokenizer.json, or a folder with one and the files that belong to it; None takes the run's own.
+        average: write the running averages of the trained weights.
         max_file_bytes: bytes in one safetensors file at most, unless a single tensor is larger.
 
     Returns:
@@ -52,7 +53,7 @@ def checkpoint_to_hf(
         raise InputError(f"--format is {model_format!r}; use one of {', '.join(FORMATS)}")
     checkpoint = find_checkpoint(source)
     description = read_description(checkpoint)
-    config, parameters = description.config, open_parameters(checkpoint, description)
+    config, parameters = description.config, open_parameters(checkpoint, description, average=average)
     infos = published_infos(parameters, config)
     chosen, companions = _files_beside(run_root(checkpoint), tokenizer)
     hashes = Hashes()
