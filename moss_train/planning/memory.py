@@ -122,6 +122,16 @@ class Memory:
         return self.worst.total <= (1 - FREE) * bytes_of_gpu
 
 
+def in_flight(stage: int, stages: int, virtual: int, virtual_stages: int, micro_batches: int) -> int:
+    """Micro-batches whose activations a virtual stage holds at most: one forward, one backward, or megatron-core's interleaved
+    order, in which the pieces of a rank take turns in groups of as many micro-batches as there are stages."""
+    if virtual_stages == 1:
+        return min(stages - stage, micro_batches)
+    ahead = 2 * (stages - stage - 1) + (virtual_stages - 1) * stages + 1  # forward passes before the first backward pass
+    rounds, rest = divmod(ahead, stages * virtual_stages)
+    return min(rounds * stages + min(max(rest - virtual * stages, 0), stages), micro_batches)
+
+
 def uses_engine(config: RunConfig) -> bool:
     """Whether layers are Transformer Engine's on a GPU: `modules=auto` takes them for bf16."""
     return config.modules == "transformer_engine" or (config.modules == "auto" and config.precision.dtype == "bf16")
@@ -300,20 +310,13 @@ class _Rank:
                     bytes_ = activations.self_layer(shape, load.rows, Trains(passes, "text" in moved), load.samples)
                 largest = max(largest, bytes_)
                 kept += shape.hidden(load.rows) if full else bytes_
-            total += kept * self._in_flight(part)
+            total += kept * self._held(part)
         edges = shape.hidden(load.rows) * (2 if self.depth > 1 else 1)  # what comes in, and what goes out
-        return total + edges * self._in_flight(0), largest if full else 0
+        return total + edges * self._held(0), largest if full else 0
 
-    def _in_flight(self, virtual: int) -> int:
-        """Micro-batches whose activations a virtual stage holds at most: 1F1B, or megatron-core's interleaved order."""
-        waiting = self.depth - self.index
-        pieces = self.config.parallel.virtual_pipeline
-        if pieces == 1:
-            return min(waiting, self.load.micro_batches)
-        warm_up = 2 * (waiting - 1) + (pieces - 1) * self.depth + 1
-        rounds, rest = divmod(warm_up, self.depth * pieces)
-        held = rounds * self.depth + min(max(rest - virtual * self.depth, 0), self.depth)
-        return min(held, self.load.micro_batches)
+    def _held(self, virtual: int) -> int:
+        sizes = self.config.parallel
+        return in_flight(self.index, sizes.pipeline, virtual, sizes.virtual_pipeline, self.load.micro_batches)
 
     def returning(self) -> dict[str, int]:
         """The tower's backward pass: of a chunk of kept frames, or of frames that are encoded again."""

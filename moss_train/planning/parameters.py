@@ -101,6 +101,10 @@ def trained_parameters(
     have = stage_parameters(config, stage, tensor)
     gradients = Gradients.of(config, training, lora)
     parts = gradients.parts
+    if lora.rank:
+        small = _norms_and_gates(config, stage, lora, gradients)
+        projector = have.projector * ("projector" in parts)
+        return small + Parameters(projector=projector), _adapters(config, stage, tensor, lora, gradients)
     trained = Parameters(
         vision_tower=have.vision_tower * ("vision_tower" in parts),
         projector=have.projector * ("projector" in parts),
@@ -109,13 +113,26 @@ def trained_parameters(
         embedding=have.embedding * ("text" in parts),
         head=have.head * ("text" in parts),
     )
-    return trained, _adapters(config, stage, tensor, lora, gradients)
+    return trained, Parameters()
+
+
+def _norms_and_gates(config: VideoMllamaConfig, stage: Stage, lora: LoraConfig, gradients: Gradients) -> Parameters:
+    """What `lora.train_also` adds in the parts that train."""
+    norms, gates = "norms" in lora.train_also, "gates" in lora.train_also
+    text, vision = config.text, config.vision
+    moved = gradients.moved
+    layers = vision.num_hidden_layers + vision.num_global_layers
+    tower = norms * 4 * vision.hidden_size * (layers + 1) + gates * 2 * vision.num_global_layers
+    cross = norms * 2 * (text.hidden_size + text.head_dim) + gates * 2
+    return Parameters(
+        vision_tower=tower * ("vision_tower" in moved),
+        text=norms * text.hidden_size * (2 * stage.selfs + stage.last) * ("text" in moved),
+        cross_layers=stage.crosses * cross * ("cross_layers" in moved),
+    )
 
 
 def _adapters(config: VideoMllamaConfig, stage: Stage, tensor: int, lora: LoraConfig, gradients: Gradients) -> Parameters:
     """A column-parallel layer's A and a row-parallel layer's B are whole on every rank."""
-    if not lora.rank:
-        return Parameters()
     text, vision = config.text, config.vision
     width, inner, keys = text.hidden_size, text.intermediate_size, 2 * text.num_key_value_heads * text.head_dim
     sides = {
