@@ -9,7 +9,13 @@ from rich.text import Text
 
 from moss_train.replay.views import MicroBatchView, SampleRows, StepView, TokenRow
 
-STYLES = {"ignored": "dim", "text": "green", "silence": "magenta", "first_answer": "bold yellow"}
+STYLES = {
+    "ignored": "dim",
+    "text": "green",
+    "silence": "magenta",
+    "first_answer": "bold yellow",
+    "after_interruption": "bold red",
+}
 _WORST = 12
 """Tokens with the highest losses that are listed."""
 
@@ -83,6 +89,7 @@ def _losses(view: StepView) -> RenderableType:
 def _legend() -> Text:
     legend = Text("learned", style=STYLES["text"])
     legend.append(" · first word of an answer", style=STYLES["first_answer"])
+    legend.append(" · answer behind an interruption", style=STYLES["after_interruption"])
     legend.append(" · silence, learned", style=STYLES["silence"])
     return legend.append(" · read, not learned; ▣ n is the place of frame n, ⟨a–b⟩ the frames seen from there on", style="dim")
 

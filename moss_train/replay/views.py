@@ -26,7 +26,7 @@ class TokenRow:
     text: str
     """Empty for a row that continues the character of the one before."""
     token_class: str
-    """ignored | text | silence | first_answer"""
+    """One of `TOKEN_CLASSES`."""
     visible: tuple[int, int]
     """First frame of the micro-batch that the row may look at, and one past the last."""
     frame: int | None
