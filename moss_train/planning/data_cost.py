@@ -15,6 +15,7 @@ from moss_train.config.schema import RunConfig
 from moss_train.frames.cost import FrameCost, frame_flops
 from moss_train.frames.settings import EncodeSettings
 from moss_train.planning.data_items import DataItem
+from moss_train.planning.flops import cross_row_flops, key_flops, row_flops
 
 TOWER = ("all", "vision+projector+xattn", "vision_tower")
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2}
@@ -66,12 +67,9 @@ class StepCost:
     def _linear(self) -> tuple[float, float]:
         """Of a row: in self layers and the head, and in cross layers."""
         text = self.model.text
-        width = text.hidden_size
         crosses = len(text.cross_attention_layers)
-        mlp = 3 * width * text.intermediate_size
-        keys = 2 * width * text.num_key_value_heads * text.head_dim
-        in_self = (text.num_hidden_layers - crosses) * (2 * width**2 + keys + mlp) + width * text.vocab_size
-        return 2.0 * in_self, 2.0 * crosses * (2 * width**2 + mlp)
+        head = 2.0 * text.hidden_size * text.vocab_size
+        return (text.num_hidden_layers - crosses) * row_flops(self.model) + head, crosses * cross_row_flops(self.model)
 
     def _attention(self, rows: int) -> float:
         """Of the self layers among the rows of a sample, each seeing those before it."""
@@ -82,6 +80,6 @@ class StepCost:
     def _cross(self, sample: DataItem) -> float:
         """Keys and values of a sample's frames, and its rows' scores with those that they see."""
         text, keys = self.model.text, self.model.vision.tokens_per_frame
-        projected = sample.frames * keys * 2 * 2.0 * text.hidden_size * text.num_key_value_heads * text.head_dim
+        projected = sample.frames * key_flops(self.model)
         pairs = sample.rows * sample.frames * keys * (0.5 if sample.streamed else 1.0)
         return len(text.cross_attention_layers) * (projected + 4.0 * text.hidden_size * pairs)

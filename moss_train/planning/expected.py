@@ -11,7 +11,7 @@ from moss_train.planning.data_items import DataItem, SourceVideo, workload_items
 from moss_train.planning.data_steps import PackBounds, packed
 from moss_train.planning.flops import Work
 from moss_train.planning.memory import largest_frames
-from moss_train.planning.workload import STAGES
+from moss_train.planning.workload import STAGES, TEXT_TOKENS
 
 PACKS = 512
 TEXT_ROWS = 512
@@ -76,8 +76,12 @@ def expected_pack(
 
 
 def workload_stream(config: RunConfig, video: SourceVideo) -> Callable[[int], Iterator[DataItem]] | None:
-    """The committed workload's samples; None for a stage that it does not have."""
-    if config.stage.name not in STAGES:
+    """The published workload's samples; None for a stage that it does not have, or whose packs its samples do not fit."""
+    stage = config.stage
+    if stage.name not in STAGES:
+        return None
+    most = STAGES[stage.name].max_frames
+    if stage.sequence_length < TEXT_TOKENS[1] + most or stage.max_frames_per_pack < most:
         return None
     return lambda seed: workload_items(config.stage, video, seed)
 
@@ -88,5 +92,5 @@ def _assumed(config: RunConfig) -> ExpectedPack:
     each = rows / samples
     return ExpectedPack(
         rows, frames, samples, rows * (each + 1) / 2, frames * each, float(rows),
-        f"no samples known for stage {config.stage.name}: full packs with half of the frames that fit",
+        f"no samples known for these packs of stage {config.stage.name}: full ones with half of the frames that fit",
     )  # fmt: skip

@@ -52,7 +52,7 @@ class StepTime:
     @property
     def total(self) -> float:
         """Seconds of the step."""
-        return sum(getattr(self, spec.name) for spec in fields(self))
+        return float(sum(getattr(self, spec.name) for spec in fields(self)))
 
 
 def step_flops(config: RunConfig, work: Work, kept_share: float = 1.0) -> tuple[Flops, Flops]:

@@ -99,5 +99,7 @@ SAMPLES = 2000
 def steps_of(args: argparse.Namespace, config: RunConfig, pack: ExpectedPack) -> int:
     """Steps of the run."""
     if args.samples is not None:
-        return max(1, -(-args.samples // max(1, round(pack.samples * config.train.global_batch_size))))
-    return config.train.steps if args.steps is None else int(args.steps)
+        samples: int = args.samples
+        return max(1, -(-samples // max(1, round(pack.samples * config.train.global_batch_size))))
+    steps: int | None = args.steps
+    return config.train.steps if steps is None else steps
