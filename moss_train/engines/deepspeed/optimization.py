@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -105,6 +106,9 @@ class DeepSpeedOptimization:
         name = "_get_norm_groups" if self.stage == 3 else "scaled_global_norm"
         infinite = torch.tensor(float("inf"), device=self._device)
         checks = getattr(self._zero, "check_grad_overflow", False)
+        logger = logging.getLogger("DeepSpeed")
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # it would warn of an overflow
         setattr(self._zero, name, (lambda: [infinite]) if self.stage == 3 else (lambda *_: infinite))
         self._zero.check_grad_overflow = True
         try:
@@ -112,6 +116,7 @@ class DeepSpeedOptimization:
         finally:
             delattr(self._zero, name)
             self._zero.check_grad_overflow = checks
+            logger.setLevel(level)
 
 
 def parameter_groups(models: Models, settings: OptimizerConfig) -> list[dict[str, Any]]:

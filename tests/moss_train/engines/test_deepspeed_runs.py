@@ -1,0 +1,68 @@
+"""The DeepSpeed engine on two real ranks beside megatron-core's: losses, norms, weights, checkpoints."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Any
+
+import pytest
+
+from tests.moss_train.runs import write_data
+from tests.ranks import RunRanks
+
+pytestmark = [
+    pytest.mark.ranks,
+    pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, run_ranks: RunRanks) -> dict[str, Any]:
+    """Everything that one start of two processes found."""
+    root = tmp_path_factory.mktemp("data")
+    write_data(root)
+    output = run_ranks("tests.moss_train.engines.deepspeed_ranks", 2, root, tmp_path_factory.mktemp("runs"), timeout=170)
+    found: dict[str, Any] = json.loads(next(line for line in output.splitlines() if "REPORT " in line).split("REPORT ", 1)[1])
+    assert "Warning" not in output, output
+    return found
+
+
+def close(one: list[dict[str, Any]], two: list[dict[str, Any]], tolerance: float) -> None:
+    """The same records: counts equal, losses and norms within a relative tolerance."""
+    assert [row.keys() for row in one] == [row.keys() for row in two]
+    for a, b in zip(one, two, strict=True):
+        for key, value in a.items():
+            assert b[key] == pytest.approx(value, rel=tolerance, abs=0.0), (a["step"], key)
+
+
+@pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])
+def test_twenty_steps_have_the_losses_of_megatron(report: dict[str, Any], stage: str) -> None:
+    """Loss by class and data set, held-out loss, gradient norm and counts, to 1e-5."""
+    runs = report["runs"]
+    steps = [row for row in runs["megatron"] if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, 21))
+    assert steps[-1]["loss"] < 0.9 * steps[0]["loss"]
+    close(runs["megatron"], runs[stage], 1e-5)
+
+
+def test_a_continued_run_repeats_the_whole_one_bit_for_bit(report: dict[str, Any]) -> None:
+    assert [row for row in report["again"] if "loss" in row] == [row for row in report["whole"] if "loss" in row]
+    assert len(report["whole"]) > 4
+
+
+@pytest.mark.parametrize("switch", ["megatron-zero2", "zero3-megatron"])
+def test_the_other_engine_goes_on_with_weights_and_optimizer(report: dict[str, Any], switch: str) -> None:
+    """The first loss after the change is that of weights and data; the later ones that of the optimizer's states."""
+    close([row for row in report["whole"] if "loss" in row], [row for row in report["switched"][switch] if "loss" in row], 1e-5)
+
+
+@pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])
+def test_a_rank_without_frames_and_a_dropped_update(report: dict[str, Any], stage: str) -> None:
+    """No rank waits for another, the update that was not applied leaves no trace, and the weights are megatron's."""
+    ours, theirs = report["uneven"][stage], report["uneven"]["megatron"]
+    assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-6)
+    assert ours["norms"] == pytest.approx(theirs["norms"], rel=1e-5)
+    assert theirs["losses"][1] != theirs["losses"][2]
+    assert ours["updates"] == theirs["updates"] == 2
+    assert ours["distance"] < 1e-6
