@@ -65,8 +65,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(
         "moss_train.cli.report",
-        "Write a page of loss curves, scores and frame strips",
-        "moss report --out report.html --run pt1=runs/pt1 --eval trained=eval/realtime --scenarios scenarios.jsonl",
+        "Write the page of a run folder, or one of loss curves, scores and frame strips",
+        "moss report runs/pt2",
     ),
     "plan": Command(
         "moss_train.cli.plan",

@@ -1,4 +1,4 @@
-"""`moss report`: one page of loss curves, scores and frame strips from finished runs and evaluations."""
+"""`moss report`: the page of a run folder, or one of loss curves, scores and frame strips of runs and evaluations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 from model.errors import InputError
 
 EXAMPLE = (
-    "moss report --out report.html --run pt1=runs/pt1 --run sft_realtime=runs/sft_realtime "
+    "moss report runs/pt2, or moss report --out report.html --run pt1=runs/pt1 --run sft_realtime=runs/sft_realtime "
     "--eval trained=eval/trained --eval untrained=eval/untrained"
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="the page to write; the numbers go beside it as .json")
+    parser.add_argument("run_folder", nargs="?", type=Path, metavar="RUN", help="a run folder, whose page is RUN/report.html")
+    parser.add_argument("--out", type=Path, help="the page to write; needed without RUN, then the numbers go beside it as .json")
     parser.add_argument(
         "--run", action="append", default=[], metavar="STAGE=RUN_DIR", help="a training run, in order (repeatable)"
     )
@@ -71,14 +72,28 @@ def _answers(scenarios: list[dict[str, Any]], folders: dict[str, Path], limit: i
     return table
 
 
+def _run_page(args: argparse.Namespace) -> int:
+    """The page of one run folder."""
+    from moss_train.report.run_page import write_run_report
+
+    if args.run or args.eval:
+        raise InputError(f"{args.run_folder} gets a page of its own; leave out --run and --eval, or give it as --run NAME=RUN")
+    print(write_run_report(args.run_folder, args.out))
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Collect, draw, write; prints the page's path."""
     from moss_train.report.collect import read_curve, read_json_lines, read_scores
     from moss_train.report.render import ReportContent, write_report
     from moss_train.report.strips import build_strip
 
-    if args.out.suffix not in (".html", ".htm") or args.out.is_dir():
+    if args.run_folder is None and args.out is None:
+        raise InputError("nothing to report: give a run folder, or --out PAGE.html with --run STAGE=RUN_DIR or --eval NAME=DIR")
+    if args.out is not None and (args.out.suffix not in (".html", ".htm") or args.out.is_dir()):
         raise InputError(f"--out {args.out} is not the name of a page; give a file that ends in .html")
+    if args.run_folder is not None:
+        return _run_page(args)
     runs, evaluations, extra = _pairs("--run", args.run), _pairs("--eval", args.eval), _pairs("--extra", args.extra)
     if not evaluations and not runs:
         raise InputError("nothing to report: give at least one --run STAGE=RUN_DIR or --eval NAME=DIR")

@@ -22,6 +22,7 @@ from moss_train.monitors.mfu import Mfu
 from moss_train.monitors.monitor_time import MonitorTime
 from moss_train.monitors.profiler import Profiler
 from moss_train.monitors.progress import ProgressBar
+from moss_train.monitors.run_report import RunReport
 from moss_train.monitors.samples import Samples
 from moss_train.monitors.speed import Speed
 from moss_train.monitors.wandb_log import WandbLog
@@ -81,4 +82,6 @@ def _writing(session: Session) -> list[Monitor]:
     if logging.wandb != "disabled":
         name = f"{config.stage.name}-{folder.path.name}"
         monitors.append(WandbLog(folder.wandb, logging, name, dataclasses.asdict(config), folder.metrics, every))
+    if logging.report:
+        monitors.append(RunReport(folder.path))
     return monitors

@@ -22,6 +22,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("accuracy", "train/accuracy", "share", "Right patches; only of the dense warm start"),
     Metric("grad_norm", "train/grad_norm", "", "Global norm of the gradients before clipping"),
     Metric("skipped", "train/skipped", "0 or 1", "Whether the update was left out; absent where it was applied"),
+    Metric("skip_reason", "train/skip_reason", "", "Why the update was left out"),
+    Metric("rewound_to", "train/rewound_to", "step", "The checkpoint whose weights were taken back instead of the update"),
     Metric("loss_*", "loss_by_class/*", "nats", "Unweighted loss of the targets of one token class"),
     Metric("dataset_loss", "loss_by_dataset/*", "nats", "Unweighted loss of the targets of one dataset"),
     Metric("grad_norms", "grad_norm/*", "", "Norm by module; the squares sum to that of the global norm"),
@@ -57,6 +59,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("eval_loss_*", "eval/loss_by_class/*", "nats", "Held-out loss by token class"),
     Metric("eval_dataset_loss", "eval/loss_by_dataset/*", "nats", "Held-out loss by dataset"),
     Metric("eval_targets", "eval/targets", "", "Rows that count in it"),
+    Metric("eval_dataset_targets", "eval/dataset_targets/*", "", "The same by dataset"),
     Metric("eval_accuracy", "eval/accuracy", "share", "Right patches; only of the dense warm start"),
 )
 _PLAIN = {metric.key: metric.name for metric in METRICS if "*" not in metric.key}

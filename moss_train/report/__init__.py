@@ -1,1 +1,1 @@
-"""The run report: loss curves, scores next to the baselines, and frame strips of what was said when."""
+"""Pages: of a run folder, and of stages with scores next to the baselines and frame strips of what was said when."""

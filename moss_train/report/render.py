@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from moss_train.report.collect import StageCurve, summary
+from moss_train.report.page import render, write_text
 from moss_train.report.plots import loss_svg
 from moss_train.report.strips import Strip
 
@@ -63,19 +63,11 @@ def _sizes(scores: dict[str, JsonObject]) -> str:
     return f"{streamed}, {counts.get('questions', 0)} questions; greedy and free-running; no clip is in the training data."
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def write_report(out_html: Path, content: ReportContent) -> JsonObject:
     """Write `report.html` and, beside it, `report.json`; returns the content of the latter."""
-    from jinja2 import Environment, PackageLoader, select_autoescape
-
-    environment = Environment(loader=PackageLoader("moss_train.report", "."), autoescape=select_autoescape(["html", "j2"]))
     numbers = summary(content.curves, content.scores)
-    page = environment.get_template("page.html.j2").render(
+    page = render(
+        "page.html.j2",
         title=content.title,
         intro=content.intro,
         score_note=content.score_note,
@@ -89,7 +81,6 @@ def write_report(out_html: Path, content: ReportContent) -> JsonObject:
         answer_models=content.answer_models,
         commands=content.commands,
     )
-    out_html.parent.mkdir(parents=True, exist_ok=True)
-    _write(out_html.with_suffix(".json"), json.dumps(numbers, indent=1) + "\n")
-    _write(out_html, page)
+    write_text(out_html.with_suffix(".json"), json.dumps(numbers, indent=1) + "\n")
+    write_text(out_html, page)
     return numbers
