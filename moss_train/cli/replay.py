@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder, or a folder in its anomalies")
     parser.add_argument(
         "words", nargs="*", metavar="KEY=VALUE", help="step=N, and changes such as data.root=PATH where the data have moved"
     )
@@ -61,9 +61,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> ReplayedStep:
+    from moss_train.replay.anomaly import is_anomaly, read_anomaly_step
     from moss_train.replay.run import replay_step
 
     step, overrides = _split(args.words)
+    if is_anomaly(args.folder):
+        if step is not None:
+            raise InputError(f"{args.folder} holds one step already; leave step={step} out")
+        return read_anomaly_step(args.folder, overrides, args.micro_batch)
     if step is None:
         raise InputError(f"which step of {args.folder}? Add step=N")
     return replay_step(args.folder, step, overrides, args.micro_batch, _progress())

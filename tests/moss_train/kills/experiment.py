@@ -78,7 +78,7 @@ def reference_run(folder: Path, layout: Layout, steps: int) -> Path:
     """A run on this layout that is left alone, with all its checkpoints; made once."""
     run_dir = folder / f"whole_{layout.name}"
     if not run_dir.is_dir():
-        start = Start(config_of(folder / "data", run_dir, layout, steps, keep=steps), layout.ranks)
+        start = Start(config_of(folder / "data", run_dir, layout, steps, keep_all=True), layout.ranks)
         assert start.wait() == 0, start.messages()
     return run_dir
 

@@ -36,20 +36,20 @@ LAYOUTS = {
 }
 
 
-def config_of(data: Path, run_dir: Path, layout: Layout, steps: int, *, processes: int = 0, keep: int = 2) -> RunConfig:
+def config_of(data: Path, run_dir: Path, layout: Layout, steps: int, *, processes: int = 0, keep_all: bool = False) -> RunConfig:
     """A run of the tiny model in fp32 on text, images and videos.
 
     Args:
         data: written by `write_data`.
         processes: loader processes of each replica.
-        keep: checkpoints.
+        keep_all: keep all checkpoints.
     """
     values: dict[str, Any] = {
         "train__global_batch_size": GLOBAL_BATCH,
         "train__save_every": SAVE_EVERY,
         "train__eval_every": EVAL_EVERY,
         "train__eval_batches": 4,
-        "train__keep_last": keep,
+        "checkpoint__keep_every": SAVE_EVERY if keep_all else 0,
         "data__global_data_workers": READERS,
         "data__worker_processes": processes,
         "data__log_samples": True,

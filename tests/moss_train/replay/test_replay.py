@@ -38,7 +38,7 @@ ALL_CHECKS = 3
 
 def config(root: Path, steps: int) -> RunConfig:
     values: dict[str, Any] = {
-        "train__global_batch_size": BATCH, "train__save_every": 2, "train__eval_batches": 0, "train__keep_last": 9,
+        "train__global_batch_size": BATCH, "train__save_every": 2, "train__eval_batches": 0, "checkpoint__keep_every": 2,
         "data__global_data_workers": 4, "data__worker_processes": 0, "data__log_samples": True, "data__samples_per_pack": 2,
         "stage__silence_token_weight": 0.5,
     }  # fmt: skip
