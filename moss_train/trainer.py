@@ -14,7 +14,9 @@ from moss_train.evaluation.base import Evaluator, MakeEvaluator
 from moss_train.evaluation.held_out import HeldOut
 from moss_train.feed.agreement import CommonError
 from moss_train.feed.feed import Delivery
+from moss_train.guards.anomaly import AnomalyWriter
 from moss_train.guards.policy import Action, Guard
+from moss_train.guards.rewind import rewind
 from moss_train.guards.stop_signal import StopSignal
 from moss_train.monitors.base import Monitor, SaveEvent, Update
 from moss_train.monitors.build import make_monitors
@@ -65,7 +67,7 @@ class Trainer:
         self._position = session.watch.position
         self._position.part = lambda: session.step.phases.current
         self._stop = StopSignal(config.guard.stop_seconds, session.watch.tell_and_say)
-        self._guard = Guard()
+        self._guard = Guard(config.guard, AnomalyWriter(session, config.guard.keep_anomalies))
         self._monitors: list[Monitor] = [self._stop, self._guard, *make_monitors(session)]
         self._checkpointer = Checkpointer(session)
         self._recorder = Recorder(session)
@@ -156,7 +158,14 @@ class Trainer:
         if update.applied:
             with session.step.phases("optimizer"):
                 session.optimization.apply()
+        elif action is Action.REWIND:
+            update.rewound_to = self._rewind(step)
         return update
+
+    def _rewind(self, step: int) -> int:
+        self._position.at("checkpoint", step)
+        self._tell(self._checkpointer.finish())
+        return rewind(self._session, self._checkpointer.newest, f"{self._guard.reason} in step {step}")
 
     def _check_end(self) -> None:
         """The end of the data is no mistake, unless there was nothing in them."""

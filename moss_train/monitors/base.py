@@ -24,6 +24,8 @@ class Update:
     """By part: decoder, vision, and by name what `optimizer.modules` multiplies."""
     applied: bool = True
     """Whether the weights were changed; known from `measured` on."""
+    rewound_to: int | None = None
+    """Step of the checkpoint whose weights were taken back instead; None for none."""
     seconds: float = 0.0
     """Of the whole step on this rank; known from `measured` on."""
     phases: dict[str, float] = field(default_factory=dict)

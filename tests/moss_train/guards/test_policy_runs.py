@@ -1,0 +1,146 @@
+"""Real runs in which updates are left out or taken back, whole and killed and continued."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.errors import InputError
+from moss_train.checkpoint.description import read_description
+from moss_train.guards.anomaly import read_anomaly
+from moss_train.monitors.base import Monitor, Update
+from moss_train.parallel.layout import stop_layout
+from moss_train.setup import start_session
+from moss_train.trainer import Outcome, Trainer
+from tests.moss_train.resume_ranks import leave_as_killed, rows
+from tests.moss_train.runs import run_config, write_data
+
+HERE: dict[str, Any] = {"data__global_data_workers": 1, "data__worker_processes": 0, "train__eval_batches": 0}
+
+
+class Fault(Monitor):
+    """Gradient norms of some steps are no numbers, or too large, as after a fault of the hardware."""
+
+    def __init__(self, steps: tuple[int, ...], factor: float) -> None:
+        self._steps, self._factor = steps, factor
+
+    def prepared(self, update: Update) -> None:
+        if update.step in self._steps:
+            update.grad_norm *= self._factor
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_data(root)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def layout_ends() -> Iterator[None]:
+    yield
+    stop_layout()
+
+
+def run(
+    data: Path, run_dir: Path, steps: int, *faults: int, stage: str = "pt2", factor: float = float("nan"), **changes: Any
+) -> tuple[Outcome, Trainer]:  # fmt: skip
+    stop_layout()
+    trainer = Trainer(start_session(run_config(data, run_dir, stage, steps, **HERE | changes)))
+    trainer._monitors.append(Fault(faults, factor))
+    return trainer.run(), trainer
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    models = trainer._session.models
+    return [p.detach().clone() for module in (*models.chunks, models.unit) for p in module.parameters()]
+
+
+def equal(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def decisions(run_dir: Path) -> list[dict[str, Any]]:
+    """What the numbers were, and what was done about them."""
+    keys = ("step", "loss", "grad_norm", "learning_rate", "skipped", "skip_reason", "rewound_to")
+    return [{key: row[key] for key in keys if key in row} for row in rows(run_dir)]
+
+
+def test_a_skipped_update_leaves_the_weights(data: Path, tmp_path: Path) -> None:
+    _, before = run(data, tmp_path / "before", 2)
+    kept = weights(before)
+    outcome, after = run(data, tmp_path / "after", 3, 3, guard__non_finite="skip")
+    assert not equal(kept, [torch.zeros_like(p) for p in kept]) and equal(kept, weights(after))
+    description = read_description(outcome.checkpoint or tmp_path)
+    assert (description.step, description.applied) == (3, 2)
+    last = rows(tmp_path / "after")[-1]
+    assert last["skipped"] is True and last["skip_reason"] == "grad_norm is nan"
+
+    folder = tmp_path / "after" / "anomalies" / "step_00000003"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["reason"] == "grad_norm is nan" and summary["grad_norm"] == "nan" and summary["action"] == "skip"
+    assert summary["loss"] == last["loss"] and summary["updates"] == 2 and summary["grad_norms"]["vision_tower"] > 0
+    batches = read_anomaly(folder)
+    assert sum(batch.num_targets for batch in batches) == last["targets"]
+    assert sum(batch.num_frames for batch in batches) == last["frames"] and all(batch.sample_keys for batch in batches)
+    assert {batch.frames.dtype for batch in batches} == {torch.uint8}
+
+
+def test_a_rewound_run_has_the_weights_of_its_checkpoint(data: Path, tmp_path: Path) -> None:
+    """Steps 3 and 4 are taken back with 5; the schedule and the data go on."""
+    _, before = run(data, tmp_path / "before", 2)
+    kept = weights(before)
+    changes: dict[str, Any] = {"guard__non_finite": "rewind", "train__save_every": 2}
+    outcome, after = run(data, tmp_path / "after", 5, 4, 5, **changes)
+    assert equal(kept, weights(after))
+    assert read_description(outcome.checkpoint or tmp_path).applied == 2
+    (row,) = [row for row in rows(tmp_path / "after") if row.get("step") == 5]
+    assert row["rewound_to"] == 4, "step 4 was saved, with the weights of step 2"
+
+
+def test_rewinding_needs_a_checkpoint(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="grad_norm is nan in step 2, and there is no checkpoint yet to rewind to"):
+        run(data, tmp_path / "run", 5, 2, stage="warm_text", guard__non_finite="rewind")
+
+
+@pytest.mark.parametrize("policy", ["skip", "rewind"])
+def test_a_killed_run_leaves_out_the_same_updates(data: Path, tmp_path: Path, policy: str) -> None:
+    """Spikes before and behind the checkpoint from which it goes on, measured against updates before it."""
+    changes: dict[str, Any] = {
+        "train__save_every": 3, "guard__spike": policy, "guard__spike_factor": 5.0,
+        "guard__spike_window": 3, "guard__spike_warmup": 2, "factor": 10.0,
+    }  # fmt: skip
+    _, whole = run(data, tmp_path / "whole", 5, 1, 4, **changes)
+    leave_as_killed(tmp_path / "whole", tmp_path / "killed")
+    expected = weights(whole)
+    _, resumed = run(data, tmp_path / "killed", 5, 1, 4, **changes)
+    found = decisions(tmp_path / "whole")
+    assert decisions(tmp_path / "killed") == found
+    assert equal(expected, weights(resumed))
+    left_out = [row["step"] for row in found if row.get("skipped")]
+    assert left_out == [4], "the first step had nothing to be measured against"
+    assert [row.get("rewound_to") for row in found] == [None] * 3 + [3 if policy == "rewind" else None, None]
+
+
+def test_old_folders_go_and_a_full_disk_ends_nothing(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes: dict[str, Any] = {"guard__non_finite": "skip", "guard__keep_anomalies": 2, "stage": "warm_text"}
+    run(data, tmp_path / "run", 4, 1, 2, 3, **changes)
+    assert sorted(p.name for p in (tmp_path / "run" / "anomalies").iterdir()) == ["step_00000002", "step_00000003"]
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "anomalies").write_text("in the way")
+    outcome, _ = run(data, tmp_path / "full", 2, 1, **changes)
+    assert outcome.finished and "moss: warning: the batch of step 1 cannot be written" in capsys.readouterr().err
+
+
+def test_damaged_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no batch"):
+        read_anomaly(tmp_path)
+    (tmp_path / "replica_00000.json").write_text("[{}]")
+    (tmp_path / "replica_00000.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"replica_00000.safetensors cannot be read"):
+        read_anomaly(tmp_path)
