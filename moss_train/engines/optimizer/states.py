@@ -29,6 +29,9 @@ def prepare_states(optimizers: Sequence[Any], momentum: float) -> None:
             optimizer.init_state_fn = _offloaded
         elif inner is not None and hasattr(inner, "initialize_state") and optimizer.config.use_precision_aware_optimizer:
             optimizer.init_state_fn = _precision_aware
+            if optimizer.config.exp_avg_dtype == torch.uint8:
+                _keep_fp8_finite(inner)
+                optimizer.init_state_fn(inner, optimizer.config)  # Transformer Engine's own would keep the second copies
 
 
 def initialise(optimizers: Sequence[Any]) -> None:
@@ -77,6 +80,30 @@ def _precision_aware(inner: Any, config: Any) -> None:
         for parameter in group["params"]:
             if not inner.state[parameter]:
                 inner.initialize_state(parameter, config.store_param_remainders and parameter.dtype == torch.bfloat16)
+                for values in inner.state[parameter].values():
+                    _drop_transpose(values)
+
+
+def _drop_transpose(values: Any) -> None:
+    """Transformer Engine's fp8 tensors hold a second copy for products with the transpose, which a moment has no use for."""
+    quantizer = getattr(values, "_quantizer", None)
+    if quantizer is not None:
+        quantizer.set_usage(rowwise=True, columnwise=False)
+        values.remove_caches()
+
+
+def _keep_fp8_finite(inner: Any) -> None:
+    """Transformer Engine divides by a tensor's largest magnitude: a moment of zeros, as of a weight without gradient, became
+    not a number. One element of 1e-30 in it changes no update."""
+    scale_down = inner._apply_scale
+
+    def scaled(name: str, values: Tensor, stored: Any, scale: Tensor) -> None:
+        if hasattr(stored, "_quantizer"):
+            first = values.view(-1)[:1]
+            first.add_(1e-30 * (values.abs().amax() == 0))
+        scale_down(name, values, stored, scale)
+
+    inner._apply_scale = scaled
 
 
 def _offloaded(inner: Any, config: Any = None) -> None:
