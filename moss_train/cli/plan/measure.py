@@ -11,6 +11,10 @@ from model.errors import InputError
 from moss_train.config.arguments import add_config_arguments, config_from_args, print_config
 
 
+VERSIONS = ("torch", "megatron-core", "transformer-engine", "flash-attn")
+"""Packages whose versions are written beside the numbers."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the action."""
     add_config_arguments(parser)
@@ -59,8 +63,10 @@ def run(args: argparse.Namespace) -> int:
         assert row is not None
         _print(rank, row, predicted.stages[stages[rank]].phases)
     if args.out is not None:
+        gpu = torch.cuda.get_device_properties(layout.device)
         content = {
-            **surroundings(("torch", "megatron-core", "transformer-engine", "flash-attn"), torch.device("cuda")),
+            **surroundings(VERSIONS, torch.device("cpu")),
+            "hardware": {"device": gpu.name, "memory": gpu.total_memory, "gpus": ranks},
             "overrides": args.overrides, "samples": packs, "ranks": everyone,
         }  # fmt: skip
         write_atomically(args.out, json.dumps(content, indent=1) + "\n")
