@@ -68,6 +68,11 @@ COMMANDS: dict[str, Command] = {
         "Write the page of a run folder, or one of loss curves, scores and frame strips",
         "moss report runs/pt2",
     ),
+    "wandb": Command(
+        "moss_train.cli.wandb",
+        "Lay out a W&B workspace for the metrics of a run",
+        "moss wandb dashboard runs/pt2 --dry-run",
+    ),
     "plan": Command(
         "moss_train.cli.plan",
         "Predict memory, time, cost and the cheapest layout of a run from its configuration alone",

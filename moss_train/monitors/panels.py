@@ -92,7 +92,7 @@ SECTIONS: tuple[Section, ...] = (
         ),
     ),
     Section("Memory", (Panel("The rank that uses most", ("memory/*",), "GiB"),)),
-    Section("Evaluations", (Panel("Targets of the held-out loss", ("eval/targets", "eval/dataset_targets/*"), "rows", dots=("*",)),)),
+    Section("Evaluations", (Panel("Held-out targets", ("eval/targets", "eval/dataset_targets/*"), "rows", dots=("*",)),)),
 )
 REST = "Further metrics"
 

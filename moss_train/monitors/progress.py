@@ -44,15 +44,18 @@ class ProgressBar(Monitor):
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES or record["step"] == self._steps:
             self._last_line = now
-            self._console.print(f"{self._title}  {record['step']}/{self._steps}  {figures(record)}", highlight=False, soft_wrap=True)
+            self._say(f"{record['step']}/{self._steps}  {figures(record)}")
 
     def evaluated(self, record: dict[str, Any]) -> None:
         if "eval_loss" in record:
-            self._console.print(f"{self._title}  step {record['step']}: held-out loss {record['eval_loss']:.4f}", highlight=False, soft_wrap=True)
+            self._say(f"step {record['step']}: held-out loss {record['eval_loss']:.4f}")
 
     def finished(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"{self._title}  {text}", highlight=False, soft_wrap=True)
 
 
 def figures(record: Mapping[str, Any]) -> str:

@@ -98,6 +98,7 @@ class WandbSender:
                 flush=True,
             )
             mode = "offline"
+            wandb.teardown()  # the attempt still holds the run's id
             self._run = self._init(wandb, mode)
         self._sent = self._run.starting_step - 1 if mode == "online" else _last_step(self._folder, self._options["id"])
         self._run.define_metric("step", hidden=True)
