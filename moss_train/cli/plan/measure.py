@@ -10,7 +10,6 @@ from pathlib import Path
 from model.errors import InputError
 from moss_train.config.arguments import add_config_arguments, config_from_args, print_config
 
-
 VERSIONS = ("torch", "megatron-core", "transformer-engine", "flash-attn")
 """Packages whose versions are written beside the numbers."""
 
