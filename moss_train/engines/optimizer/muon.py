@@ -52,7 +52,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     for _ in range(_STEPS):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    result: Tensor = (x.T if tall else x).to(matrix.dtype)
+    return result
 
 
 def muon_update(momentum: Tensor, matrix: Matrix) -> Tensor:
