@@ -97,13 +97,11 @@ class GradientNorms(Monitor):
                 self._shares.append(_Share(parameter, begin, end, places[module_of(name, models.config)]))
         self._where = torch.tensor([share.module for share in self._shares], dtype=torch.int64, device=layout.device)
         self._norms: dict[str, float] = {}
-        self._first = True
 
     def prepared(self, update: Update) -> None:
         self._norms = {}
-        if update.step % self._every and not self._first:
+        if update.step % self._every and update.step > 1:  # a continued run measures in the steps of one that never stopped
             return
-        self._first = False
         squares = torch.zeros(len(self._names), dtype=torch.float64, device=self._layout.device)
         if self._shares:
             norms = torch.stack(torch._foreach_norm(list(self._gradients())))  # [shares]

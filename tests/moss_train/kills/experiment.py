@@ -55,7 +55,7 @@ class Kill:
 
 def draw(kind: str, choice: random.Random, steps: int, layouts: list[str] | None = None, same: bool | None = None) -> Kill:
     """A random kill of a kind; runs on four ranks are rare, as cores are."""
-    names = layouts or ["single", "dp2", "dp2", "tp2", "pp2", "cp2", "single", "dp2", "tp2", "pp2", "cp2", "tp2.pp2", "dp2.tp2"]
+    names = layouts or [*("single", "dp2", "tp2", "pp2", "cp2") * 4, "tp2.pp2", "dp2.tp2"]
     before = LAYOUTS[choice.choice(names)]
     others = [name for name in names if name != before.name] or [before.name]
     stay = choice.random() < 0.5 if same is None else same
@@ -70,7 +70,7 @@ def draw(kind: str, choice: random.Random, steps: int, layouts: list[str] | None
         started_from = max(SAVE_EVERY, started_from)
     return Kill(
         kind=kind, before=before, after=after, started_from=started_from, step=max(step, started_from + 1),
-        rank=choice.randrange(before.ranks), part=choice.random(), count=choice.randrange(1, 12),
+        rank=choice.randrange(before.ranks), part=choice.random(), count=choice.randrange(1, 20),
     )  # fmt: skip
 
 

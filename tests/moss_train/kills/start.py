@@ -106,9 +106,10 @@ class Start:
         return self._messages.read()
 
     def said(self) -> str:
-        """The first sentence that names a cause."""
-        lines = [line for line in self.messages().splitlines() if line.startswith("moss")]
-        return lines[0] if lines else ""
+        """The first sentence that names a cause, else the end of a traceback."""
+        lines = [line for line in self.messages().splitlines() if line.strip()]
+        own = [line for line in lines if line.startswith("moss") and "warning" not in line]
+        return own[0] if own else lines[-1][:200] if lines else ""
 
 
 def last_step(run_dir: Path) -> int:

@@ -20,8 +20,8 @@ STEPS = 13
 ONE, TWO = LAYOUTS["single"], LAYOUTS["dp2"]
 KILLS = (
     Kill("decode", TWO, TWO, started_from=0, step=8, rank=1, part=0.5, count=1),
-    Kill("file", TWO, ONE, started_from=5, step=10, rank=0, part=0.0, count=4),
-    Kill("publish", ONE, ONE, started_from=0, step=5, rank=0, part=0.0, count=2),
+    Kill("file", TWO, TWO, started_from=5, step=10, rank=0, part=0.0, count=4),
+    Kill("publish", TWO, ONE, started_from=0, step=5, rank=0, part=0.0, count=2),
     Kill("SIGTERM", TWO, TWO, started_from=5, step=9, rank=0, part=0.0, count=1),
 )
 
