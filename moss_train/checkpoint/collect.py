@@ -13,15 +13,15 @@ from moss_train.checkpoint.loader_state import loader_file
 from moss_train.checkpoint.optimizer_state import optimizer_pieces
 from moss_train.checkpoint.random_state import random_state
 from moss_train.checkpoint.rank_files import RankFiles, random_file
+from moss_train.checkpoint.saved import SavedOptimization
 from moss_train.checkpoint.state import ModelPlaces, places_of
-from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout
 
 
 def collect_training(
     chunks: Sequence[torch.nn.Module],
     vision: torch.nn.Module,
-    optimization: Optimization,
+    optimization: SavedOptimization,
     layout: ParallelLayout,
     loader_state: Any,
 ) -> RankFiles:
@@ -40,7 +40,9 @@ def collect_weights(chunks: Sequence[torch.nn.Module], vision: torch.nn.Module, 
     return RankFiles(rank, [piece for piece in places.weights() if piece.writes], places.objects())
 
 
-def described(description: CheckpointDescription, optimization: Optimization, layout: ParallelLayout) -> CheckpointDescription:
+def described(
+    description: CheckpointDescription, optimization: SavedOptimization, layout: ParallelLayout
+) -> CheckpointDescription:
     """A description with what the optimizer and the layout know."""
     return dataclasses.replace(
         description, updates=optimization.updates, data_size=layout.data_size, world_size=layout.world_size
