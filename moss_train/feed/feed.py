@@ -43,6 +43,8 @@ class Delivery:
     """What this rank spent beyond that, until it had its rows."""
     work: Work = field(default_factory=lambda: Work(rows=0))
     """What the micro-batches of all replicas ask of the model."""
+    data_seconds_here: float = 0.0
+    """How long this rank waited for its loader."""
 
 
 @dataclass
@@ -115,6 +117,7 @@ class Feed:
             rows=sums[3],
             real_rows=sums[4],
             data_seconds=waited,
+            data_seconds_here=taken.seconds,
             feed_seconds=max(0.0, time.perf_counter() - begin - waited),
         )
 

@@ -8,6 +8,8 @@ import torch
 
 from moss_train.evaluation.best import BestCheckpoint
 from moss_train.feed.left_out import LeftOut
+from moss_train.guards.copies import make_copies
+from moss_train.guards.stragglers import Stragglers
 from moss_train.monitors.base import Monitor
 from moss_train.monitors.checkpoint_stall import CheckpointStall
 from moss_train.monitors.data_wait import DataWait
@@ -44,6 +46,12 @@ def _on_every_rank(session: Session) -> list[Monitor]:
     monitors: list[Monitor] = []
     if profiler := Profiler.make(config.profile, folder.path, layout.rank, layout.world_size, layout.device):
         monitors.append(profiler)
+    guard = config.guard
+    if guard.report_stragglers_every and layout.world_size > 1:
+        path, every = folder.path / "stragglers.jsonl", guard.report_stragglers_every
+        monitors.append(Stragglers(layout, path, every, guard.straggler_factor, guard.straggler_reports))
+    if copies := make_copies(session, guard.check_copies_every):
+        monitors.append(copies)
     if config.evaluation.best is not None:
         monitors.append(BestCheckpoint(config.evaluation, folder.path, layout.rank == 0, session.agreement.from_first))
     if config.logging.gradient_norms_every and config.engine == "megatron":
