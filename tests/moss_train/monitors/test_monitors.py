@@ -7,12 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from moss_train.monitors.metrics_file import MetricsFile
-from moss_train.monitors.progress import ProgressBar
-from moss_train.monitors.wandb_log import WandbLog
+from moss_train.monitors.progress import ProgressBar, duration, figures, short
 
 
 def record(step: int, **values: Any) -> dict[str, Any]:
@@ -66,18 +64,9 @@ def test_progress_bar_on_a_terminal() -> None:
     assert "3/3" in out.getvalue() and "loss 1.5000" in out.getvalue()
 
 
-def test_wandb_offline_writes_a_run_folder(tmp_path: Path) -> None:
-    monitor = WandbLog(tmp_path, "tests", "run", "offline", {"a": 1})
-    monitor.started(0, 2)
-    monitor.stepped(record(1))
-    monitor.finished()
-    assert list((tmp_path / "wandb").glob("offline-run-*"))
-
-
-def test_wandb_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_text("")
-    monitor = WandbLog(tmp_path / "file", "tests", "run", "offline", {})
-    monitor.started(0, 2)
-    monitor.stepped(record(1))
-    monitor.finished()
-    assert "W&B is switched off" in capsys.readouterr().err
+def test_what_the_bar_says_of_a_step() -> None:
+    full = record(7, tokens_per_second=12345.0, frames_per_second=88.0, frames=4, mfu=0.413, data_share=0.02, eta_seconds=3725.0)
+    assert figures(full) == "loss 1.5000  12.3k tok/s  88 frames/s  MFU 41%  data wait 2%  0.10 s/step  left 1:02:05"
+    assert figures(record(1, skipped=True)) == "loss 1.5000  skipped  0.10 s/step"
+    assert [short(v) for v in (0.5, 999.0, 1e3, 2.5e6, 7e9)] == ["0.5", "999", "1k", "2.5M", "7G"]
+    assert [duration(v) for v in (4.4, 59.6, 61.0, 3600.0, 90061.0)] == ["4 s", "1:00", "1:01", "1:00:00", "1 d 1:01:01"]
