@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from data_pipeline.loader.folder import shard_sizes
 from model.errors import InputError
@@ -43,6 +44,14 @@ class RunFolder:
     def newest(self) -> Path | None:
         """The newest published checkpoint, if there is one."""
         return newest_checkpoint(self.path)
+
+    def setting(self, group: str, name: str) -> Any:
+        """A value of the config that the run folder was last used with; None where it has not been used."""
+        try:
+            values = yaml.safe_load(self.config.read_text())
+            return values[group][name]
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+            return None
 
     def prepare(self, config: RunConfig, tokenizer: Path, world_size: int) -> None:
         """Make the folder and write what describes the run.

@@ -16,7 +16,8 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.initialise import initialise_weights, set_cross_gates
 from moss_train.checkpoint.description import CheckpointDescription, read_description
-from moss_train.checkpoint.load import TrainingState, load_training_state
+from moss_train.checkpoint.load import TrainingState, check_continuable, check_same_model, load_training_state
+from moss_train.checkpoint.resume import checkpoint_to_continue
 from moss_train.checkpoint.start import load_start
 from moss_train.config.schema import RunConfig
 from moss_train.dense_step import DenseStep
@@ -102,7 +103,7 @@ def _start(config: RunConfig, device: torch.device, watch: Watch) -> Session:
     optimization = _make_optimization(config, models, layout, micro_batches)
     resumed = None
     if checkpoint is not None:
-        resumed = load_training_state(checkpoint, models.chunks, models.unit, optimization, layout)
+        resumed = load_training_state(checkpoint, models.chunks, models.unit, optimization, layout, verify="nothing")
         feed.load_state_dict(resumed.loader)
     sizes = agreement.from_first(getattr(feed.loader, "dataset_sizes", {}))
     used = {} if checkpoint is None else read_description(checkpoint).samples
@@ -165,24 +166,21 @@ def _micro_batches(config: RunConfig, layout: ParallelLayout) -> int:
 
 
 def _checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
-    """The checkpoint to continue; None to start."""
-    checkpoint = folder.newest
-    if checkpoint is None:
-        return None
-    if config.train.resume == "none":
-        raise InputError(
-            f"run_dir {folder.path} already holds {checkpoint.name} and train.resume is none; choose another run_dir or "
-            "train.resume=auto"
-        )
-    description = read_description(checkpoint)
-    name = description.stage.get("name")
-    if name != config.stage.name:
-        raise InputError(
-            f"run_dir {folder.path} belongs to stage {name!r}, not {config.stage.name!r}; choose another run_dir and give this "
-            "one as train.init_from"
-        )
-    check_adapters(description, lora_spec(config.lora, config.stage), checkpoint)
-    return checkpoint
+    """The checkpoint to continue, good and of this kind of run; None to start."""
+
+    def check(description: CheckpointDescription, checkpoint: Path) -> None:
+        check_same_model(VideoMllamaConfig.from_dict(config.model), description.config, checkpoint)
+        name = description.stage.get("name")
+        if name != config.stage.name:
+            raise InputError(
+                f"{checkpoint} belongs to stage {name!r}, not {config.stage.name!r}; choose another run_dir and give this one as "
+                "train.init_from"
+            )
+        check_adapters(description, lora_spec(config.lora, config.stage), checkpoint)
+        check_continuable(description, checkpoint)
+
+    begun_with = folder.setting("train", "resume")
+    return checkpoint_to_continue(folder.path, config.train.resume, config.checkpoint.verify, check, begun_with)
 
 
 def _build(config: RunConfig, model_config: VideoMllamaConfig, layout: ParallelLayout, fresh: bool) -> Models:

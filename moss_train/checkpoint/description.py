@@ -23,6 +23,10 @@ _PUBLISHED = re.compile(r"step_\d{8,}")
 _CHECKSUM = "checksum"
 
 
+class DamagedError(InputError):
+    """A checkpoint is not what was written."""
+
+
 @dataclass(kw_only=True)
 class CheckpointDescription:
     """The part of a checkpoint that a person or another command reads."""
@@ -68,7 +72,8 @@ def read_description(folder: Path) -> CheckpointDescription:
     """Read `checkpoint.json`.
 
     Raises:
-        InputError: no such file, damaged, or written by another version.
+        DamagedError: it cannot be read.
+        InputError: no such file, or written by another version.
     """
     path = folder / DESCRIPTION
     try:
@@ -77,9 +82,9 @@ def read_description(folder: Path) -> CheckpointDescription:
     except FileNotFoundError:
         raise InputError(f"{folder} is not a checkpoint: it has no {DESCRIPTION}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); make it readable or use an earlier checkpoint") from None
+        raise DamagedError(f"{path} cannot be read ({error.strerror}); make it readable or use an earlier checkpoint") from None
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); the checkpoint is damaged, use an earlier one") from None
+        raise DamagedError(f"{path} cannot be read ({error}); the checkpoint is damaged, use an earlier one") from None
     if form > FORMAT:
         raise InputError(f"{path} has format {form}; this version reads up to {FORMAT}, install a newer one")
     if form < FORMAT and _CHECKSUM not in values:
@@ -92,7 +97,7 @@ def read_description(folder: Path) -> CheckpointDescription:
             raise ValueError("it does not have the checksum that it was written with")
         return CheckpointDescription(**values)
     except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); the checkpoint is damaged, use an earlier one") from None
+        raise DamagedError(f"{path} cannot be read ({error}); the checkpoint is damaged, use an earlier one") from None
 
 
 def write_description(folder: Path, description: CheckpointDescription) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from model.conversion.tensor_file import scratch
 from model.errors import InputError
-from moss_train.checkpoint.optimizer_state import MASTER, initialise_states, key_of, optimizer_states
+from moss_train.checkpoint.optimizer_state import MASTER, initialise_states, key_of, optimizer_states, take_over_states
 from moss_train.checkpoint.piece import Piece, common_box
 from moss_train.checkpoint.state import ModelPlaces
 from moss_train.checkpoint.tensors import CheckpointTensors
@@ -62,6 +62,7 @@ def fill_optimizers(optimizers: list[Any], places: ModelPlaces, tensors: Checkpo
         if state.put is not None:
             for name, values in state.tensors.items():
                 state.put(name, values)
+    take_over_states(optimizers)
 
 
 def _read(piece: Piece, tensors: CheckpointTensors) -> None:

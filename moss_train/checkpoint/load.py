@@ -22,10 +22,10 @@ from moss_train.checkpoint.loader_state import read_loader_state
 from moss_train.checkpoint.optimizer_state import PREFIX
 from moss_train.checkpoint.random_state import restore_random_state
 from moss_train.checkpoint.rank_files import random_file
+from moss_train.checkpoint.saved import SavedOptimization
 from moss_train.checkpoint.state import ModelPlaces, places_of
 from moss_train.checkpoint.tensors import CheckpointTensors
 from moss_train.checkpoint.torch_file import read_torch_file
-from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout
 
 
@@ -38,6 +38,8 @@ class TrainingState:
     """The merged loader states of all replicas that saved; None where they saved none."""
     monitors: dict[str, Any]
     """What the run's monitors kept, by their names."""
+    folder: Path
+    """The checkpoint."""
 
 
 def load_model_weights(
@@ -81,7 +83,7 @@ def load_training_state(
     checkpoint: Path,
     chunks: Sequence[torch.nn.Module],
     vision: torch.nn.Module,
-    optimization: Optimization,
+    optimization: SavedOptimization,
     layout: ParallelLayout,
     *,
     verify: str = "full",
@@ -115,7 +117,7 @@ def load_training_state(
             restore_random_state(read_torch_file(checkpoint / random_file(layout.rank)))
 
     in_common(restore)
-    return TrainingState(step=description.step, loader=loader, monitors=description.monitors)
+    return TrainingState(step=description.step, loader=loader, monitors=description.monitors, folder=checkpoint)
 
 
 def check_same_model(ours: VideoMllamaConfig, theirs: VideoMllamaConfig, where: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from megatron.core.optimizer.cpu_offloading import HybridDeviceOptimizer
@@ -45,34 +45,48 @@ def key_of(state: str, weight: str) -> str:
     return f"{PREFIX}{state}.{weight}"
 
 
+@runtime_checkable
+class KeepsStates(Protocol):
+    """An optimizer that is not megatron-core's and knows itself what it keeps."""
+
+    def initialise_states(self) -> None:
+        """After the weights were loaded: make the states, so that there is something to load into."""
+        ...
+
+    def parameter_states(self) -> Iterator[ParameterState]:
+        """What this rank keeps of every parameter, in the same order in every call."""
+        ...
+
+
 def initialise_states(optimizers: list[Any]) -> None:
     """Make the states of optimizers that have not taken a step yet, so that there is something to load into."""
     for optimizer in optimizers:
-        if hasattr(optimizer, "parameter_states"):
+        if isinstance(optimizer, KeepsStates):
             optimizer.initialise_states()
         elif not getattr(optimizer, "is_stub_optimizer", False) and optimizer.init_state_fn is not None:
-            inner = optimizer.optimizer
-            if isinstance(inner, HybridDeviceOptimizer):
-                if not inner.state:
-                    inner.dummy_step()
-            else:
-                optimizer.init_state_fn(inner, optimizer.config)
+            optimizer.init_state_fn(optimizer.optimizer, optimizer.config)
+
+
+def take_over_states(optimizers: list[Any]) -> None:
+    """After loading in place: have copies of the states on another device follow."""
+    for optimizer in optimizers:
+        inner = getattr(optimizer, "optimizer", None)
+        if isinstance(inner, HybridDeviceOptimizer):
+            inner._sync_hdo_state_to_sub_optimizers()
 
 
 def optimizer_states(optimizers: list[Any]) -> Iterator[ParameterState]:
     """What the optimizers of this rank keep, parameter by parameter, in the same order in every call.
 
     Args:
-        optimizers: megatron-core's, unchained, or one that tells its `parameter_states` itself.
+        optimizers: megatron-core's, unchained, or others that know what they keep.
     """
     for optimizer in optimizers:
-        if getattr(optimizer, "is_stub_optimizer", False):
-            continue
-        if hasattr(optimizer, "parameter_states"):
+        if isinstance(optimizer, KeepsStates):
             yield from optimizer.parameter_states()
-        elif isinstance(optimizer, DistributedOptimizer):
+        elif isinstance(optimizer, DistributedOptimizer) and not optimizer.is_stub_optimizer:
             yield from _distributed(optimizer)
-        else:
+        elif not getattr(optimizer, "is_stub_optimizer", False):
             yield from _whole(optimizer)
 
 

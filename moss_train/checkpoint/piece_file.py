@@ -40,9 +40,9 @@ class Outgoing:
 
     @classmethod
     def of(cls, piece: Piece) -> Outgoing:
-        """A piece in memory."""
+        """A piece in memory, which is copied to the host when it is written."""
         info = TensorInfo(piece.sizes, piece.values.dtype)
-        return cls(piece.key, piece.shape, piece.offsets, info, lambda: [piece.values])
+        return cls(piece.key, piece.shape, piece.offsets, info, lambda: [piece.values.detach().cpu().contiguous()])
 
 
 def write_piece_file(path: Path, pieces: Sequence[Outgoing]) -> Index:

@@ -19,8 +19,7 @@ from moss_train.checkpoint.description import CheckpointDescription
 from moss_train.checkpoint.publish import final_folder, publish, temporary_folder
 from moss_train.checkpoint.rank_files import RankFiles
 from moss_train.checkpoint.retention import remove_old
-from moss_train.checkpoint.staging import Staging
-from moss_train.engines.optimization import Optimization
+from moss_train.checkpoint.saved import SavedOptimization
 from moss_train.feed.agreement import CommonError
 from moss_train.parallel.layout import ParallelLayout
 
@@ -30,7 +29,7 @@ def save_checkpoint(
     description: CheckpointDescription,
     chunks: Sequence[torch.nn.Module],
     vision: torch.nn.Module,
-    optimization: Optimization,
+    optimization: SavedOptimization,
     layout: ParallelLayout,
     *,
     loader_state: Any = None,
@@ -94,7 +93,7 @@ def write_and_publish(run_dir: Path, description: CheckpointDescription, files: 
             temporary.mkdir(parents=True)
 
     def write() -> None:
-        Staging().stage(files).write(temporary)
+        files.write(temporary)
 
     def reveal() -> None:
         if first:

@@ -33,16 +33,18 @@ class Staging:
         Args:
             files: with values where they live.
         """
-        places, size = [], 0
-        for piece in files.pieces:
-            places.append(size)
-            size += -(-piece.num_bytes // _ALIGNMENT) * _ALIGNMENT
+        places, size = _places(files)
         on_gpu = any(piece.values.is_cuda for piece in files.pieces)
         buffer = self.reserve(size, lock=on_gpu)
         staged = [self._copy(piece, buffer, place) for piece, place in zip(files.pieces, places, strict=True)]
         if on_gpu:
             torch.cuda.current_stream().synchronize()
         return dataclasses.replace(files, pieces=staged)
+
+    @staticmethod
+    def size_of(files: RankFiles) -> int:
+        """Bytes that a copy of these files takes."""
+        return _places(files)[1]
 
     def reserve(self, num_bytes: int, *, lock: bool) -> Tensor:
         """The buffer, uint8, of at least so many bytes."""
@@ -64,6 +66,15 @@ class Staging:
         own = buffer[place : place + piece.num_bytes].view(piece.values.dtype)
         own.copy_(piece.values.detach().reshape(-1), non_blocking=True)
         return dataclasses.replace(piece, values=own)
+
+
+def _places(files: RankFiles) -> tuple[list[int], int]:
+    """Where each piece begins in the buffer, and how long it has to be."""
+    places, size = [], 0
+    for piece in files.pieces:
+        places.append(size)
+        size += -(-piece.num_bytes // _ALIGNMENT) * _ALIGNMENT
+    return places, size
 
 
 def _lock(buffer: Tensor) -> bool:

@@ -244,19 +244,21 @@ class TrainConfig:
     init_ema: bool = False
     """Take the running average of that run's weights (its `optimizer.ema_decay`) instead of its last weights."""
     resume: str = "auto"
-    """auto | none: auto continues the newest checkpoint of the run folder if there is one."""
-    keep_last: int = 2
-    """Checkpoints kept."""
+    """auto | latest | none, or a checkpoint or run folder: auto continues the newest good checkpoint of the run folder if there
+    is one, latest the newest and nothing else, none refuses a folder that holds one; a path continues just that checkpoint."""
+    keep_last: int | None = None
+    """Former name of `checkpoint.keep_last`; counts where it is given."""
 
     def __post_init__(self) -> None:
         at_least("train.steps", self.steps, 0)
-        for name in ("global_batch_size", "log_every", "keep_last"):
+        for name in ("global_batch_size", "log_every"):
             at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("save_every", "eval_every", "eval_batches"):
             at_least(f"train.{name}", getattr(self, name), 0)
         if self.init_ema and self.init_from is None:
             raise InputError("train.init_ema is true without train.init_from; name the run whose average is meant, or use false")
-        one_of("train.resume", self.resume, ("auto", "none"))
+        if not self.resume.strip():
+            raise InputError("train.resume is empty; use auto, latest, none or a checkpoint folder")
 
 
 @dataclass(kw_only=True)
@@ -295,5 +297,8 @@ class RunConfig:
             check_optimizer(self.optimizer, self.precision)
         else:
             check_plain(self.optimizer, self.engine)
+        if self.train.keep_last is not None:
+            at_least("train.keep_last", self.train.keep_last, 1)
+            self.checkpoint.keep_last = self.train.keep_last
         one_of("device", self.device, ("auto", "cpu", "cuda"))
         one_of("modules", self.modules, MODULES)

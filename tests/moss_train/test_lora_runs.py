@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from model.conversion import gather_hf_weights
 from model.conversion.folder import write_hf_folder
 from model.errors import InputError
 from moss_train.checkpoint import load_model_weights
-from moss_train.checkpoint.description import read_description
+from moss_train.checkpoint.description import read_description, write_description
 from moss_train.checkpoint.tensors import CheckpointTensors
 from moss_train.cli.main import main
 from moss_train.config.schema import LoraConfig, ParallelConfig, StageConfig
@@ -141,8 +142,7 @@ def base_weights(run_dir: Path, scratch: Path) -> dict[str, torch.Tensor]:
     """The weights below the adapters: a copy of the checkpoint that says nothing of them."""
     newest = run_dir / "checkpoints" / f"step_{STEPS:08d}"
     shutil.copytree(newest, scratch / "base")
-    path = scratch / "base" / "checkpoint.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"lora": None}))
+    write_description(scratch / "base", replace(read_description(scratch / "base"), lora=None))
     return merged_weights(scratch / "base")
 
 

@@ -72,7 +72,9 @@ def test_a_folder_that_cannot_be_made(save: Any, tmp_path: Path) -> None:
 @pytest.mark.ranks
 def test_all_ranks_end_when_one_cannot_write(tmp_path: Path, run_ranks: RunRanks) -> None:
     write_data(tmp_path, 12)
-    config = run_config(tmp_path, tmp_path / "run", steps=1, train__eval_batches=0, data__worker_processes=0)
+    config = run_config(
+        tmp_path, tmp_path / "run", steps=1, train__eval_batches=0, data__worker_processes=0, checkpoint__end_retry_seconds=0.0
+    )
     output = run_ranks("tests.moss_train.checkpoint.refused_ranks", 2, save_run_config(config, tmp_path / "config.yaml"))
     sentences = {rank: line for line in output.splitlines() for rank in "01" if line.startswith(f"rank {rank}: True ")}
     assert sorted(sentences) == ["0", "1"]

@@ -94,7 +94,7 @@ def test_pieces_that_make_no_whole_are_refused(tmp_path: Path) -> None:
     index, other = Index(), Index()
     index.add("w", TensorInfo((4,), torch.float32), StoredPiece((0,), (4,), "a", 0, 0))
     other.add("w", TensorInfo((5,), torch.float32), StoredPiece((0,), (5,), "b", 0, 0))
-    with pytest.raises(ValueError, match="w is .*in b and .* elsewhere"):
+    with pytest.raises(ValueError, match=r"w is .*in b and .* elsewhere"):
         index.merge(other)
     assert not (tmp_path / "checkpoints" / "step_00000001").exists()
 
