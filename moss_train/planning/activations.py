@@ -58,9 +58,16 @@ class Trains:
     passes: bool
     """Whether gradients reach the layer at all."""
     weights: bool
-    """Whether its own weights train, or adapters, which keep the same inputs."""
+    """Whether its own weights train."""
     features: bool = True
     """Whether the frames' features need gradients."""
+    adapters: bool = False
+    """Whether adapters beside its products train, which keep the products' inputs; norms stand outside the products then."""
+
+    @property
+    def inputs(self) -> bool:
+        """Whether products keep their inputs."""
+        return self.weights or self.adapters
 
 
 def self_layer(shape: LayerShape, rows: int, trains: Trains, samples: int = 1) -> int:
@@ -76,14 +83,14 @@ def self_layer(shape: LayerShape, rows: int, trains: Trains, samples: int = 1) -
     t, e = shape.local_rows(rows), shape.element
     queries = t * text.hidden_size // tensor * e
     keys = t * text.num_key_value_heads * text.head_dim // tensor * e
-    kept = 2 * _norm(shape, rows, trains.weights, shape.fp8 != "none")
+    kept = 2 * _norm(shape, rows, trains, shape.fp8 != "none")
     kept += 2 * queries + 2 * keys + FP32 * t * text.num_attention_heads // tensor
     if not shape.engine:  # values are a view of the whole product
         kept += queries + keys
-        kept += queries if samples > 1 and trains.weights else 0
-    elif shape.fp8 == "delayed" and trains.weights:
+        kept += queries if samples > 1 and trains.inputs else 0
+    elif shape.fp8 == "delayed" and trains.inputs:
         kept += queries // e
-    return kept + _mlp(shape, t, trains.weights, shape.fp8 != "none")
+    return kept + _mlp(shape, t, trains.inputs, shape.fp8 != "none")
 
 
 def cross_layer(shape: LayerShape, rows: int, frames: int, trains: Trains) -> int:
@@ -92,7 +99,7 @@ def cross_layer(shape: LayerShape, rows: int, frames: int, trains: Trains) -> in
     Args:
         frames: of the micro-batch, over all context-parallel ranks.
     """
-    if not frames or not (trains.passes or trains.features or trains.weights):
+    if not frames or not (trains.passes or trains.features or trains.inputs):
         return 0
     text, tensor = shape.model.text, shape.parallel.tensor
     t, e, hidden = shape.local_rows(rows), shape.element, shape.hidden(rows)
@@ -101,28 +108,28 @@ def cross_layer(shape: LayerShape, rows: int, frames: int, trains: Trains) -> in
     keys *= text.num_key_value_heads * text.head_dim // tensor
     normed = 0 if e == FP32 else FP32
     kept = FP32 * t * text.num_attention_heads // tensor + 2 * queries * e + 2 * keys * e
-    if trains.features or trains.weights:
+    if trains.features or trains.inputs:
         kept += keys * (normed + (e if trains.weights else 0))
-    if trains.passes or trains.weights:
+    if trains.passes or trains.inputs:
         kept += queries * (normed + (e if trains.weights else 0))
     kept += 2 * hidden if trains.weights else 0  # before the gates
     fp8 = shape.fp8_cross
-    norms = 2 if trains.passes or trains.weights else 1  # frozen rows meet their first gradient behind the attention
-    return kept + norms * _norm(shape, rows, trains.weights, fp8) + _mlp(shape, t, trains.weights, fp8)
+    norms = 2 if trains.passes or trains.inputs else 1  # frozen rows meet their first gradient behind the attention
+    return kept + norms * _norm(shape, rows, trains, fp8) + _mlp(shape, t, trains.inputs, fp8)
 
 
-def _norm(shape: LayerShape, rows: int, weights: bool, fp8: bool) -> int:
+def _norm(shape: LayerShape, rows: int, trains: Trains, fp8: bool) -> int:
     """A norm before a product, and that product's input."""
     hidden, e = shape.hidden(rows), shape.element
-    if shape.engine:
-        return hidden + (hidden // (e if fp8 else 1) if weights else 0)
-    copy = hidden * FP32 // e
-    return copy + (2 * hidden if e < FP32 else hidden) * weights
+    if shape.engine and not trains.adapters:
+        return hidden + (hidden // (e if fp8 else 1) if trains.weights else 0)
+    normed = hidden if trains.weights and e < FP32 else 0  # for the gradient of the norm's weight
+    return hidden * FP32 // e + normed + hidden * trains.inputs
 
 
-def _mlp(shape: LayerShape, local_rows: int, weights: bool, fp8: bool) -> int:
+def _mlp(shape: LayerShape, local_rows: int, inputs: bool, fp8: bool) -> int:
     inner = local_rows * shape.model.text.intermediate_size // shape.parallel.tensor * shape.element
-    return 4 * inner + (inner // (shape.element if fp8 else 1) if weights else 0)
+    return 4 * inner + (inner // (shape.element if fp8 else 1) if inputs else 0)
 
 
 def layer_backward(shape: LayerShape, rows: int) -> int:

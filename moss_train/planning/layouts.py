@@ -1,8 +1,8 @@
 """The cheapest layout that fits: every reasonable split of a run over a number of GPUs, planned and compared.
 
 Tried are tensor parallelism within a node, pipeline stages with and without virtual ones, context parallelism, full recompute,
-and how much of the frames' state is kept. Everything else stays as the configuration says. The number of GPUs is given, so
-cheapest is the least predicted time of a step; within 2 % of it, what splits the model least.
+how much of the frames' state is kept, and a distributed optimizer. Everything else stays as the configuration says. The number
+of GPUs is given, so cheapest is the least predicted time of a step; within 2 % of it, what splits the model least.
 """
 
 from __future__ import annotations
@@ -63,8 +63,11 @@ def candidates(config: RunConfig, gpus_a_node: int) -> Iterator[RunConfig]:
         again_chunk_frames=min(int(SMALL_FRAMES[1]), config.vision.again_chunk_frames),
     )
     visions = [config.vision] if small == config.vision else [config.vision, small]
-    for tensor, pipeline, virtual, context, recompute, vision in itertools.product(
-        TENSOR, PIPELINE, VIRTUAL, CONTEXT, ("none", "full"), visions
+    optimizers = [config.optimizer]
+    if config.optimizer.name == "adam" and not config.optimizer.distributed:
+        optimizers.append(dataclasses.replace(config.optimizer, distributed=True))
+    for tensor, pipeline, virtual, context, recompute, vision, optimizer in itertools.product(
+        TENSOR, PIPELINE, VIRTUAL, CONTEXT, ("none", "full"), visions, optimizers
     ):
         if tensor > gpus_a_node or (virtual > 1 and pipeline == 1):
             continue
@@ -72,7 +75,7 @@ def candidates(config: RunConfig, gpus_a_node: int) -> Iterator[RunConfig]:
             tensor=tensor, pipeline=pipeline, virtual_pipeline=virtual, context=context, sequence_parallel=tensor > 1,
             recompute=recompute,
         )  # fmt: skip
-        yield dataclasses.replace(config, parallel=parallel, vision=vision)
+        yield dataclasses.replace(config, parallel=parallel, vision=vision, optimizer=optimizer)
 
 
 def search(config: RunConfig, ranks: int, cluster: Cluster, pack: ExpectedPack) -> Found:
@@ -149,13 +152,15 @@ def describe(config: RunConfig) -> str:
     return " ".join(words) or "parallel=single"
 
 
-def vision_words(config: RunConfig, base: RunConfig) -> str:
-    """What of the `vision` group differs, as overrides."""
+def other_words(config: RunConfig, base: RunConfig) -> str:
+    """What differs beside the layout, as overrides."""
     names = ("keep_activations_gib", "again_chunk_frames")
     changed = [
         (name, getattr(config.vision, name)) for name in names if getattr(config.vision, name) != getattr(base.vision, name)
     ]
-    return " ".join(f"vision.{name}={value:g}" for name, value in changed)
+    words = [f"vision.{name}={value:g}" for name, value in changed]
+    words += ["optimizer.distributed=true"] if config.optimizer.distributed != base.optimizer.distributed else []
+    return " ".join(words)
 
 
 def parse_ranks(words: list[str]) -> list[int]:

@@ -297,17 +297,18 @@ class _Rank:
         config, load, shape = self.config, self.load, self.shape
         crosses = self.model.text.cross_attention_layers
         full = config.parallel.recompute == "full"
-        moved = self.gradients.moved
+        weights, adapted = self.gradients.parts, self.gradients.moved if config.lora.rank else frozenset()
         total, largest = 0, 0
         for part, pieces in enumerate(self.stage.layers):
             kept = 0
             for index in pieces:
                 passes = full or index > self.gradients.entry or (index == self.gradients.entry and index not in crosses)
                 if index in crosses:
-                    trains = Trains(passes, "cross_layers" in moved, self.gradients.features)
+                    trains = Trains(passes, "cross_layers" in weights, self.gradients.features, "cross_layers" in adapted)
                     bytes_ = activations.cross_layer(shape, load.rows, load.frames, trains)
                 else:
-                    bytes_ = activations.self_layer(shape, load.rows, Trains(passes, "text" in moved), load.samples)
+                    trains = Trains(passes, "text" in weights, adapters="text" in adapted)
+                    bytes_ = activations.self_layer(shape, load.rows, trains, load.samples)
                 largest = max(largest, bytes_)
                 kept += shape.hidden(load.rows) if full else bytes_
             total += kept * self._held(part)

@@ -95,7 +95,8 @@ def _print(founds: list[Found], config: RunConfig, steps: int) -> None:
 
 
 def _words(plan: RunPlan, config: RunConfig) -> str:
-    from moss_train.planning.layouts import short, vision_words
+    from moss_train.planning.layouts import other_words, short
 
-    less = ", frames' state not kept" if vision_words(plan.config, config) else ""
-    return short(plan.config.parallel) + less
+    words = short(plan.config.parallel)
+    words += ", frames' state not kept" if "vision" in other_words(plan.config, config) else ""
+    return words + (", distributed optimizer" if "optimizer" in other_words(plan.config, config) else "")

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _remedy(plan: RunPlan) -> str:
     """The cheapest that fits as many GPUs, else the least number of GPUs."""
-    from moss_train.planning.layouts import describe, search, smallest, vision_words
+    from moss_train.planning.layouts import describe, other_words, search, smallest
 
     found = search(plan.config, plan.ranks, plan.cluster, plan.pack)
     if found.best is None:
@@ -66,7 +66,7 @@ def _remedy(plan: RunPlan) -> str:
             return "no layout of any number of GPUs would; lower stage.sequence_length or train less (stage.trainable, lora.rank)"
         found = bigger
     assert found.best is not None
-    words = " ".join(filter(None, (describe(found.best.config), vision_words(found.best.config, plan.config))))
+    words = " ".join(filter(None, (describe(found.best.config), other_words(found.best.config, plan.config))))
     return f"the cheapest that fits is {words} on {found.ranks} {plan.cluster.gpu.name}"
 
 

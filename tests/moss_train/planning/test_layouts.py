@@ -15,7 +15,7 @@ from moss_train.config.schema import ParallelConfig
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning.expected import ExpectedPack
 from moss_train.planning.hardware import Cluster
-from moss_train.planning.layouts import describe, parse_ranks, search, smallest, vision_words
+from moss_train.planning.layouts import describe, other_words, parse_ranks, search, smallest
 from moss_train.planning.run_plan import check_layout, plan_run
 
 PACK = ExpectedPack(8192, 120.0, 6.0, 6e6, 1e5, 6000.0, "a test's pack")
@@ -47,7 +47,7 @@ def test_a_suggestion_as_overrides_is_that_layout() -> None:
     config = STAGES["pt2"]
     best = search(config, 16, Cluster.of("H100"), PACK).best
     assert best is not None
-    words = [*describe(best.config).split(), *vision_words(best.config, config).split()]
+    words = [*describe(best.config).split(), *other_words(best.config, config).split()]
     assert compose(["stage=pt2", "train.global_batch_size=128", *words]) == best.config
     assert describe(dataclasses.replace(config, parallel=ParallelConfig())) == "parallel=single"
 
