@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from moss_train.engines.deepspeed.optimization import DeepSpeedOptimization
 from moss_train.evaluation.best import BestCheckpoint
 from moss_train.feed.left_out import LeftOut
 from moss_train.guards.copies import make_copies
@@ -26,6 +27,7 @@ from moss_train.monitors.profiler import Profiler
 from moss_train.monitors.progress import ProgressBar
 from moss_train.monitors.run_report import RunReport
 from moss_train.monitors.samples import Samples
+from moss_train.monitors.sharded_gradient_norms import ShardedGradientNorms
 from moss_train.monitors.speed import Speed
 from moss_train.monitors.wandb_log import WandbLog
 from moss_train.planning.flops import gpu_of
@@ -54,8 +56,12 @@ def _on_every_rank(session: Session) -> list[Monitor]:
         monitors.append(copies)
     if config.evaluation.best is not None:
         monitors.append(BestCheckpoint(config.evaluation, folder.path, layout.rank == 0, session.agreement.from_first))
-    if config.logging.gradient_norms_every and config.engine == "megatron":
-        monitors.append(GradientNorms(session.models, session.optimization, layout, config.logging.gradient_norms_every))
+    if every := config.logging.gradient_norms_every:
+        monitors.append(
+            ShardedGradientNorms(session.models, session.optimization, layout, every)
+            if isinstance(session.optimization, DeepSpeedOptimization)
+            else GradientNorms(session.models, session.optimization, layout, every)
+        )
     if config.logging.memory_every:
         monitors.append(Memory(layout.device, config.logging.memory_every, layout.world_size))
     return monitors

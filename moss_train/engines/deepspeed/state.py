@@ -103,30 +103,50 @@ class ShardedOptimizer:
                 fused = any(group.get("fused") for group in self._optimizer.optimizer.param_groups)
                 state["step"] = torch.tensor(float(updates), device=flat.device if fused else "cpu")
 
+    def owned(self) -> list[nn.Parameter]:
+        """Trained parameters of which this rank updates a part, in a fixed order."""
+        return [parameter for group in self._groups for parameter in group if self._part(parameter)]
+
+    def gradient(self, parameter: Any) -> Tensor:
+        """This rank's part of a reduced gradient, one-dimensional; between `prepare` and the update."""
+        if self._stage == 3:
+            values, _ = self._optimizer._get_fp32_grad_state_partition(parameter, True)
+            return stage3_range(parameter, values)[1]
+        mapping = parameter._hp_mapping
+        values, address = mapping.get_lp_grad_fragment(parameter._index_in_param_group).view(-1), mapping.lp_fragment_address
+        return values if values.numel() == address.numel else values.narrow(0, address.start, address.numel)
+
+    @property
+    def _groups(self) -> list[list[nn.Parameter]]:
+        groups: list[list[nn.Parameter]] = self._optimizer.fp16_groups if self._stage == 3 else self._optimizer.bit16_groups
+        return groups
+
+    def _part(self, parameter: Any) -> int:
+        """Elements of a parameter that this rank updates."""
+        if self._stage == 3:
+            return stage3_range(parameter, parameter.ds_tensor)[1].numel()
+        return 0 if parameter._hp_mapping is None else int(parameter._hp_mapping.hp_fragment_address.numel)
+
     def parameter_states(self) -> Iterator[ParameterState]:
         """What this rank keeps of every trained parameter, in the same order in every call."""
-        groups = self._optimizer.fp16_groups if self._stage == 3 else self._optimizer.bit16_groups
-        for index, group in enumerate(groups):
+        for index, group in enumerate(self._groups):
             for parameter in group:
-                found = self._stage3(parameter) if self._stage == 3 else self._fragment(index, parameter)
-                if found is not None:
-                    begin, tensors = found
+                if self._part(parameter):
+                    begin, tensors = self._stage3(parameter) if self._stage == 3 else self._fragment(index, parameter)
                     yield ParameterState(parameter, begin, True, tensors)
 
     def _kept(self) -> list[str | None]:
         return [None, *self._names] if self._keeps_masters else list(self._names)
 
-    def _stage3(self, parameter: Any) -> tuple[int, dict[str, Tensor]] | None:
+    def _stage3(self, parameter: Any) -> tuple[int, dict[str, Tensor]]:
         tensors, begin = {}, 0
         for name in self._kept():
             values, _ = self._optimizer._get_fp32_opt_state_partition(parameter, True, name)
             begin, tensors[name or MASTER] = stage3_range(parameter, values.detach())
-        return (begin, tensors) if all(values.numel() for values in tensors.values()) else None
+        return begin, tensors
 
-    def _fragment(self, index: int, parameter: Any) -> tuple[int, dict[str, Tensor]] | None:
+    def _fragment(self, index: int, parameter: Any) -> tuple[int, dict[str, Tensor]]:
         mapping = parameter._hp_mapping
-        if mapping is None:  # it lies wholly in other ranks' parts
-            return None
         address = mapping.hp_fragment_address
         flat = self._flat[index]
         state = self._optimizer.optimizer.state[flat]

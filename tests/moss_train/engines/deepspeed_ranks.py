@@ -56,12 +56,16 @@ def close(session: Session) -> None:
 
 def run(data: Path, folder: Path, engine: str, steps: int, **changes: Any) -> list[dict[str, Any]]:
     """A run to its end, and its records without times."""
-    values = {"train__global_batch_size": 4, "stage__learning_rate": 1e-3} | ENGINES[engine] | changes
+    values = (
+        {"train__global_batch_size": 4, "stage__learning_rate": 1e-3, "logging__gradient_norms_every": 1}
+        | ENGINES[engine]
+        | changes
+    )
     session = start_session(run_config(data, folder, steps=steps, **values))
     Trainer(session).run()
     close(session)
     dist.barrier()
-    names = ("step", "grad_norm", "learning_rate", "targets", "tokens", "frames", "samples_seen")
+    names = ("step", "grad_norm", "grad_norms", "learning_rate", "targets", "tokens", "frames", "samples")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key in names or "loss" in key} for row in rows]
 
