@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 
@@ -23,7 +24,7 @@ class Board:
         prefix: keeps the words of one run apart from those of another in the same processes.
     """
 
-    def __init__(self, store: dist.Store, rank: int, prefix: str) -> None:
+    def __init__(self, store: Any, rank: int, prefix: str) -> None:
         self._store, self._rank, self._prefix = store, rank, prefix
 
     def pulse(self) -> None:
@@ -83,6 +84,8 @@ def open_board(rank: int, world_size: int, patience: float) -> Board | None:
     if world_size == 1 or "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
         return None
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=patience))
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=patience)
+    )
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return Board(store, rank, f"moss/{restarts}/{_generation}")

@@ -1,4 +1,4 @@
-"""`RUN/stragglers.jsonl`: how long each rank was busy while the others waited for it, and a warning about one that is slow for long.
+"""`RUN/stragglers.jsonl`: how long each rank was busy while the others waited for it, and a warning about one that stays slow.
 
 A step takes as long on every rank: what tells the ranks apart is how much of it they spend waiting in collectives. The slow one
 waits least. Measured over the last steps before each report, with one small gather a report.
@@ -33,7 +33,7 @@ def slow_ranks(busy: Sequence[float], stages: Sequence[int], factor: float) -> d
         busy: seconds by rank.
         stages: pipeline stage by rank: stages have unequal work by nature.
     """
-    found = {}
+    found: dict[int, float] = {}
     for stage in set(stages):
         ranks = [rank for rank, own in enumerate(stages) if own == stage]
         median = statistics.median_low([busy[rank] for rank in ranks])
@@ -117,9 +117,9 @@ class Stragglers(Monitor):
             if self._in_a_row[rank] % self._reports == 0:
                 host, device = self._names[rank]
                 print(
-                    f"moss: warning: rank {rank} on host {host} ({device}) was busy {times:.2g} times as long as the median of its "
-                    f"stage in the last {self._in_a_row[rank]} reports ({all_busy[rank]:.3g} s a step, {data[rank]:.3g} s of it "
-                    f"for data): the others wait for it; see {self._path}",
+                    f"moss: warning: rank {rank} on host {host} ({device}) was busy {times:.2g} times as long as the median of "
+                    f"its stage in the last {self._in_a_row[rank]} reports ({all_busy[rank]:.3g} s a step, {data[rank]:.3g} s of "
+                    f"it for data): the others wait for it; see {self._path}",
                     file=sys.stderr,
                     flush=True,
                 )

@@ -54,7 +54,7 @@ class WaitingTime:
         self._originals = []
         if self._spans:
             torch.cuda.current_stream().synchronize()
-        device = sum(begin.elapsed_time(end) for begin, end in self._spans) / 1e3
+        device: float = sum(begin.elapsed_time(end) for begin, end in self._spans) / 1e3
         self._spans, self._begun = [], {}
         return self._host + device
 

@@ -246,8 +246,9 @@ class Watch:
 
     def _no_store(self, silence: float) -> Cause:
         address = os.environ.get("MASTER_ADDR", "?")
+        lost: tuple[int, ...] = (0,)
         if store_is_of_first_rank():
-            lost, what = (0,), f"rank 0 on host {address}, which keeps the ranks' store,"
+            what = f"rank 0 on host {address}, which keeps the ranks' store,"
         else:
             size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
             lost = tuple(range(size))
