@@ -56,11 +56,22 @@ def first_difference(rows: Sequence[Row], reference: Sequence[Row], from_step: i
     return f"step {doubled[0][0]} stands twice in the metrics" if doubled else None
 
 
-def relative_losses(rows: Sequence[Row], reference: Sequence[Row], from_step: int) -> dict[int, float]:
-    """|loss - reference| / reference by step, from a step on."""
+def lines_differ(rows: Sequence[Row], reference: Sequence[Row]) -> str | None:
+    """The first update or evaluation that one of two runs has a line of and the other has not; of any layouts."""
+    ours, theirs = by_key(rows), by_key(reference)
+    for key in sorted(ours.keys() ^ theirs.keys()):
+        return f"step {key[0]}, {key[1]}: {'missing' if key not in ours else 'not in the reference'}"
+    return None
+
+
+def relative_losses(rows: Sequence[Row], reference: Sequence[Row], from_step: int, name: str = "loss") -> dict[int, float]:
+    """|loss - reference| / reference by step, from a step on.
+
+    Args:
+        name: loss | eval_loss
+    """
     ours, theirs = (
-        {int(row["step"]): float(row["loss"]) for row in of if "loss" in row and row["step"] >= from_step}
-        for of in (rows, reference)
+        {int(row["step"]): float(row[name]) for row in of if name in row and row["step"] >= from_step} for of in (rows, reference)
     )
     return {step: abs(loss - theirs[step]) / abs(theirs[step]) for step, loss in sorted(ours.items())}
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.moss_train.kills.compare import comparable, first_difference, relative_losses
+from tests.moss_train.kills.compare import comparable, first_difference, lines_differ, relative_losses
 from tests.moss_train.kills.experiment import KINDS, MANY, Kill, carry_out, draw, faults
 from tests.moss_train.kills.layouts import LAYOUTS, SAVE_EVERY
 from tests.moss_train.runs import write_data
@@ -60,7 +60,12 @@ def test_a_single_bit_is_a_difference(losses: list[float], at: int) -> None:
 
 def test_lines_that_are_missing_or_doubled_are_differences() -> None:
     reference = [*rows([3.0, 2.0]), {"step": 2, "eval_loss": 2.5}]
-    assert first_difference(reference[:2], reference, 0, 2) == "step 2, evaluation: missing"
+    assert (
+        first_difference(reference[:2], reference, 0, 2)
+        == "step 2, evaluation: missing"
+        == lines_differ(reference[:2], reference)
+    )
+    assert lines_differ(reference, reference) is None
     assert first_difference(reference, reference[1:], 0, 2) == "step 1, update: not in the reference"
     assert first_difference([*reference, reference[1]], reference, 0, 2) == "step 2 stands twice in the metrics"
 
