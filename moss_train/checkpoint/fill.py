@@ -49,8 +49,8 @@ def fill_optimizers(optimizers: list[Any], places: ModelPlaces, tensors: Checkpo
         for place in places.of(state.parameter):
             for name, values in state.tensors.items():
                 key = key_of(name, place.key)
-                if key not in tensors and name == MASTER:
-                    key = place.key  # saved in fp32, where weights are their own masters
+                if key not in tensors and name == MASTER and tensors.info(place.key).dtype == torch.float32:
+                    key = place.key  # saved in fp32, where weights are their own masters; not where their lower halves were
                 if key not in tensors:
                     raise InputError(
                         f"{tensors.folder} lacks {key_of(name, place.key)}: it was saved with another optimizer, other dtypes of "

@@ -112,7 +112,11 @@ def _offloaded(inner: Any, config: Any = None) -> None:
 
 
 def _still_step(inner: Any) -> None:
-    """A step that makes the states of both devices and changes no weight."""
+    """A step that makes the states of both devices and changes no weight.
+
+    It copies the optimizer's weights to the model's, which may have been loaded since: so the other way first.
+    """
+    inner.update_fp32_param_by_new_param()
     before = [(group, group["lr"], group["weight_decay"]) for group in inner.param_groups]
     for group in inner.param_groups:
         group["lr"] = group["weight_decay"] = 0.0

@@ -78,6 +78,19 @@ def test_a_stage_starts_from_averages(data: Path, tmp_path: Path, capfd: pytest.
         run("refused", train__init_from=str(tmp_path / "next"), train__init_ema=True)
 
 
+@pytest.mark.parametrize("saved", [{"optimizer__master": "remainders"}, {"optimizer__ema_decay": 0.0}])
+def test_another_choice_of_states_does_not_continue(data: Path, tmp_path: Path, saved: dict[str, object]) -> None:
+    """Whole fp32 weights are not in a checkpoint of lower halves, nor averages in one of a run without."""
+    changes = {"precision__dtype": "bf16", "train__eval_batches": 0, **HERE}
+    try:
+        train(run_config(data, tmp_path / "run", "pt1", 1, **changes, **saved))
+        stop_layout()
+        with pytest.raises(InputError, match="it was saved with another optimizer, other dtypes of its states"):
+            train(run_config(data, tmp_path / "run", "pt1", 2, **changes, optimizer__ema_decay=0.9))
+    finally:
+        stop_layout()
+
+
 def test_init_ema_needs_a_source(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"init_ema is true without train\.init_from"):
         run_config(data, tmp_path / "run", train__init_ema=True)
