@@ -38,6 +38,11 @@ ACCUMULATED_BYTES = 12
 """Read and written for each trained weight when its gradient of a micro-batch is added to the fp32 buffer."""
 UPDATED_BYTES = 42
 """Read and written for each trained weight of a rank's share in an update: norm, clipping, gradient, master, two moments."""
+HOST_LAYER = 0.008
+"""Seconds in which the host starts the kernels of one decoder layer, forward and backward: a GPU that computes faster waits."""
+HOST_MICRO_BATCH = 0.020
+"""The same for what a micro-batch needs beside its layers. Both estimated from steps of three to six layers on hosts of H100;
+40 layers of 4,096 rows, which keep the GPU busy, take longer."""
 LINK = 0.4
 """Share of the links within a node that collectives reach: 160 to 215 of 450 GB/s between two H100."""
 NETWORK = 0.8

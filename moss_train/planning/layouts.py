@@ -188,8 +188,10 @@ def missing(found: Found) -> str:
     """Why nothing fits a number of GPUs, in a sentence."""
     if found.nearest is not None:
         need = gb(found.nearest.memory.worst.total)
+        worst = found.nearest.memory.worst
+        kind, most = max(worst.phases[worst.worst].items(), key=lambda item: item[1])
         how = short(found.nearest.config.parallel)
-        return f"no layout fits {found.ranks} GPUs: the least that a rank needs is {need} GB ({how})"
+        return f"no layout fits {found.ranks} GPUs: the least that a rank needs is {need} GB, {gb(most)} of it {kind} ({how})"
     reasons = ", ".join(f"{field} ({count})" for field, count in sorted(found.refused.items(), key=lambda item: -item[1]))
     return f"no layout is possible on {found.ranks} GPUs: refused by {reasons}"
 

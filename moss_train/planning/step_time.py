@@ -7,8 +7,8 @@
     exchange  pixels to the encoding ranks, features and their gradients between them and the attending ranks
     update    gradients summed over replicas, weights gathered, and the optimizer's pass over its share
 
-Nothing overlaps anything, and nobody waits for data. Launching kernels is not counted: steps of small models, or micro-batches
-of few rows, take longer than predicted.
+Nothing overlaps anything, and nobody waits for data. The decoder takes at least the time in which the host starts its kernels,
+which is what small models, few rows, or many tensor-parallel ranks come to.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from moss_train.planning.hardware import (
     BANDWIDTH,
     FORWARD,
     FP8,
+    HOST_LAYER,
+    HOST_MICRO_BATCH,
     LOGIT_BYTES,
     TORCH_MODULES,
     UPDATED_BYTES,
@@ -107,6 +109,7 @@ def step_time(config: RunConfig, ranks: int, work: Work, cluster: Cluster, micro
     trained, adapters = _trained(config, model)
     decode = _decoder(config, model, work, done, (rate * fp8, rate), gpu.bandwidth * BANDWIDTH, data)
     decode += micro_batches * trained * ACCUMULATED_BYTES / (gpu.bandwidth * BANDWIDTH)
+    decode = 0.0 if config.stage.objective == "dense_labels" else max(decode, micro_batches * _host(config, model))
     tower = gpu.bf16 * cluster.reached.tower / (2 if config.precision.dtype == "fp32" else 1)
     forward = forward_flops(model, work)
     first = (forward.vision + forward.projector) / ranks / (tower * FORWARD)
@@ -121,6 +124,12 @@ def step_time(config: RunConfig, ranks: int, work: Work, cluster: Cluster, micro
         exchange=_exchange(config, model, ranks, data, work, cluster, element),
         update=_update(config, model, ranks, data, trained + adapters, cluster),
     )
+
+
+def _host(config: RunConfig, model: VideoMllamaConfig) -> float:
+    """Seconds in which the host starts the kernels of a micro-batch, on the pipeline stage with most layers."""
+    layers = max(stage.selfs + stage.crosses for stage in pipeline_stages(model, config.parallel))
+    return HOST_MICRO_BATCH + layers * HOST_LAYER * (4 / 3 if config.parallel.recompute == "full" else 1)
 
 
 def _decoder(
