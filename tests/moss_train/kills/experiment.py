@@ -12,13 +12,11 @@ from typing import Any
 
 from moss_train.checkpoint.description import find_checkpoint, newest_checkpoint, published_checkpoints, step_name, step_of
 from tests.moss_train.kills.compare import first_difference, lines_differ, relative_losses, samples_differ, state_files
-from tests.moss_train.kills.layouts import LAYOUTS, SAVE_EVERY, Layout, config_of
+from tests.moss_train.kills.layouts import LAYOUTS, SAVE_EVERY, STOP_SECONDS, Layout, config_of
 from tests.moss_train.kills.start import LIMIT, Start, last_step, metrics
 
 FIRST_STEP, NEXT_STEPS, MANY = 1e-6, 1e-4, 20
 """Largest relative difference of the loss on another layout: in the first step after the kill, and in the next 20."""
-DEADLINE = 30.0
-"""Seconds from SIGTERM or Ctrl-C to the end of a run that has saved."""
 IN_RANK = ("data", "encode", "decode", "return", "optimizer", "evaluation", "file", "load")
 BY_SIGNAL = ("group", "start", "loader", "SIGTERM", "SIGINT")
 KINDS = (*IN_RANK, *BY_SIGNAL, "publish", "memory")
@@ -132,7 +130,7 @@ def _kill(kill: Kill, folder: Path, steps: int, reference: Path, choice: random.
         told = time.monotonic()
         start.send(kill.kind, choice)
     code = start.wait()
-    in_time = time.monotonic() - told <= (DEADLINE if kill.kind in ("SIGTERM", "SIGINT") else LIMIT)
+    in_time = time.monotonic() - told <= (STOP_SECONDS if kill.kind in ("SIGTERM", "SIGINT") else LIMIT)
     newest = newest_checkpoint(run_dir)
     at_step = last_step(run_dir)
     asked = kill.kind in ("SIGTERM", "SIGINT")
@@ -209,7 +207,7 @@ def faults(row: dict[str, Any]) -> list[str]:
     if row.get("largest_relative_20", 0.0) > NEXT_STEPS:
         found.append(f"losses of the next {MANY} steps differ by {row['largest_relative_20']:.1e}")
     if row["saved_in_time"] is False:
-        found.append(f"not saved within {DEADLINE:g} s of the signal")
+        found.append(f"not saved within {STOP_SECONDS:g} s of the signal")
     if row["left_over"]:
         found.append(f"{row['left_over']} processes left over")
     return found

@@ -11,6 +11,8 @@ from tests.moss_train.runs import run_config
 
 READERS, GLOBAL_BATCH = 2, 4
 SAVE_EVERY, EVAL_EVERY = 5, 10
+STOP_SECONDS = 30.0
+"""Time for the step and the checkpoint behind SIGTERM or Ctrl-C, `guard.stop_seconds`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def config_of(data: Path, run_dir: Path, layout: Layout, steps: int, *, processe
         "train__eval_every": EVAL_EVERY,
         "train__eval_batches": 4,
         "checkpoint__keep_every": SAVE_EVERY if keep_all else 0,
+        "guard__stop_seconds": STOP_SECONDS,
         "data__global_data_workers": READERS,
         "data__worker_processes": processes,
         "data__log_samples": True,
