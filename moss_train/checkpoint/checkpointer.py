@@ -153,11 +153,15 @@ class Checkpointer:
             return dataclasses.replace(description, weights_only=True, world_size=session.layout.world_size)
         return described(dataclasses.replace(description, monitors=monitors), session.optimization, session.layout)
 
+    def wait_until_ready(self) -> None:
+        """Wait for the host memory that is made in the background."""
+        if self._reserving is not None:
+            self._reserving.wait()
+
     def _take(self, description: CheckpointDescription) -> tuple[RankFiles | None, str | None]:
         """Copy this rank's share into host memory; else why that is not possible."""
         session = self._session
-        if self._reserving is not None:
-            self._reserving.wait()
+        self.wait_until_ready()
         try:
             files = self._collect(description.weights_only)
             return (self._staging.stage(files) if self._config.asynchronous else files), None

@@ -7,6 +7,11 @@ import argparse
 from moss_train.cli.actions import Action, add_actions, run_action
 
 PARTS = {
+    "checkpoint": Action(
+        "moss_train.cli.bench.checkpoint",
+        "How long a checkpoint blocks training, and how fast it is written and read",
+        "moss bench checkpoint --work-dir /scratch/bench --out checkpoint.json",
+    ),
     "cross-attention": Action(
         "moss_train.cli.bench.cross_attention",
         "Time, memory and errors of every way from text to frames",

@@ -1,0 +1,213 @@
+"""What a checkpoint costs: how long the loop is blocked, what training pays while it is written, how fast it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import torch
+
+from model.config import TextConfig, VideoMllamaConfig, VisionConfig
+from model.initialise import initialise_weights
+from model.text.provider import torch_provider, transformer_engine_provider
+from moss_train.checkpoint.checkpointer import Checkpointer
+from moss_train.checkpoint.description import CheckpointDescription
+from moss_train.checkpoint.integrity import check_checkpoint
+from moss_train.checkpoint.load import load_training_state
+from moss_train.config.checkpoint import CheckpointConfig
+from moss_train.config.schema import OptimizerConfig, ParallelConfig, PrecisionConfig
+from moss_train.engines.models import build_models
+from moss_train.engines.optimization import Optimization
+from moss_train.frames.settings import EncodeSettings
+from moss_train.parallel.layout import ParallelLayout, start_layout
+from moss_train.parallel.world import start_world
+from moss_train.run_folder import RunFolder
+from moss_train.step import DecoupledStep, StepSettings
+from moss_train.verify.engine.subject import check_config, learnable_pack
+
+FULL_PARAMETERS = 10.67e9
+"""Of the 11B model."""
+
+
+def cut_config() -> VideoMllamaConfig:
+    """Widths and vocabulary of the 11B model; two decoder layers of forty and eight tower layers of forty."""
+    return VideoMllamaConfig(
+        vision=VisionConfig(num_hidden_layers=6, num_global_layers=2, intermediate_layers_indices=(1, 2, 3, 4, 5)),
+        text=TextConfig(num_hidden_layers=2, cross_attention_layers=(1,)),
+    )
+
+
+MODELS: dict[str, Callable[[], VideoMllamaConfig]] = {"cut": cut_config, "tiny": check_config}
+
+
+class _NoData:
+    """The place in the data of a run that reads none."""
+
+    def state_dict(self) -> None:
+        return None
+
+
+@dataclasses.dataclass
+class _Settings:
+    checkpoint: CheckpointConfig
+
+
+class BenchRun:
+    """A run on one rank: the model, its optimizer and the real step, on the same synthetic micro-batch again and again.
+
+    Args:
+        config: the model.
+        folder: of the run.
+        device: where it runs.
+        samples: (rows, frames) of the micro-batch.
+        asynchronous: write checkpoints in the background.
+    """
+
+    def __init__(
+        self, config: VideoMllamaConfig, folder: Path, device: torch.device, samples: list[tuple[int, int]], asynchronous: bool
+    ) -> None:
+        start_world(device)
+        cuda = device.type == "cuda"
+        self.model_config = config
+        self.folder, self.feed, self.resumed = RunFolder(folder), _NoData(), None
+        self.config = _Settings(CheckpointConfig(asynchronous=asynchronous, keep_last=1, end_retry_seconds=0.0))
+        self.layout: ParallelLayout = start_layout(ParallelConfig(recompute="full"), device, seed=1)
+        dtype = "bf16" if cuda else "fp32"
+        provider = transformer_engine_provider() if cuda else torch_provider()
+        self.models = build_models(config, self.layout, dtype=dtype, provider=provider)
+        initialise_weights(self.models.chunks, self.models.vision, config, 1)
+        self.optimization = Optimization(
+            self.models.chunks, self.models.unit, self.models.transformer_config, self.layout, OptimizerConfig(),
+            PrecisionConfig(dtype=dtype),
+        )  # fmt: skip
+        settings = StepSettings(silence_token_weight=1.0, silence_id=None, encode=EncodeSettings(), dataset_names=("synthetic",))
+        self.step = DecoupledStep(self.models, self.optimization, self.layout, settings)
+        self.pack = learnable_pack(config, 1, samples)
+        self.checkpointer = Checkpointer(cast(Any, self))
+        self.done = 0
+
+    def describe(self, step: int) -> CheckpointDescription:
+        return CheckpointDescription(step=step, model=dataclasses.asdict(self.model_config), stage={"name": "bench"})
+
+    def train(self) -> tuple[float, list[str]]:
+        """One step: its seconds, and the kinds of events of a checkpoint that is being written."""
+        begin = time.perf_counter()
+        statistics = self.step.accumulate([self.pack], self.checkpointer.signals())
+        self.optimization.set_learning_rates(1e-4, 1e-4)
+        self.optimization.update()
+        self.done += 1
+        events = self.checkpointer.poll(statistics.signals)
+        if self.layout.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin, [event.kind for event in events]
+
+
+def measure(run: BenchRun, saves: int, steps: int) -> dict[str, Any]:
+    """Train, save, train on while it is written, and load the last one.
+
+    Args:
+        run: ready to train.
+        saves: checkpoints.
+        steps: timed steps without a checkpoint, and at least as many behind each.
+    """
+    for _ in range(3):
+        run.train()
+    begin = time.perf_counter()
+    run.checkpointer.wait_until_ready()  # host memory is made while training goes on; here it would disturb the timing
+    reserve_seconds = time.perf_counter() - begin
+    alone = [run.train()[0] for _ in range(steps)]
+    rows = [_save(run, steps) for _ in range(saves)]
+    newest = run.checkpointer.newest
+    assert newest is not None
+    state = sum(file.stat().st_size for file in newest.glob("*.safetensors"))
+    parameters = sum(p.numel() for m in (*run.models.chunks, run.models.unit) for p in m.parameters())
+    return {
+        "parameters": parameters,
+        "state_bytes": state,
+        "bytes_per_parameter": state / parameters,
+        "reserve_seconds": reserve_seconds,
+        "step_seconds_alone": median(alone),
+        "saves": rows,
+        "load": _load(run, newest, state),
+        "floors": _floors(run, newest.parent),
+        "full_model_bytes": state / parameters * FULL_PARAMETERS,
+    }
+
+
+def _save(run: BenchRun, steps: int) -> dict[str, Any]:
+    """One checkpoint, with training behind it until it is published and `steps` steps more."""
+    begin = time.perf_counter()
+    events = run.checkpointer.begin(run.done, {})
+    stall = time.perf_counter() - begin
+    during: list[float] = []
+    published = "published" in [event.kind for event in events]
+    while not published:
+        seconds, kinds = run.train()
+        during.append(seconds)
+        published = "published" in kinds
+    written = time.perf_counter() - begin
+    after = [run.train()[0] for _ in range(steps)]
+    return {
+        "stall_seconds": stall,
+        "publish_seconds": written,
+        "steps_during": len(during),
+        "step_seconds_during": median(during) if during else None,
+        "step_seconds_after": median(after),
+    }
+
+
+def _load(run: BenchRun, checkpoint: Path, state: int) -> dict[str, Any]:
+    weights = {n: p.detach().double().sum().item() for n, p in run.models.unit.named_parameters()}
+    parts = {
+        "check": lambda: check_checkpoint(checkpoint),
+        "read": lambda: load_training_state(
+            checkpoint, run.models.chunks, run.models.unit, run.optimization, run.layout, verify="nothing"
+        ),
+    }
+    figures: dict[str, Any] = {}
+    for name, part in parts.items():
+        begin = time.perf_counter()
+        part()
+        if run.layout.device.type == "cuda":
+            torch.cuda.synchronize()
+        figures[f"{name}_seconds"] = time.perf_counter() - begin
+        figures[f"{name}_gb_per_second"] = state / figures[f"{name}_seconds"] / 1e9
+    figures["changed_weights"] = sum(
+        p.detach().double().sum().item() != weights[n] for n, p in run.models.unit.named_parameters()
+    )
+    return figures
+
+
+def _floors(run: BenchRun, folder: Path, size: int = 2 << 30) -> dict[str, Any]:
+    """GB/s of a plain copy to page-locked host memory, and of a plain file that is written and synchronised."""
+    figures: dict[str, Any] = {}
+    if run.layout.device.type == "cuda":
+        source = torch.zeros(size, dtype=torch.uint8, device=run.layout.device)
+        target = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
+        for _ in range(2):
+            torch.cuda.synchronize()
+            begin = time.perf_counter()
+            target.copy_(source, non_blocking=True)
+            torch.cuda.synchronize()
+            figures["copy_gb_per_second"] = size / (time.perf_counter() - begin) / 1e9
+    block, path = os.urandom(64 << 20), folder / "floor.bin"
+    begin = time.perf_counter()
+    with path.open("wb", buffering=0) as file:
+        for _ in range(size // len(block)):
+            file.write(block)
+        os.fsync(file.fileno())
+    figures["file_gb_per_second"] = size / (time.perf_counter() - begin) / 1e9
+    path.unlink()
+    return figures
+
+
+def clear(folder: Path) -> None:
+    """Remove what a measurement has written."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / "latest").unlink(missing_ok=True)
