@@ -48,6 +48,7 @@ class BestCheckpoint(Monitor):
         self._from_first = from_first
         self._best: tuple[float, int] | None = None  # value and step, of a checkpoint that is there
         self._candidate: tuple[float, int] | None = None  # of one that is not published yet
+        self._began_at = -1
 
     def evaluated(self, record: dict[str, Any]) -> None:
         value = look_up(record, self._figure)
@@ -58,6 +59,8 @@ class BestCheckpoint(Monitor):
         rival = self._candidate or self._best
         if rival is None or (value < rival[0] if self._small else value > rival[0]):
             self._candidate = (value, record["step"])
+            if record["step"] == self._began_at:  # an evaluation that the earlier process did not come to
+                self._settle()
 
     def _check_missing(self, record: dict[str, Any]) -> None:
         """A name that no evaluation gives would keep the run from ever having a best checkpoint."""
@@ -81,10 +84,9 @@ class BestCheckpoint(Monitor):
             self._candidate = None
 
     def started(self, step: int, steps: int) -> None:
-        # When the state was taken the candidate's checkpoint was still being written; it may have appeared since.
-        if self._candidate is not None and self._from_first(self._is_there(self._candidate[1])):
-            self._best = self._candidate
-        self._candidate = None
+        self._began_at = step
+        if self._candidate is not None:  # its checkpoint was being written when the state was taken
+            self._settle()
         self._write()
 
     def state_dict(self) -> dict[str, Any]:
@@ -94,6 +96,14 @@ class BestCheckpoint(Monitor):
         if (state["figure"], state["small"]) == (self._figure, self._small):
             self._best = None if state["best"] is None else (state["best"][0], state["best"][1])
             self._candidate = None if state["candidate"] is None else (state["candidate"][0], state["candidate"][1])
+
+    def _settle(self) -> None:
+        """The candidate is the best if its checkpoint is there already."""
+        assert self._candidate is not None
+        if self._from_first(self._is_there(self._candidate[1])):
+            self._best = self._candidate
+            self._write()
+        self._candidate = None
 
     def _is_there(self, step: int) -> bool:
         return (self._run_dir / "checkpoints" / step_name(step) / DESCRIPTION).is_file()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -149,7 +150,7 @@ class StreamingEvaluation:
             if self._weights_group is not None:
                 tensor = self._shared(tensor, shapes[name])
             assert tensor is not None
-            self._try(lambda name=name, tensor=tensor: self._scorer.take(name, tensor))
+            self._try(partial(self._scorer.take, name, tensor))
 
     def _shared(self, tensor: Tensor | None, shape: Sequence[int]) -> Tensor:
         """Rank 0's tensor on all ranks that run scenarios."""

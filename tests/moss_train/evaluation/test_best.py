@@ -96,6 +96,18 @@ def test_a_checkpoint_that_is_gone_is_not_named(tmp_path: Path) -> None:
     assert other.wants_save(5)
 
 
+def test_an_evaluation_after_the_checkpoint(tmp_path: Path) -> None:
+    """A signal ended the run after its checkpoint and before its evaluation, which the continued run makes."""
+    monitor = BestCheckpoint(EvaluationConfig(best="eval_loss"), tmp_path, writes=True)
+    _publish(tmp_path, 4)
+    monitor.started(4, 9)
+    monitor.evaluated({"step": 4, "eval_loss": 1.0})
+    assert not monitor.wants_save(4)
+    assert (tmp_path / "best").read_text() == "step_00000004"
+    monitor.evaluated({"step": 5, "eval_loss": 2.0})
+    assert not monitor.wants_save(5)
+
+
 def test_a_name_that_no_evaluation_gives_ends_the_run() -> None:
     record = {"step": 0, "eval_loss": 1.0, "eval_dataset_loss": {"a": 2.0}}
     assert look_up(record, "eval_dataset_loss.a") == 2.0
