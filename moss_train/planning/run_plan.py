@@ -149,12 +149,13 @@ def check_layout(config: RunConfig, ranks: int) -> tuple[int, int]:
             f"each replica has {count} micro-batches in a step, not a multiple of parallel.pipeline {parallel.pipeline} as "
             "parallel.virtual_pipeline needs; change train.global_batch_size"
         )
-    fp8 = config.precision.fp8 != "none"
-    split = (FP8_ROWS if fp8 else 1) * parallel.context * (parallel.tensor if parallel.sequence_parallel else 1)
-    if config.stage.sequence_length % (2 * split if parallel.context > 1 else split):
+    multiple = parallel.tensor if parallel.sequence_parallel and parallel.context == 1 else 1  # context ranks pad for themselves
+    if config.precision.fp8 != "none":
+        multiple = FP8_ROWS * parallel.context * (parallel.tensor if parallel.sequence_parallel else 1)
+    if config.stage.sequence_length % multiple:
         raise InputError(
-            f"stage.sequence_length is {config.stage.sequence_length}, no multiple of {split} (parallel.context, "
-            f"times parallel.tensor with parallel.sequence_parallel, times {FP8_ROWS} with precision.fp8); choose a multiple"
+            f"stage.sequence_length is {config.stage.sequence_length}, no multiple of the {multiple} that "
+            f"{'precision.fp8' if config.precision.fp8 != 'none' else 'parallel.sequence_parallel'} takes; choose one"
         )
     return data, count
 
