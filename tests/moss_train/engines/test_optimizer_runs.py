@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     write_data(root)
     return root
+
+
+@pytest.fixture(autouse=True)
+def layout_ends() -> Iterator[None]:
+    """Each run starts its own layout, also after one that was refused."""
+    stop_layout()
+    yield
+    stop_layout()
 
 
 @pytest.mark.ranks
@@ -82,13 +91,10 @@ def test_a_stage_starts_from_averages(data: Path, tmp_path: Path, capfd: pytest.
 def test_another_choice_of_states_does_not_continue(data: Path, tmp_path: Path, saved: dict[str, object]) -> None:
     """Whole fp32 weights are not in a checkpoint of lower halves, nor averages in one of a run without."""
     changes = {"precision__dtype": "bf16", "train__eval_batches": 0, **HERE}
-    try:
-        train(run_config(data, tmp_path / "run", "pt1", 1, **changes, **saved))
-        stop_layout()
-        with pytest.raises(InputError, match="it was saved with another optimizer, other dtypes of its states"):
-            train(run_config(data, tmp_path / "run", "pt1", 2, **changes, optimizer__ema_decay=0.9))
-    finally:
-        stop_layout()
+    train(run_config(data, tmp_path / "run", "pt1", 1, **changes, **saved))
+    stop_layout()
+    with pytest.raises(InputError, match="it was saved with another optimizer, other dtypes of its states"):
+        train(run_config(data, tmp_path / "run", "pt1", 2, **changes, optimizer__ema_decay=0.9))
 
 
 def test_init_ema_needs_a_source(data: Path, tmp_path: Path) -> None:
