@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.config import VideoMllamaConfig
 from model.errors import InputError
+from model.text.transformer_config import make_transformer_config
 from moss_train.cli.main import main
 from moss_train.cli.plan import complete
 from moss_train.config.compose import compose
 from moss_train.config.schema import ParallelConfig
+from moss_train.parallel.sizes import check_sizes
 from moss_train.planning.expected import ExpectedPack, expected_pack
 from moss_train.planning.flops import PEAK, Work
 from moss_train.planning.hardware import Cluster
-from moss_train.planning.run_plan import plan_run
+from moss_train.planning.run_plan import check_layout, plan_run
 from moss_train.planning.step_time import step_time
 from tests.moss_train.planning.test_memory import CASES
 
 PACK = ExpectedPack(8192, 120.0, 6.0, 6e6, 1e5, 6000.0, "a test's pack")
 PT2 = compose(["stage=pt2"])
+TINY = compose(["stage=pt2", "model=tiny", "train.global_batch_size=720"])
+"""Four layers; the global batch is a multiple of whatever is tried."""
 ALONE = [case for case in CASES if len(case["ranks"]) == 1 and sum(case["ranks"][0]["seconds"].values()) > 0.25]
 
 
@@ -127,3 +133,37 @@ def test_refusals_are_not_of_plans_alone() -> None:
     config = compose(["stage=pt2", "parallel.pipeline=4", "parallel.virtual_pipeline=2", "train.global_batch_size=2"])
     with pytest.raises(InputError, match=r"as parallel\.virtual_pipeline needs"):
         plan_run(config, 4, Cluster.of("H100"), PACK)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([1, 2, 3, 4, 16]), st.sampled_from([1, 2, 3, 5]), st.sampled_from([1, 2, 3]), st.sampled_from([1, 2]),
+    st.booleans(), st.sampled_from([None, [1, 3], [2, 2], [4]]), st.sampled_from([4, 8, 12]),
+)  # fmt: skip
+def test_a_plan_refuses_the_layouts_that_training_refuses(
+    tensor: int, pipeline: int, virtual: int, context: int, sequence: bool, layers: list[int] | None, ranks: int
+) -> None:
+    parallel = ParallelConfig(
+        tensor=tensor, pipeline=pipeline, virtual_pipeline=virtual, context=context, sequence_parallel=sequence,
+        stage_layers=layers,
+    )  # fmt: skip
+    config = dataclasses.replace(TINY, parallel=parallel)
+
+    def trains() -> None:
+        check_sizes(parallel, ranks)
+        make_transformer_config(
+            VideoMllamaConfig.from_dict(config.model), tensor=tensor, pipeline=pipeline, virtual_pipeline=virtual,
+            context=context, sequence_parallel=sequence, stage_layers=layers,
+        )  # fmt: skip
+
+    def plans() -> None:
+        check_layout(config, ranks)
+
+    def refused(call: Callable[[], None]) -> bool:
+        try:
+            call()
+        except InputError:
+            return True
+        return False
+
+    assert refused(plans) == refused(trains)
