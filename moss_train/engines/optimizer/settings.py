@@ -7,6 +7,7 @@ from typing import Any
 
 import megatron.core.optimizer as optimizers
 import torch
+import torch.distributed as dist
 from megatron.core.optimizer import OptimizerConfig
 
 from model.errors import InputError
@@ -72,7 +73,7 @@ def _check_machine(settings: OptimizerSettings, device: torch.device) -> None:
         raise InputError("optimizer.moments is fp8, which needs Transformer Engine and a GPU; use bf16 or fp32")
     if settings.offload and device.type != "cuda":
         raise InputError(f"optimizer.offload is {settings.offload} and the run is on the CPU already; use 0")
-    if settings.moments == "bf16" and not remembers(settings.beta2):
+    if settings.moments == "bf16" and not remembers(settings.beta2) and dist.get_rank() == 0:
         print(
             f"optimizer.moments is bf16 with optimizer.beta2 {settings.beta2}: second moments can rise but not fall, because a "
             "decay of less than 0.4 % an update rounds away; use beta2 of 0.99 or less, or moments fp32",
