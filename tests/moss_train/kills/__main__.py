@@ -60,7 +60,7 @@ def main() -> int:
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     known = versions(0)
     return {
-        "command": "python -m tests.moss_train.kills " + " ".join(sys.argv[1:]),
+        "command": f"python -m tests.moss_train.kills --kills {arguments.kills} --seed {arguments.seed} --out kills.json",
         "steps": arguments.steps,
         "save_every": SAVE_EVERY,
         "eval_every": EVAL_EVERY,
