@@ -17,7 +17,7 @@ from model.config import TextConfig, VideoMllamaConfig, VisionConfig
 from model.initialise import initialise_weights
 from model.text.provider import torch_provider, transformer_engine_provider
 from moss_train.checkpoint.checkpointer import Checkpointer
-from moss_train.checkpoint.description import CheckpointDescription
+from moss_train.checkpoint.description import CheckpointDescription, newest_checkpoint
 from moss_train.checkpoint.integrity import check_checkpoint
 from moss_train.checkpoint.load import load_training_state
 from moss_train.config.checkpoint import CheckpointConfig
@@ -27,7 +27,6 @@ from moss_train.engines.optimization import Optimization
 from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout, start_layout
 from moss_train.parallel.world import start_world
-from moss_train.run_folder import RunFolder
 from moss_train.step import DecoupledStep, StepSettings
 from moss_train.verify.engine.subject import check_config, learnable_pack
 
@@ -54,6 +53,15 @@ class _NoData:
 
 
 @dataclasses.dataclass
+class _Folder:
+    path: Path
+
+    @property
+    def newest(self) -> Path | None:
+        return newest_checkpoint(self.path)
+
+
+@dataclasses.dataclass
 class _Settings:
     checkpoint: CheckpointConfig
 
@@ -75,7 +83,7 @@ class BenchRun:
         start_world(device)
         cuda = device.type == "cuda"
         self.model_config = config
-        self.folder, self.feed, self.resumed = RunFolder(folder), _NoData(), None
+        self.folder, self.feed, self.resumed = _Folder(folder), _NoData(), None
         self.config = _Settings(CheckpointConfig(asynchronous=asynchronous, keep_last=1, end_retry_seconds=0.0))
         self.layout: ParallelLayout = start_layout(ParallelConfig(recompute="full"), device, seed=1)
         dtype = "bf16" if cuda else "fp32"

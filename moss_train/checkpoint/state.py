@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from megatron.core import parallel_state
 from megatron.core.dist_checkpointing.mapping import ShardedObject, ShardedTensor, ShardedTensorFactory, is_main_replica
 from torch import Tensor
 
@@ -17,7 +18,7 @@ METADATA: dict[str, Any] = {"non_homogeneous_layers": True}
 
 
 def vision_state(vision: torch.nn.Module, prefix: str = "vision.") -> dict[str, ShardedTensor]:
-    """The replicated vision parameters; only rank 0's copy is written."""
+    """The replicated vision parameters; each is written by one of the ranks."""
     rank = dist.get_rank()
     return {
         name: ShardedTensor.from_rank_offsets(prefix + name, parameter, replica_id=(0, 0, rank))
@@ -56,11 +57,12 @@ class ModelPlaces:
         self._places: dict[int, tuple[Tensor, list[Place]]] = {}
         self._objects: list[tuple[torch.nn.Module, str, ShardedObject]] = []
         for part, state in model_state(chunks, vision).items():
-            for name, entry in state.items():
+            replicas = _replicas(part)
+            for number, (name, entry) in enumerate(state.items()):
                 if isinstance(entry, ShardedObject):
                     self._objects.append((chunks[int(part.removeprefix("model"))], name, entry))
                 else:
-                    self._places[id(entry.data)] = entry.data, list(_places(entry))
+                    self._places[id(entry.data)] = entry.data, list(_places(entry, number % replicas))
 
     def of(self, parameter: Tensor) -> list[Place]:
         """Where a parameter's values lie: one place, or several for a parameter that is fused out of parts."""
@@ -98,7 +100,15 @@ def places_of(optimization: Any, chunks: Sequence[torch.nn.Module], vision: torc
     return found if isinstance(found, ModelPlaces) else ModelPlaces(chunks, vision)
 
 
-def _places(entry: ShardedTensor | ShardedTensorFactory) -> Iterator[Place]:
+def _replicas(part: str) -> int:
+    """Ranks that hold the same parameters of a part of `model_state`: the tower's are everywhere."""
+    if part.startswith("model"):
+        return int(parallel_state.get_data_parallel_world_size(with_context_parallel=True))
+    return dist.get_world_size()
+
+
+def _places(entry: ShardedTensor | ShardedTensorFactory, writer: int) -> Iterator[Place]:
+    """Where a parameter lies; of its data-parallel replicas the one numbered `writer` writes it."""
     parameter = entry.data
     parts = [entry]
     if isinstance(entry, ShardedTensorFactory):
@@ -113,7 +123,7 @@ def _places(entry: ShardedTensor | ShardedTensorFactory) -> Iterator[Place]:
             offsets=tuple(part.global_offset),
             sizes=tuple(part.local_shape),
             start=(part.data.data_ptr() - parameter.data_ptr()) // parameter.element_size(),
-            first_replica=is_main_replica(part.replica_id),
+            first_replica=is_main_replica(part.replica_id[:2]) and part.replica_id[2] == writer,
             # The last number counts data-parallel ranks, each of which owns a part of the optimizer's state.
             first_model_replica=is_main_replica(part.replica_id[:2]),
             padded=part.allow_shape_mismatch,

@@ -6,6 +6,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,7 +72,9 @@ def surroundings(packages: Sequence[str], device: Any) -> dict[str, object]:
             "memory_gib": round(properties.total_memory / 2**30, 1),
             "multiprocessors": properties.multi_processor_count,
         }
-        versions["cuda"], versions["cudnn"] = str(torch.version.cuda), str(torch.backends.cudnn.version())
+        versions["cuda"] = str(torch.version.cuda)
+        with suppress(RuntimeError):  # a library has brought another cuDNN than torch's
+            versions["cudnn"] = str(torch.backends.cudnn.version())
     return {
         "command": "moss " + shlex.join(sys.argv[1:]),
         "date": datetime.now(UTC).date().isoformat(),
