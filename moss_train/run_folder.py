@@ -2,7 +2,8 @@
 
 `config.yaml` (resolved, itself a valid input), `versions.json`, `data.json` (what the datasets held), `tokenizer.json`,
 `metrics.jsonl`, `events.jsonl` (starts, checkpoints, ends), `report.html`, `quarantine.jsonl` (samples left out),
-`samples_*.jsonl` (keys of every step, if asked for), `checkpoints/`, `latest`, `best` (if the run looks for it), `profile/` (if asked for).
+`samples_*.jsonl` (keys of every step, if asked for), `checkpoints/`, `latest`,
+`best` (if the run looks for it), `profile/` (if asked for).
 """
 
 from __future__ import annotations
