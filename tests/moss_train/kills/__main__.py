@@ -6,14 +6,11 @@ Usage: python -m tests.moss_train.kills --kills 30 --out kill.json
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import platform
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +31,6 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="in turn")
     parser.add_argument("--layouts", nargs="+", help="to choose among; a name that is given twice comes twice as often")
     parser.add_argument("--folder", type=Path, help="keep data, reference runs and the last killed run here")
-    parser.add_argument("--lock", type=Path, help="a file that is locked during each kill, where others need the cores too")
     parser.add_argument("--out", type=Path, required=True, help="the report, as JSON, written anew after each kill")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -45,8 +41,7 @@ def main() -> int:
         for number in range(arguments.first, arguments.first + arguments.kills):
             choice = random.Random(f"{arguments.seed}/{number}")  # of its own for each kill: one can be repeated alone
             kill = draw(arguments.kinds[(number - 1) % len(arguments.kinds)], choice, arguments.steps, arguments.layouts)
-            with _locked(arguments.lock):
-                row: dict[str, Any] = {"kill": number} | carry_out(kill, folder, arguments.steps, choice)
+            row: dict[str, Any] = {"kill": number} | carry_out(kill, folder, arguments.steps, choice)
             row["faults"] = faults(row)
             rows.append(row)
             print(json.dumps(row), flush=True)
@@ -69,16 +64,6 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread a rank",
         "versions": {name: known[name] for name in ("python", "torch", "megatron-core", "megatron-energon") if name in known},
     }
-
-
-@contextmanager
-def _locked(path: Path | None) -> Iterator[None]:
-    if path is None:
-        yield
-        return
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":
