@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from moss_train.planning.flops import PEAK, Work
 from moss_train.planning.hardware import Cluster
 from moss_train.planning.run_plan import check_layout, plan_run
 from moss_train.planning.step_time import step_time
+from tests.data_pipeline.helpers import tokenizer, write_mixture
+from tests.moss_train.planning.test_data_plan import command
 from tests.moss_train.planning.test_memory import CASES
 
 PACK = ExpectedPack(8192, 120.0, 6.0, 6e6, 1e5, 6000.0, "a test's pack")
@@ -91,6 +94,16 @@ def test_json_has_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     for stage in plan["memory"]:
         assert stage["peak"] == max(sum(kinds.values()) for kinds in stage["phases"].values())
     assert plan["steps"] * plan["pack"]["samples"] * 64 == pytest.approx(1e6, rel=0.01)
+
+
+def test_your_own_shards_give_the_average_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_mixture(tmp_path, count=6)
+    tokenizer().save(tmp_path / "tokenizer.json")
+    words = [word for word in command(tmp_path, "--json", "--data")[2:] if word not in ("--steps", "2", "--ranks")]
+    assert main(["plan", *words, "--ranks", "2"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["pack"]["source"] == "12 samples of 2 datasets" and 0 < plan["pack"]["frames"] <= 256
+    assert plan["loader"]["frames"] == pytest.approx(plan["pack"]["frames"] * 2 / plan["seconds"]["total"] / 2, rel=0.3)
 
 
 def test_layouts_are_printed_with_reasons_for_the_others(capsys: pytest.CaptureFixture[str]) -> None:
