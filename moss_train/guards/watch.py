@@ -6,6 +6,7 @@ time. The first cause that reaches the board is the one with which all ranks end
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
@@ -288,12 +289,18 @@ _current: Watch | None = None
 def start_watch(config: RunConfig, rank: int, world_size: int) -> Watch:
     """Watch this process from now on, instead of what was watched before; the process group must be there."""
     global _current
-    if _current is not None:
-        _current.stop()
+    if _current is None:
+        atexit.register(_stop)  # a thread that the interpreter ends inside the store's code would abort the process
+    _stop()
     board = open_board(rank, world_size, patience=60.0)
     _current = Watch(config, Whereabouts.of_environment(rank, world_size), board)
     _current.start()
     return _current
+
+
+def _stop() -> None:
+    if _current is not None:
+        _current.stop()
 
 
 def current_watch() -> Watch | None:

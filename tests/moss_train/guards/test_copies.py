@@ -33,8 +33,8 @@ def test_any_bit_and_any_exchange_changes_it(size: int, data: st.DataObject, dty
 
 
 @pytest.mark.ranks
-def test_copies_on_ranks(run_ranks: RunRanks) -> None:
-    layouts = ("tp2", "tp2.sp", "pp2", "cp2")
+@pytest.mark.parametrize("layouts", [("tp2",), pytest.param(("tp2.sp", "pp2", "cp2"), marks=pytest.mark.slow)])
+def test_copies_on_ranks(run_ranks: RunRanks, layouts: tuple[str, ...]) -> None:
     output = run_ranks("tests.moss_train.guards.copies_ranks", 4, *layouts, timeout=150)
     found = json.loads(next(line for line in output.splitlines() if "COPIES " in line).split("COPIES ", 1)[1])
     assert len(found) == 3 * len(layouts)

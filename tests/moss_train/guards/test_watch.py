@@ -47,6 +47,7 @@ def test_a_rank_that_says_nothing(
         assert str(left) in sentence and "in make_trouble" in left.read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_rank(run_ranks: RunRanks, tmp_path: Path) -> None:
     """Without a launcher that tells of it."""
     begin = time.monotonic()

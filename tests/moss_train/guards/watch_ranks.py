@@ -3,7 +3,7 @@
 Usage: watch_ranks RUN_DIR TROUBLE
 
 TROUBLE happens on the last rank, before its fourth all-reduce: sleep | stopped | holds_the_lock | killed | input |
-nothing.
+nothing | endless.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ LIMITS = {
     "holds_the_lock": GuardConfig(lost_rank_seconds=3.0),
     "killed": GuardConfig(lost_rank_seconds=9.0),
     "input": GuardConfig(lost_rank_seconds=9.0),
+    "endless": GuardConfig(lost_rank_seconds=9.0),
     "nothing": GuardConfig(hang_seconds=2.0, slow_seconds=2.0, lost_rank_seconds=3.0),
 }
 
@@ -50,10 +51,11 @@ def main(run_dir: Path, trouble: str) -> int:
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
     run_dir.mkdir(exist_ok=True)
+    (run_dir / f"pid_{rank}").write_text(str(os.getpid()))
     config = run_config(run_dir, run_dir, guard=LIMITS[trouble])
     watch = start_watch(config, rank, size)
     try:
-        for step in range(1, 6):
+        for step in range(1, 100_000 if trouble == "endless" else 6):
             watch.position.at("step", step)
             if step == 4 and rank == size - 1:
                 if trouble == "input":

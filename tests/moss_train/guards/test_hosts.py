@@ -1,0 +1,68 @@
+"""Two hosts of two ranks each, as far as torchrun can tell: one of them is gone at once, as after a power failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.ranks import REPOSITORY, free_port
+
+pytestmark = pytest.mark.ranks
+
+
+def _host(number: int, port: int, run_dir: Path, errors: Path) -> subprocess.Popen[bytes]:
+    """torchrun's agent of one host."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes",
+        "2",
+        "--node-rank",
+        str(number),
+        "--nproc-per-node",
+        "2",
+    ]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    command += ["-m", "tests.moss_train.guards.watch_ranks", str(run_dir), "endless"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=errors.open("wb"), start_new_session=True
+    )
+
+
+@pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_lost_host(tmp_path: Path, lost: int) -> None:
+    """With the first host torchrun's store is lost too."""
+    run_dir, port = tmp_path / "run", free_port()
+    logs = [tmp_path / f"host_{number}" for number in range(2)]
+    hosts = [_host(number, port, run_dir, logs[number]) for number in range(2)]
+    pids = [run_dir / f"pid_{rank}" for rank in range(4)]
+    deadline = time.monotonic() + 90
+    while not all(pid.is_file() and pid.read_text() for pid in pids):
+        assert time.monotonic() < deadline and not any(host.poll() for host in hosts), [log.read_text() for log in logs]
+        time.sleep(0.1)
+    time.sleep(2.0)
+    left = 1 - lost
+    begin = time.monotonic()
+    for pid in (hosts[lost].pid, *(int(pids[rank].read_text()) for rank in (2 * lost, 2 * lost + 1))):
+        os.kill(pid, signal.SIGKILL)
+    try:
+        assert hosts[left].wait(60) != 0
+    finally:
+        for pid in (hosts[left].pid, *(int(pids[rank].read_text()) for rank in (2 * left, 2 * left + 1))):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        hosts[lost].wait()
+    assert time.monotonic() - begin < 60
+    sentences = [line for line in logs[left].read_text().splitlines() if line.startswith("moss: error: ")]
+    assert len(sentences) == 1 and "gave no sign of life for" in sentences[0], logs[left].read_text()
+    assert f"ranks {2 * lost}, {2 * lost + 1}" in sentences[0]
