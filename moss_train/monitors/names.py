@@ -58,6 +58,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("eval_loss", "eval/loss", "nats", "Held-out loss"),
     Metric("eval_loss_*", "eval/loss_by_class/*", "nats", "Held-out loss by token class"),
     Metric("eval_dataset_loss", "eval/loss_by_dataset/*", "nats", "Held-out loss by dataset"),
+    Metric("eval_mean_dataset_loss", "eval/mean_dataset_loss", "nats", "Mean of the datasets' held-out losses"),
     Metric("eval_targets", "eval/targets", "", "Rows that count in it"),
     Metric("eval_dataset_targets", "eval/dataset_targets/*", "", "The same by dataset"),
     Metric("eval_accuracy", "eval/accuracy", "share", "Right patches; only of the dense warm start"),

@@ -40,7 +40,7 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         "Loss",
         (
-            Panel("Loss", ("train/loss", "eval/loss"), "nats a target", log=True, dots=("eval/loss",)),
+            Panel("Loss", ("train/loss", "eval/loss", "eval/mean_dataset_loss"), "nats a target", log=True, dots=("eval/*",)),
             Panel("Loss by token class", ("loss_by_class/*",), "nats a target", log=True),
             Panel("Loss by dataset", ("loss_by_dataset/*",), "nats a target", log=True),
             Panel("Held-out loss by token class", ("eval/loss_by_class/*",), "nats a target", log=True, dots=("*",)),
@@ -54,7 +54,7 @@ SECTIONS: tuple[Section, ...] = (
             Panel("Gradient norm before clipping", ("train/grad_norm",), log=True),
             Panel("Gradient norm by module", ("grad_norm/*",), log=True),
             Panel("Learning rates", ("learning_rate/*",)),
-            Panel("Updates left out", ("train/skipped",), dots=("*",)),
+            Panel("Updates left out", ("train/skipped", "train/rewound_to"), dots=("*",)),
         ),
     ),
     Section(

@@ -1,10 +1,9 @@
-"""Weights & Biases. It never ends or delays a run: a thread of its own sends, and whatever it meets becomes one warning."""
+"""Weights & Biases. It never ends or delays a run: another process sends, and whatever it meets becomes one warning."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from moss_train.config.logging import LoggingConfig
 from moss_train.monitors.base import Monitor
 from moss_train.monitors.names import flatten
 from moss_train.monitors.wandb_sender import WandbSender
+from moss_train.monitors.wandb_writer import Settings, warn
 
 
 class WandbLog(Monitor):
@@ -42,21 +42,25 @@ class WandbLog(Monitor):
             "project": settings.wandb_project, "entity": settings.wandb_entity, "name": settings.wandb_name or name,
             "group": settings.wandb_group, "tags": settings.wandb_tags or None, "notes": settings.wandb_notes, "config": config,
         }  # fmt: skip
-        self._sender: WandbSender | None = None
+        self.sender: WandbSender | None = None
+        """Where rows go; None where W&B could not be started."""
 
     def started(self, step: int, steps: int) -> None:
         self._last = steps
+        settings = self._settings
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             identity = self._folder / "run_id"
             if not identity.is_file():
                 identity.write_text(secrets.token_hex(4))
             self._options["id"] = identity.read_text().strip()
+            wanted = Settings(
+                str(self._folder.resolve()), settings.wandb, str(self._metrics.resolve()), step,
+                settings.wandb_start_seconds, settings.wandb_finish_seconds, self._options,
+            )  # fmt: skip
+            self.sender = WandbSender(dataclasses.asdict(wanted), settings.wandb_finish_seconds)
         except OSError as error:
-            WandbSender.warn(str(error))
-            return
-        self._sender = WandbSender(self._folder, self._settings, self._options, self._before(step))
-        self._sender.start()
+            warn(f"W&B is switched off for this run: {error}")
 
     def stepped(self, record: dict[str, Any]) -> None:
         self._hand_over()
@@ -70,30 +74,10 @@ class WandbLog(Monitor):
 
     def finished(self) -> None:
         self._hand_over()
-        if self._sender is not None:
-            self._sender.finish()
+        if self.sender is not None:
+            self.sender.finish()
 
     def _hand_over(self) -> None:
-        if self._row and self._sender is not None:
-            self._sender.send(self._row)
+        if self._row and self.sender is not None:
+            self.sender.send(self._row)
         self._row = {}
-
-    def _before(self, step: int) -> Callable[[], list[dict[str, float]]]:
-        """Reads the rows of the steps that earlier processes did; called in the sender's thread."""
-        if step == 0:
-            return list
-        return lambda: rows_until(self._metrics, step)
-
-
-def rows_until(metrics: Path, step: int) -> list[dict[str, float]]:
-    """Rows of a metrics.jsonl up to a step; lines of one step become one row."""
-    rows: dict[int, dict[str, float]] = {}
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []:
-        try:
-            record = json.loads(line)
-            number = int(record["step"])
-        except (ValueError, KeyError, TypeError):
-            continue  # a line that is being written
-        if number <= step:
-            rows.setdefault(number, {}).update(flatten(record))
-    return [rows[number] for number in sorted(rows)]

@@ -1,129 +1,72 @@
-"""The thread that speaks with W&B."""
+"""This process's end of the line to W&B, which has a process of its own.
+
+W&B starts processes and threads and waits for its server. In the training process that could be stopped by a fork of the
+data's or checkpoints' processes at the wrong moment, and stop training with it. So a small process runs W&B
+(`wandb_writer`) and gets rows through a pipe; a thread fills the pipe, for a pipe can be full.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import queue
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from moss_train.config.logging import LoggingConfig
-from moss_train.monitors.wandb_file import read_history, wandb_files
-
-Row = dict[str, float]
 MOST_WAITING = 100_000
 """Rows that wait for a server; later ones are dropped. metrics.jsonl has them."""
+SPARE_SECONDS = 5.0
+"""That the other process may take beyond its own limit."""
+END = "null\n"
+"""The last line."""
 
 
 class WandbSender:
-    """Starts W&B, sends what it lacks of earlier processes, then rows as they come.
-
-    An online run that does not reach its server is recorded offline, to be sent by `wandb sync`.
+    """Starts the process, hands rows over, and at the end waits for it.
 
     Args:
-        folder: of W&B's files.
-        settings: the `logging` group.
-        options: of `wandb.init`.
-        before: gives the rows of earlier processes of the run.
+        settings: for the process, plain JSON values; see `wandb_writer.Settings`.
+        finish_seconds: how long the end waits.
     """
 
-    def __init__(
-        self, folder: Path, settings: LoggingConfig, options: dict[str, Any], before: Callable[[], list[Row]]
-    ) -> None:  # fmt: skip
-        self._folder = folder
-        self._settings = settings
-        self._options = options
-        self._before = before
-        self._rows: queue.Queue[Row | None] = queue.Queue(MOST_WAITING)
-        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
-        self._run: Any = None
-        self._sent = -1
-        """The last step that W&B has."""
-
-    def start(self) -> None:
-        """Begin; returns at once."""
+    def __init__(self, settings: dict[str, Any], finish_seconds: float) -> None:
+        self._limit = finish_seconds + SPARE_SECONDS
+        self._lines: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
+        # A session of its own: what ends the run with a signal leaves it the time to send the last rows.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "moss_train.monitors.wandb_writer"], stdin=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self._put(settings)
+        self._thread = threading.Thread(target=self._work, name="moss_wandb", daemon=True)
         self._thread.start()
 
-    def send(self, row: Row) -> None:
+    def send(self, row: dict[str, float]) -> None:
         """Hand over a row; never waits."""
-        try:
-            self._rows.put_nowait(row)
-        except queue.Full:
-            return
+        self._put(row)
 
     def finish(self) -> None:
         """Wait until all is sent, as long as the settings allow."""
-        limit = self._settings.wandb_finish_seconds
         with contextlib.suppress(queue.Full):
-            self._rows.put(None, timeout=limit)
-        self._thread.join(limit)
-        if self._thread.is_alive():
-            self.warn(f"still sending after {limit:g} s; `wandb sync {self._folder}/wandb/*` sends the rest")
+            self._lines.put(None, timeout=self._limit)
+        self._thread.join(self._limit)
+        try:
+            self.process.wait(self._limit)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            print("moss: W&B did not end in time; `wandb sync` sends what it lacks", file=sys.stderr, flush=True)
+            self.process.wait()
 
-    @staticmethod
-    def warn(text: str) -> None:
-        """One line that does not end anything."""
-        print(f"moss: W&B is switched off for this run: {text}", file=sys.stderr, flush=True)
+    def _put(self, value: dict[str, Any]) -> None:
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(json.dumps(value, default=str) + "\n")
 
     def _work(self) -> None:
-        try:
-            self._open()
-            for row in self._before():
-                self._log(row)
-            while (row_or_end := self._rows.get()) is not None:
-                self._log(row_or_end)
-            self._run.finish()
-        except Exception as error:  # whatever a logging service raises must not end training
-            self.warn(f"{error}")
-
-    def _open(self) -> None:
-        os.environ.setdefault("WANDB_SILENT", "true")
-        import wandb
-
-        mode = self._settings.wandb
-        try:
-            self._run = self._init(wandb, mode)
-        except Exception as error:
-            if mode != "online":
-                raise
-            first = str(error).strip().partition("\n")[0]
-            print(
-                f"moss: W&B cannot be reached ({first}); the run is recorded offline and can be sent later: "
-                f"`wandb sync {self._folder}/wandb/*`",
-                file=sys.stderr,
-                flush=True,
-            )
-            mode = "offline"
-            wandb.teardown()  # the attempt still holds the run's id
-            self._run = self._init(wandb, mode)
-        self._sent = self._run.starting_step - 1 if mode == "online" else _last_step(self._folder, self._options["id"])
-        self._run.define_metric("step", hidden=True)
-        self._run.define_metric("*", step_metric="step")
-        self._run.define_metric("eval/loss", summary="min", step_metric="step")
-
-    def _init(self, wandb: Any, mode: str) -> Any:
-        """The console stays ours: W&B would take the progress bar's."""
-        settings = wandb.Settings(console="off", init_timeout=self._settings.wandb_start_seconds)
-        return wandb.init(
-            dir=str(self._folder), mode=mode, resume="allow", reinit="finish_previous", settings=settings, **self._options
-        )
-
-    def _log(self, row: Row) -> None:
-        step = int(row["step"])
-        if step > self._sent:
-            self._run.log(row, step=step, commit=True)
-            self._sent = step
-
-
-def _last_step(folder: Path, identity: str) -> int:
-    """The newest step in the files of a run's earlier processes; -1 where there is none."""
-    steps = [-1]
-    for path in wandb_files(folder):
-        found, rows = read_history(path)
-        if found == identity:
-            steps += [row["_step"] for row in rows]
-    return max(steps)
+        assert self.process.stdin is not None
+        # The other process may have ended, with its own line that says why.
+        with contextlib.suppress(OSError), self.process.stdin as pipe:
+            while (line := self._lines.get()) is not None:
+                pipe.write(line)
+                pipe.flush()
+            pipe.write(END)  # processes that were forked meanwhile hold the pipe open

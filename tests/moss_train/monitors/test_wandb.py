@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,21 @@ def process(folder: Path, mode: str, first: int, last: int, end: str, **variable
     )
 
 
-def test_a_run_that_ended_and_was_killed_has_every_step_once(tmp_path: Path) -> None:
-    """Steps 6 and 7 are repeated by the second process; its own last ones are lost in W&B with the kill."""
-    assert process(tmp_path, "offline", 0, 7, "end").returncode == 0
-    assert process(tmp_path, "offline", 5, 9, "kill").returncode == -9
+def wait_for_ends(folder: Path) -> None:
+    """Until the process that W&B runs in has noticed that its run is gone, and written what it had."""
+    deadline = time.monotonic() + 20
+    while not any(read_history(path)[1] for path in wandb_files(folder / "wandb")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def test_a_run_that_was_killed_twice_has_every_step_once(tmp_path: Path) -> None:
+    """Steps 6 and 7 are repeated by the second process, whose last ones W&B lost with the kill of all processes."""
+    assert process(tmp_path, "offline", 0, 7, "kill").returncode == -9
+    wait_for_ends(tmp_path)
+    assert process(tmp_path, "offline", 5, 9, "kill_all").returncode == -9
+    lost = [row["step"] for row in read_history(wandb_files(tmp_path / "wandb")[-1])[1]]
     assert process(tmp_path, "offline", 8, 10, "end").returncode == 0
+    assert lost == []
     files = wandb_files(tmp_path / "wandb")
     histories = [read_history(path) for path in files]
     rows = [row for _, found in histories for row in found]

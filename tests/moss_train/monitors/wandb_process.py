@@ -1,6 +1,6 @@
 """One process of a run that logs to metrics.jsonl and W&B, as the trainer tells them.
 
-Usage: wandb_process FOLDER MODE FIRST LAST END: steps FIRST + 1 to LAST of 10; END is `end` or `kill`.
+Usage: wandb_process FOLDER MODE FIRST LAST END: steps FIRST + 1 to LAST of 10; END is `end`, `kill` or `kill_all`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ def main(folder: Path, mode: str, first: int, last: int, end: str) -> None:
             for monitor in monitors:
                 monitor.evaluated({"step": step, "eval_loss": 3.0})
     print("LOGGED", time.monotonic() - begin, flush=True)
-    if end == "kill":
-        time.sleep(1.0)  # the thread has everything
+    if end.startswith("kill"):
+        time.sleep(2.0)  # W&B has started
+        if end == "kill_all":
+            assert log.sender is not None
+            log.sender.process.kill()
         os.kill(os.getpid(), signal.SIGKILL)
     for monitor in monitors:
         monitor.finished()
