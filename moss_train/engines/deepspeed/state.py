@@ -110,10 +110,10 @@ class ShardedOptimizer:
     def gradient(self, parameter: Any) -> Tensor:
         """This rank's part of a reduced gradient, one-dimensional; between `prepare` and the update."""
         if self._stage == 3:
-            values, _ = self._optimizer._get_fp32_grad_state_partition(parameter, True)
-            return stage3_range(parameter, values)[1]
+            return stage3_range(parameter, self._optimizer._get_fp32_grad_state_partition(parameter, True)[0])[1]
         mapping = parameter._hp_mapping
-        values, address = mapping.get_lp_grad_fragment(parameter._index_in_param_group).view(-1), mapping.lp_fragment_address
+        address = mapping.lp_fragment_address
+        values: Tensor = mapping.get_lp_grad_fragment(parameter._index_in_param_group).view(-1)
         return values if values.numel() == address.numel else values.narrow(0, address.start, address.numel)
 
     @property
