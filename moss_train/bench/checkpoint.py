@@ -134,7 +134,8 @@ def measure(run: BenchRun, saves: int, steps: int) -> dict[str, Any]:
     newest = run.checkpointer.newest
     assert newest is not None
     state = sum(file.stat().st_size for file in newest.glob("*.safetensors"))
-    parameters = sum(p.numel() for m in (*run.models.chunks, run.models.unit) for p in m.parameters())
+    modules: list[torch.nn.Module] = [*run.models.chunks, run.models.unit]
+    parameters = sum(p.numel() for module in modules for p in module.parameters())
     return {
         "parameters": parameters,
         "state_bytes": state,
@@ -172,7 +173,7 @@ def _save(run: BenchRun, steps: int) -> dict[str, Any]:
 
 def _load(run: BenchRun, checkpoint: Path, state: int) -> dict[str, Any]:
     weights = {n: p.detach().double().sum().item() for n, p in run.models.unit.named_parameters()}
-    parts = {
+    parts: dict[str, Callable[[], object]] = {
         "check": lambda: check_checkpoint(checkpoint),
         "read": lambda: load_training_state(
             checkpoint, run.models.chunks, run.models.unit, run.optimization, run.layout, verify="nothing"

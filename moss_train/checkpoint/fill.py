@@ -44,7 +44,7 @@ def fill_optimizers(optimizers: list[Any], places: ModelPlaces, tensors: Checkpo
     """
     initialise_states(optimizers)
     states = list(optimizer_states(optimizers))
-    wanted = []
+    wanted: list[Piece] = []
     for state in states:
         for place in places.of(state.parameter):
             for name, values in state.tensors.items():
