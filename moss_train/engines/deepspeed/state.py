@@ -80,9 +80,8 @@ class ShardedOptimizer:
     def initialise_states(self) -> None:
         """After the weights were loaded: fp32 copies of them, and states to load into."""
         if self._stage == 3:
-            for group in self._optimizer.fp16_groups:
-                for parameter in group:
-                    parameter.partition()  # small ones are whole on every rank: the next use gathers them again
+            # Weights fetched ahead and small ones, which stay whole, are the old ones: the next use gathers all again.
+            self._optimizer._partition_all_parameters()
         self._optimizer.refresh_fp32_params()
         for flat in self._flat:
             state = self._optimizer.optimizer.state[flat]

@@ -26,7 +26,9 @@ from moss_train.engines.deepspeed.optimization import DeepSpeedOptimization
 from moss_train.engines.deepspeed.step import DeepSpeedStep
 from moss_train.engines.models import build_models, freeze
 from moss_train.engines.optimization import Optimization
+from moss_train.evaluation.held_out import HeldOut
 from moss_train.frames.settings import EncodeSettings
+from moss_train.guards.rewind import rewind
 from moss_train.parallel.layout import start_layout, stop_layout
 from moss_train.parallel.world import start_world, stop_world
 from moss_train.platform.device import resolve_device
@@ -63,6 +65,13 @@ def run(data: Path, folder: Path, engine: str, steps: int, **changes: Any) -> li
     )
     session = start_session(run_config(data, folder, steps=steps, **values))
     Trainer(session).run()
+    if changes.get("train__save_every") and engine == "zero3":  # and back, in the same processes
+        rewind(session, folder / "checkpoints" / f"step_{HALF:08d}", "a test")
+        held_out = HeldOut.make(session)
+        assert held_out is not None
+        again = held_out.run(HALF)["eval_loss"]
+        with (folder / "rewound.json").open("w") as file:
+            json.dump(again, file)
     close(session)
     dist.barrier()
     names = ("step", "grad_norm", "grad_norms", "learning_rate", "targets", "tokens", "frames", "samples")
@@ -72,14 +81,14 @@ def run(data: Path, folder: Path, engine: str, steps: int, **changes: Any) -> li
 
 def halves(data: Path, folder: Path, first: str, second: str) -> list[dict[str, Any]]:
     """A run that one engine ends after its first checkpoint and another continues."""
-    run(data, folder, first, 2 * HALF, train__save_every=HALF)
+    run(data, folder, first, 2 * HALF, train__save_every=HALF, train__eval_every=HALF)
     if dist.get_rank() == 0:  # as if it had been killed after its first checkpoint
         shutil.rmtree(folder / "checkpoints" / f"step_{2 * HALF:08d}")
         (folder / "latest").write_text(f"step_{HALF:08d}")
         lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
         (folder / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= HALF))
     dist.barrier()
-    return run(data, folder, second, 2 * HALF, train__save_every=HALF)
+    return run(data, folder, second, 2 * HALF, train__save_every=HALF, train__eval_every=HALF)
 
 
 def uneven_batch(step: int) -> list[PackedMicroBatch]:
@@ -133,7 +142,8 @@ def main(data: str, folder: str) -> None:
     start_world(resolve_device("cpu"))
     report: dict[str, Any] = {"runs": {name: run(root, out / name, name, STEPS) for name in ENGINES}}
     report["again"] = halves(root, out / "again", "zero3", "zero3")
-    report["whole"] = run(root, out / "whole", "zero3", 2 * HALF, train__save_every=HALF)
+    report["whole"] = run(root, out / "whole", "zero3", 2 * HALF, train__save_every=HALF, train__eval_every=HALF)
+    report["rewound"] = json.loads((out / "whole" / "rewound.json").read_text())
     report["switched"] = {
         f"{first}-{second}": halves(root, out / f"{first}-{second}", first, second)
         for first, second in (("megatron", "zero2"), ("zero3", "megatron"))

@@ -56,6 +56,12 @@ def test_a_continued_run_repeats_the_whole_one_bit_for_bit(report: dict[str, Any
     assert len(report["whole"]) > 4
 
 
+def test_a_rewind_in_the_running_processes_brings_the_old_weights_back(report: dict[str, Any]) -> None:
+    """The held-out loss of the checkpoint, after later steps and weights that stage 3 had fetched ahead."""
+    held_out = {row["step"]: row["eval_loss"] for row in report["whole"] if "eval_loss" in row}
+    assert report["rewound"] == held_out[2] != held_out[4]
+
+
 @pytest.mark.parametrize("switch", ["megatron-zero2", "zero3-megatron"])
 def test_the_other_engine_goes_on_with_weights_and_optimizer(report: dict[str, Any], switch: str) -> None:
     """The first loss after the change is that of weights and data; the later ones that of the optimizer's states."""
