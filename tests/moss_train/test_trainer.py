@@ -155,8 +155,24 @@ def test_signal_saves_and_the_run_can_go_on(data: Path, tmp_path: Path, number: 
     assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
 
 
+def test_an_evaluation_that_a_signal_left_out_is_made_when_the_run_goes_on(data: Path, tmp_path: Path) -> None:
+    """It was due behind the step in which the run was told to end, where the checkpoint comes first."""
+    changes: dict[str, Any] = {"train__eval_every": 3, "data__global_data_workers": 1, "data__worker_processes": 0}
+    run(data, tmp_path / "whole", "warm_text", 6, train__eval_every=3)
+    stop_layout()
+    trainer = Trainer(start_session(run_config(data, tmp_path / "run", "warm_text", 6, **changes)))
+    trainer._monitors.append(Terminate(2, signal.SIGTERM))
+    assert trainer.run().step == 3
+    assert [row["step"] for row in rows(tmp_path / "run") if "eval_loss" in row] == [0]
+    run(data, tmp_path / "run", "warm_text", 6, train__eval_every=3)
+    whole, found = ([(r["step"], r.get("loss"), r.get("eval_loss")) for r in rows(tmp_path / n)] for n in ("whole", "run"))
+    assert found == whole and [step for step, _, held_out in found if held_out is not None] == [0, 3, 6]
+
+
 def test_loss_that_is_no_number_ends_the_run(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is (nan|inf) in step [2-9]; its global batch is in .*step_0000000\d; nothing was saved"):
+    with pytest.raises(
+        InputError, match=r"is (nan|inf) in step [2-9]; its global batch is in .*step_0000000\d; nothing was saved"
+    ):
         run(data, tmp_path / "run", "pt2", 20, stage__learning_rate=1e25, stage__warmup_ratio=0.0, train__eval_batches=0)
     assert not (tmp_path / "run" / "latest").exists()
     assert all(abs(row["loss"]) < float("inf") for row in rows(tmp_path / "run"))
