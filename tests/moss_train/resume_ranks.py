@@ -26,7 +26,11 @@ from moss_train.trainer import Outcome, train
 from tests.moss_train.runs import run_config
 
 STEPS, KILLED_AT = 5, 3
-TIMES = ("seconds", "data_seconds", "feed_seconds", "tokens_per_second", "frames_per_second")
+TIMES = (
+    "seconds", "data_seconds", "feed_seconds", "tokens_per_second", "frames_per_second", "between_seconds", "data_share",
+    "checkpoint_stall_seconds", "checkpoint_stall_total", "elapsed_seconds", "eta_seconds", "memory", "monitor_seconds",
+    "phase_seconds", "tflops_per_second", "mfu",
+)  # fmt: skip
 
 
 def rows(run_dir: Path) -> list[dict[str, Any]]:
