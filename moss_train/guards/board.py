@@ -69,7 +69,7 @@ class Board:
 
 
 def store_is_of_first_rank() -> bool:
-    """Whether the store lives in the process of rank 0, and not in torchrun's agent of the first node."""
+    """Whether the store lives in the process of rank 0, and not in torchrun's own process on the first node."""
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
 
 

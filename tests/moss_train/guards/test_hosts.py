@@ -17,7 +17,7 @@ pytestmark = pytest.mark.ranks
 
 
 def _host(number: int, port: int, run_dir: Path, errors: Path) -> subprocess.Popen[bytes]:
-    """torchrun's agent of one host."""
+    """torchrun on one host."""
     command = [
         sys.executable,
         "-m",
