@@ -65,7 +65,9 @@ class GuardConfig:
             if not 0 <= value <= LONGEST_SECONDS:
                 raise InputError(f"guard.{name} is {value}; it must be between 0 and {LONGEST_SECONDS:g}")
         if self.slow_seconds < self.hang_seconds:
-            raise InputError(f"guard.slow_seconds is {self.slow_seconds}, less than guard.hang_seconds {self.hang_seconds}; raise it")
+            raise InputError(
+                f"guard.slow_seconds is {self.slow_seconds}, less than guard.hang_seconds {self.hang_seconds}; raise it"
+            )
         above_zero("guard.lost_rank_seconds", self.lost_rank_seconds)
         at_least("guard.stop_seconds", self.stop_seconds, 0.0)
         at_least("guard.check_copies_every", self.check_copies_every, 0)

@@ -145,8 +145,8 @@ class _Frame:
         parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end" fill="#777">{escape(x_label)}</text>')
         for step in marks:
             if self._first <= step <= self._last:
-                place, ends = f"{self.x(step):.1f}", f'y1="{self._top}" y2="{HEIGHT - BOTTOM}"'
-                parts.append(f'<line x1="{place}" x2="{place}" {ends} stroke="#999" stroke-dasharray="3 3"/>')
+                across, ends = f"{self.x(step):.1f}", f'y1="{self._top}" y2="{HEIGHT - BOTTOM}"'
+                parts.append(f'<line x1="{across}" x2="{across}" {ends} stroke="#999" stroke-dasharray="3 3"/>')
         return "".join([*parts, *body, "</svg>"])
 
     def _value_ticks(self) -> list[float]:
