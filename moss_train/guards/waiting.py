@@ -59,9 +59,9 @@ class WaitingTime:
         return self._host + device
 
     def _replace(self, kind: type, name: str, make: Callable[[Any], Any]) -> None:
-        original = getattr(kind, name)
-        self._originals.append((kind, name, original))
-        setattr(kind, name, make(original))
+        # What is put back is the class's own entry: the attribute is the bare function, which as an entry would lose `self`.
+        self._originals.append((kind, name, kind.__dict__[name]))
+        setattr(kind, name, make(getattr(kind, name)))
 
     def _timed_wait(self, original: Any) -> Any:
         def wait(work: Any, *arguments: Any, **named: Any) -> Any:
