@@ -107,7 +107,7 @@ class _Frame:
         values = [value for _, value in points] or [0.0, 1.0]
         low, high = min(values), max(values)
         if stacked or (0 <= low < 0.5 * high and not log):
-            low = 0.0  # rates and times are read from zero
+            low, high = min(low, 0.0), max(high, 0.0)  # rates and times are read from zero
         if high - low <= 1e-12 * max(abs(high), abs(low)):
             low, high = (low * 0.9, high * 1.1) if low > 0 else (low - 1.0, high + 1.0)
         self._low, self._high = low, high
