@@ -65,7 +65,8 @@ class Trainer:
         config, resumed = session.config, session.resumed
         self._session = session
         self._position = session.watch.position
-        self._position.part = lambda: session.step.phases.current
+        phases = session.step.phases  # alone: the watch outlives the session
+        self._position.part = lambda: phases.current
         self._stop = StopSignal(config.guard.stop_seconds, session.watch.tell_and_say)
         self._guard = Guard(config.guard, AnomalyWriter(session, config.guard.keep_anomalies))
         self._monitors: list[Monitor] = [self._stop, self._guard, *make_monitors(session)]

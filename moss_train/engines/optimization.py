@@ -24,7 +24,7 @@ from moss_train.engines.optimizer.modules import ModuleRates, Rate, named
 from moss_train.engines.optimizer.muon import MUON, Matrix, muon_matrix, use_muon
 from moss_train.engines.optimizer.settings import megatron_config
 from moss_train.engines.optimizer.states import prepare_states, set_steps
-from moss_train.parallel.layout import ParallelLayout
+from moss_train.parallel.layout import ParallelLayout, at_end_of_layout
 
 
 def trains_anywhere(modules: Sequence[torch.nn.Module], device: torch.device) -> bool:
@@ -61,6 +61,15 @@ def matrices_of(chunks: Sequence[torch.nn.Module], vision: torch.nn.Module, conf
         for name, parameter in named(chunks, vision)
         if muon_matrix(name, parameter.dim())
     }
+
+
+def _forget_hooks(wrapped: Iterable[DistributedDataParallel]) -> None:
+    """Take megatron-core's hooks off the gradients: nothing else ends the cycle that keeps modules and their groups for ever."""
+    for module in wrapped:
+        for node in module.grad_accs:
+            handle = node.register_hook(lambda *_: None)
+            handle.hooks_dict_ref().clear()  # all of the node, this one among them
+        module.grad_accs.clear()
 
 
 class Optimization:
@@ -128,6 +137,8 @@ class Optimization:
         if muon:
             use_muon(members, matrices, settings.momentum, (settings.beta1, settings.beta2), settings.eps)
         self._average = WeightAverage(members, settings.ema_decay) if settings.ema_decay else None
+        wrapped = [*self.decoder, *([self.vision] if self.vision is not None else [])]
+        at_end_of_layout(lambda: _forget_hooks(wrapped))
 
     def zero(self) -> None:
         """Clear all gradients."""

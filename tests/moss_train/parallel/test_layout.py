@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
+from pathlib import Path
 
 import torch
 
 from moss_train.config.schema import ParallelConfig
 from moss_train.parallel.layout import start_layout, stop_layout
 from moss_train.parallel.world import start_world, stop_world
+from moss_train.trainer import train
+from tests.moss_train.runs import run_config, write_data
 
 
 def _threads() -> int:
@@ -27,3 +30,15 @@ def test_layouts_leave_no_threads_behind() -> None:
         counts.append(_threads())
     stop_world()
     assert counts[2] <= counts[0]  # each start makes some 60 threads
+
+
+def test_runs_leave_no_threads_behind(tmp_path: Path) -> None:
+    """megatron-core's gradient hooks would keep modules, and with them the groups, for ever."""
+    write_data(tmp_path)
+    counts = []
+    for i in range(2):
+        train(run_config(tmp_path, tmp_path / f"run{i}", "warm_text", 1, data__worker_processes=0, train__eval_batches=0))
+        stop_layout()
+        counts.append(_threads())
+    stop_world()
+    assert counts[1] <= counts[0]
