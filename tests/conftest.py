@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,6 +40,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
         if item.get_closest_marker("slow") and not os.environ.get("MOSS_SLOW_TESTS"):
             item.add_marker(pytest.mark.skip(reason="slow; set MOSS_SLOW_TESTS=1"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def layouts_end() -> Iterator[None]:
+    """No file leaves its layout, with the threads of its groups, to the next one."""
+    yield
+    layout = sys.modules.get("moss_train.parallel.layout")  # most files load no megatron-core
+    if layout is not None:
+        layout.stop_layout()
 
 
 @pytest.fixture(scope="session")
