@@ -110,5 +110,7 @@ def _after_interruptions(rows: Rows, tokenizer: Tokenizer) -> Int64:
         starts = np.flatnonzero(learned[cut + 1 :])  # the header and the prompt are not learned
         if len(starts):
             start = cut + 1 + int(starts[0])
+            if closes[cut + 1 : start].sum() > 1:  # more than the prompt's end lies between: a turn without a word
+                continue
             answers.append(places[start : quiet[np.searchsorted(quiet, start)]])
     return np.concatenate(answers) if answers else np.empty(0, dtype=np.int64)

@@ -111,6 +111,7 @@ def test_a_prompt_in_the_middle_of_speech_opens_a_class_of_its_own() -> None:
     assert classes_of_turns(cut, answer, realtime=False)[3:5] == [(c, FIRST_ANSWER), (d, TEXT)]
     assert classes_of_turns(cut, [c, V], [d])[3:] == [(c, AFTER_INTERRUPTION), (d, AFTER_INTERRUPTION)]  # cut off twice
     assert classes_of_turns(cut, []) == classes_of_turns(cut)
+    assert classes_of_turns(cut, [], [c])[-1] == (c, FIRST_ANSWER)  # the prompt before it met silence
 
 
 @given(turns=st.lists(st.lists(st.sampled_from([V, S, *W[:2]]), max_size=8), min_size=1, max_size=4))
