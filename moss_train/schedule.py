@@ -33,11 +33,6 @@ class LearningRate:
             raise InputError(f"stage.warmup_ratio is {self.warmup_ratio}; it must lie within 0..1")
         if self.minimum > self.peak:
             raise InputError(f"stage.min_learning_rate {self.minimum} is above the peak {self.peak}; lower it")
-        if self.schedule == "wsd" and self.warmup_ratio + self.decay_ratio > 1.0:
-            raise InputError(
-                f"stage.warmup_ratio {self.warmup_ratio} and stage.decay_ratio {self.decay_ratio} are more than 1 together; "
-                "lower one of them"
-            )
 
     def __call__(self, update: int) -> float:
         """Learning rate of one update.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from model.errors import InputError
 from moss_train.config.checks import at_least, finite_seconds, one_of
+
+if TYPE_CHECKING:
+    from moss_train.config.schema import RunConfig
 
 DEVICES = ("auto", "cpu", "cuda")
 MODES = ("auto", "min", "max")
@@ -61,3 +65,28 @@ class EvaluationConfig:
         if self.best_mode != "auto":
             return self.best_mode == "min"
         return self.best is not None and any(word in self.best for word in ("loss", "false_per_minute"))
+
+
+def check_evaluation(config: RunConfig) -> None:
+    """Refuse evaluations that the rest of a run does not allow, or that it waits for in vain.
+
+    Raises:
+        InputError: naming both fields.
+    """
+    values = config.evaluation
+    if values.streaming_every and config.stage.objective != "next_token":
+        raise InputError(
+            f"evaluation.streaming_every is {values.streaming_every} with stage.objective {config.stage.objective}, whose "
+            "decoder says nothing; set it to 0"
+        )
+    if values.streaming_every and config.engine == "deepspeed" and config.deepspeed.zero_stage == 3:
+        raise InputError(
+            f"evaluation.streaming_every is {values.streaming_every} with deepspeed.zero_stage 3, under which no rank holds "
+            "whole weights; use zero_stage 2 or 1, or set it to 0"
+        )
+    if values.best is None or values.best.startswith("eval_streaming_"):
+        return
+    if not config.train.eval_batches:
+        raise InputError(f"evaluation.best is {values.best} with train.eval_batches 0, which evaluates nothing; set it")
+    if not config.data.validation:
+        raise InputError(f"evaluation.best is {values.best} without data.validation, so nothing is evaluated; name held-out sets")

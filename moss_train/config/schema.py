@@ -19,6 +19,7 @@ from moss_train.config.data import StorageConfig as StorageConfig
 from moss_train.config.engine import DeepSpeedConfig as DeepSpeedConfig
 from moss_train.config.engine import check_engine
 from moss_train.config.evaluation import EvaluationConfig as EvaluationConfig
+from moss_train.config.evaluation import check_evaluation
 from moss_train.config.guard import GuardConfig as GuardConfig
 from moss_train.config.launcher import LauncherConfig
 from moss_train.config.logging import LoggingConfig as LoggingConfig
@@ -109,6 +110,13 @@ class StageConfig:
         at_least("stage.dense_classes", self.dense_classes, 1)
         share("stage.warmup_ratio", self.warmup_ratio)
         share("stage.decay_ratio", self.decay_ratio)
+        if self.vision_learning_rate is not None:
+            at_least("stage.vision_learning_rate", self.vision_learning_rate, 0.0)
+        if self.schedule == "wsd" and self.warmup_ratio + self.decay_ratio > 1:
+            raise InputError(
+                f"stage.warmup_ratio {self.warmup_ratio} and stage.decay_ratio {self.decay_ratio} are more than 1 together; "
+                "lower one of them"
+            )
         share("stage.realtime_jitter_prob", self.realtime_jitter_prob)
         if self.template is not None:
             one_of("stage.template", self.template, TEMPLATES)
@@ -293,6 +301,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_engine(self)
+        check_evaluation(self)
         if self.engine == "megatron":
             check_optimizer(self.optimizer, self.precision)
         else:

@@ -48,6 +48,7 @@ class BestCheckpoint(Monitor):
         self._from_first = from_first
         self._best: tuple[float, int] | None = None  # value and step, of a checkpoint that is there
         self._candidate: tuple[float, int] | None = None  # of one that is not published yet
+        self._earlier: tuple[float, int] | None = None  # the candidate before, still being written, or tried again at the end
         self._began_at = -1
 
     def evaluated(self, record: dict[str, Any]) -> None:
@@ -58,7 +59,7 @@ class BestCheckpoint(Monitor):
             return
         rival = self._candidate or self._best
         if rival is None or (value < rival[0] if self._small else value > rival[0]):
-            self._candidate = (value, record["step"])
+            self._earlier, self._candidate = self._candidate, (value, record["step"])
             if record["step"] == self._began_at:  # an evaluation that the earlier process did not come to
                 self._settle()
 
@@ -75,16 +76,21 @@ class BestCheckpoint(Monitor):
         return self._candidate is not None and self._candidate[1] == step
 
     def saved(self, event: SaveEvent) -> None:
+        if self._earlier is not None and (event.step, event.kind) == (self._earlier[1], "published"):
+            self._best, self._earlier = self._earlier, None
+            self._write()
         if self._candidate is None or event.step != self._candidate[1]:
             return
         if event.kind == "published":
             self._best, self._candidate = self._candidate, None
             self._write()
         elif event.kind == "failed":
-            self._candidate = None
+            self._earlier, self._candidate = self._candidate, None
 
     def started(self, step: int, steps: int) -> None:
         self._began_at = step
+        if self._best is not None and not self._from_first(self._is_there(self._best[1])):
+            self._best = None  # a later one took its place and retention its files: it competes no more
         if self._candidate is not None:  # its checkpoint was being written when the state was taken
             self._settle()
         self._write()

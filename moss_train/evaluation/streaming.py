@@ -89,16 +89,6 @@ class StreamingEvaluation:
             config = session.config
             if not config.evaluation.streaming_every:
                 return None
-            if config.stage.objective != "next_token":
-                raise InputError(
-                    f"evaluation.streaming_every is {config.evaluation.streaming_every} with stage.objective "
-                    f"{config.stage.objective}, whose decoder says nothing; set it to 0"
-                )
-            if config.engine == "deepspeed" and config.deepspeed.zero_stage == 3:
-                raise InputError(
-                    "evaluation.streaming_every is set with deepspeed.zero_stage 3, under which no rank holds whole weights; "
-                    "use zero_stage 2 or 1, or set it to 0"
-                )
             return cls(session, session.agreement.together(lambda: make_scorer(session)))
 
         return make

@@ -97,7 +97,9 @@ def test_vision_has_a_peak_of_its_own() -> None:
 
 def test_refused() -> None:
     with pytest.raises(InputError, match=r"warmup_ratio 0\.6 and stage\.decay_ratio 0\.5 are more than 1 together"):
-        LearningRate("wsd", 1.0, 0.0, 0.6, 10, 0.5)
+        StageConfig(name="x", schedule="wsd", warmup_ratio=0.6, decay_ratio=0.5)
+    with pytest.raises(InputError, match=r"stage\.vision_learning_rate is -1"):
+        StageConfig(name="x", vision_learning_rate=-1.0)
     with pytest.raises(InputError, match=r"warmup_ratio is 1\.5"):
         LearningRate("cosine", 1.0, 0.0, 1.5, 10)
     with pytest.raises(InputError, match="above the peak"):

@@ -96,6 +96,34 @@ def test_a_checkpoint_that_is_gone_is_not_named(tmp_path: Path) -> None:
     assert other.wants_save(5)
 
 
+def test_a_better_one_comes_while_the_best_is_being_written(tmp_path: Path) -> None:
+    """The later checkpoint cannot be written: the earlier one, published meanwhile, is the best; at the end the later one is
+    tried once more."""
+    monitor = BestCheckpoint(EvaluationConfig(best="eval_loss"), tmp_path, writes=True)
+    monitor.started(0, 9)
+    monitor.evaluated({"step": 1, "eval_loss": 3.0})
+    monitor.evaluated({"step": 2, "eval_loss": 2.0})
+    _publish(tmp_path, 1)
+    monitor.saved(SaveEvent(1, "published"))
+    monitor.saved(SaveEvent(2, "begun"))
+    monitor.saved(SaveEvent(2, "failed"))
+    assert (tmp_path / "best").read_text() == step_name(1)
+    _publish(tmp_path, 2)
+    monitor.saved(SaveEvent(2, "published"))
+    assert (tmp_path / "best").read_text() == step_name(2)
+    monitor.evaluated({"step": 3, "eval_loss": 2.5})
+    assert not monitor.wants_save(3)
+
+
+def test_a_best_whose_checkpoint_is_gone_competes_no_more(tmp_path: Path) -> None:
+    """A later best took its place, and the run goes on from between the two."""
+    monitor = BestCheckpoint(EvaluationConfig(best="eval_loss"), tmp_path, writes=True)
+    monitor.load_state_dict({"figure": "eval_loss", "small": True, "best": [1.0, 2], "candidate": None})
+    monitor.started(4, 9)
+    monitor.evaluated({"step": 5, "eval_loss": 1.5})
+    assert monitor.wants_save(5)
+
+
 def test_an_evaluation_after_the_checkpoint(tmp_path: Path) -> None:
     """A signal ended the run after its checkpoint and before its evaluation, which the continued run makes."""
     monitor = BestCheckpoint(EvaluationConfig(best="eval_loss"), tmp_path, writes=True)
