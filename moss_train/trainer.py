@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from model.errors import InputError
 from moss_train.checkpoint.checkpointer import Checkpointer
 from moss_train.config.schema import RunConfig
 from moss_train.engines.optimizer.modules import ModuleRates
@@ -93,6 +94,11 @@ class Trainer:
                 self._save()
             self._position.at("checkpoint", self._step)
             self._tell(self._checkpointer.finish())
+        except InputError as error:
+            if isinstance(error, CommonError) or self._session.layout.world_size == 1:
+                self._position.at("checkpoint", self._step)
+                self._tell(self._checkpointer.wait())  # all ranks are here: what is being written was good
+            raise
         finally:
             self._position.rest()
             for monitor in self._monitors:
@@ -165,7 +171,7 @@ class Trainer:
 
     def _rewind(self, step: int) -> int:
         self._position.at("checkpoint", step)
-        self._tell(self._checkpointer.finish())
+        self._tell(self._checkpointer.wait())
         return rewind(self._session, self._checkpointer.newest, f"{self._guard.reason} in step {step}")
 
     def _check_end(self) -> None:

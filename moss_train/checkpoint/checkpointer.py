@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.distributed as dist
 
 from moss_train.checkpoint.background import Background
@@ -72,8 +73,11 @@ class Checkpointer:
 
     @property
     def newest(self) -> Path | None:
-        """The newest checkpoint that this process published; before it the one of the run folder."""
-        return self._saved[1] if self._saved else self._session.folder.newest
+        """The newest checkpoint that this process published; before it the one that it continued."""
+        if self._saved is not None:
+            return self._saved[1]
+        resumed = self._session.resumed
+        return self._session.folder.newest if resumed is None else resumed.folder
 
     def begin(self, step: int, monitors: dict[str, Any]) -> list[SaveEvent]:
         """Take the state of this moment; does nothing where it is saved already. A checkpoint before is waited for.
@@ -88,14 +92,14 @@ class Checkpointer:
         if self._saved is not None and self._saved[0] == step:
             return []
         begin = time.perf_counter()
-        events = self._wait()
+        events = self.wait()
         if self._saved is not None and self._saved[0] == step:
             return events
         description = self._describe(step, copy.deepcopy(monitors))
         files, trouble = self._take(description)
         self._start(description, files, trouble)
         if not self._config.asynchronous:
-            events += self._wait()
+            events += self.wait()
             stall = time.perf_counter() - begin
             return [*events[:-1], dataclasses.replace(events[-1], stall_seconds=stall)]
         return [*events, SaveEvent(step, "begun", time.perf_counter() - begin)]
@@ -124,10 +128,12 @@ class Checkpointer:
     def finish(self) -> list[SaveEvent]:
         """Wait until nothing is being written; a checkpoint that could not be written is tried for some time.
 
+        Only at the end, behind `begin`: what is tried again may be taken from the live state again.
+
         Raises:
             CommonError: it still cannot be written.
         """
-        events = self._wait()
+        events = self.wait()
         end = time.monotonic() + self._config.end_retry_seconds
         while self._failed is not None:
             left = from_first(end - time.monotonic())
@@ -143,7 +149,7 @@ class Checkpointer:
             if not all_have(files is not None):
                 files, trouble = self._take(failed.description)
             self._start(failed.description, files, trouble)
-            events += self._wait()
+            events += self.wait()
         return events
 
     def _describe(self, step: int, monitors: dict[str, Any]) -> CheckpointDescription:
@@ -184,8 +190,8 @@ class Checkpointer:
         work = Background(trouble=trouble) if files is None else Background(lambda: files.write(folder, writers))
         self._pending = _Pending(description, folder, files, work)
 
-    def _wait(self) -> list[SaveEvent]:
-        """Wait until all ranks have done their parts of what is pending, if anything is."""
+    def wait(self) -> list[SaveEvent]:
+        """Wait until all ranks have done their parts of what is pending, if anything is. What failed is not tried again."""
         events: list[SaveEvent] = []
         while self._pending is not None:
             work = self._pending.work
@@ -243,7 +249,12 @@ class Checkpointer:
         if self._reserving is not None or not self._config.asynchronous or self._session.layout.device.type != "cuda":
             return
         size = self._staging.size_of(self._collect(weights_only=False))
-        self._reserving = Background(lambda: self._staging.reserve(size, lock=True))
+
+        def reserve() -> None:
+            torch.cuda.set_device(self._session.layout.device)  # a new thread's is the first one, and locking makes a context
+            self._staging.reserve(size, lock=True)
+
+        self._reserving = Background(reserve)
 
 
 def all_have(own: bool) -> bool:

@@ -113,11 +113,15 @@ def _distributed(optimizer: Any) -> Iterator[ParameterState]:
 
 
 def _precision_aware(inner: Any, parameter: Tensor, main: Tensor, begin: int) -> ParameterState:
-    """Transformer Engine's states as they are, but those with a scale of their own, which depends on the range, in fp32."""
-    scaled = inner._scales.get(main, {})
+    """Transformer Engine's states as they are, but those with a scale of their own, which depends on the range, in fp32.
+
+    It notes a scale for bf16 states as well, which it never uses.
+    """
+    states = inner.state[main]
+    scaled = {name for name in inner._scales.get(main, {}) if states[name].dtype != torch.bfloat16}
     tensors: dict[str, Tensor] = {}
     names: dict[str, str] = {}
-    for name, values in inner.state[main].items():
+    for name, values in states.items():
         ours = name
         if name == "master_param":
             ours = REMAINDER if values.dtype == torch.int16 else MASTER

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model.errors import InputError
+from moss_train.checkpoint.optimizer_state import _precision_aware
 from moss_train.config.optimizer import OptimizerConfig, check_optimizer, remembers
 from moss_train.config.schema import ParallelConfig, PrecisionConfig
 from moss_train.engines.optimizer.bytes import optimizer_bytes
@@ -153,3 +154,16 @@ def test_bytes_of_the_choices() -> None:
     assert small.on_device() == 10.0 and small.on_device(4) == 4 + 6 / 4
     offloaded = optimizer_bytes(OptimizerConfig(offload=1.0), PrecisionConfig())
     assert offloaded.on_device() == 6.0 and offloaded.on_host(2) == 8.0
+
+
+def test_a_moment_in_bf16_is_saved_in_bf16() -> None:
+    """Transformer Engine notes a scale of 1 for it, as for every state that is not fp32."""
+    weight = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    inner = FusedAdam([weight], exp_avg_dtype=torch.bfloat16, exp_avg_sq_dtype=torch.bfloat16, master_weights=True)
+    inner.initialize_state(weight)
+    inner._scales[weight] = {name: torch.ones(1) for name in ("exp_avg", "exp_avg_sq")}
+    state = _precision_aware(inner, weight, weight, 0)
+    assert {name: values.dtype for name, values in state.tensors.items()} == {
+        "exp_avg": torch.bfloat16, "exp_avg_sq": torch.bfloat16, "param": torch.float32,
+    }  # fmt: skip
+    assert state.tensors["exp_avg"].data_ptr() == inner.state[weight]["exp_avg"].data_ptr(), "it is filled in place"

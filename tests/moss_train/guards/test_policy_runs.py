@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from moss_train.monitors.base import Monitor, Update
 from moss_train.parallel.layout import stop_layout
 from moss_train.setup import start_session
 from moss_train.trainer import Outcome, Trainer
+from tests.moss_train.checkpoint.folders import names_in
+from tests.moss_train.checkpoint.unblocking import After
 from tests.moss_train.resume_ranks import leave_as_killed, rows
 from tests.moss_train.runs import run_config, write_data
 
@@ -48,10 +50,12 @@ def layout_ends() -> Iterator[None]:
 
 
 def run(
-    data: Path, run_dir: Path, steps: int, *faults: int, stage: str = "pt2", factor: float = float("nan"), **changes: Any
+    data: Path, run_dir: Path, steps: int, *faults: int, stage: str = "pt2", factor: float = float("nan"),
+    after: Callable[[int], None] | None = None, **changes: Any,
 ) -> tuple[Outcome, Trainer]:  # fmt: skip
     stop_layout()
-    trainer = Trainer(start_session(run_config(data, run_dir, stage, steps, **HERE | changes)))
+    made = () if after is None else (After(after).make,)
+    trainer = Trainer(start_session(run_config(data, run_dir, stage, steps, **HERE | changes)), made)
     trainer._monitors.append(Fault(faults, factor))
     return trainer.run(), trainer
 
@@ -101,6 +105,38 @@ def test_a_rewound_run_has_the_weights_of_its_checkpoint(data: Path, tmp_path: P
     assert read_description(outcome.checkpoint or tmp_path).applied == 2
     (row,) = [row for row in rows(tmp_path / "after") if row.get("step") == 5]
     assert row["rewound_to"] == 4, "step 4 was saved, with the weights of step 2"
+
+
+def test_rewinding_does_not_save_what_could_not_be_saved_before(data: Path, tmp_path: Path) -> None:
+    """The checkpoint of step 4 failed: when step 6 is taken back, the state of step 5 must not be saved under its name."""
+    checkpoints = tmp_path / "run" / "checkpoints"
+
+    def after(step: int) -> None:
+        if step == 3:
+            (checkpoints / "step_00000004.2.tmp").write_text("in the way of the second attempt")
+
+    changes: dict[str, Any] = {
+        "stage": "warm_text", "guard__non_finite": "rewind", "train__save_every": 2, "checkpoint__keep_last": 9,
+        "checkpoint__asynchronous": False, "checkpoint__retry_seconds": 999.0, "checkpoint__end_retry_seconds": 0.1,
+    }  # fmt: skip
+    run(data, tmp_path / "run", 7, 6, after=after, **changes)
+    assert [row["rewound_to"] for row in rows(tmp_path / "run") if "rewound_to" in row] == [2]
+    names = [name for name in names_in(tmp_path / "run") if not name.endswith(".tmp")]
+    assert names == ["step_00000002", "step_00000006", "step_00000007"]
+
+
+def test_a_run_that_stops_finishes_the_checkpoint_that_is_being_written(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="grad_norm is nan in step 3"):
+        run(data, tmp_path / "run", 5, 3, stage="warm_text", train__save_every=2)
+    assert names_in(tmp_path / "run") == ["step_00000002"]
+
+
+def test_a_run_continued_from_another_folder_rewinds_to_there(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "one", 2, stage="warm_text")
+    changes: dict[str, Any] = {"stage": "warm_text", "guard__non_finite": "rewind", "train__resume": str(tmp_path / "one")}
+    outcome, _ = run(data, tmp_path / "two", 4, 3, **changes)
+    assert [row["rewound_to"] for row in rows(tmp_path / "two") if "rewound_to" in row] == [2]
+    assert outcome.checkpoint == tmp_path / "two" / "checkpoints" / "step_00000004"
 
 
 def test_rewinding_needs_a_checkpoint(data: Path, tmp_path: Path) -> None:
