@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -61,6 +62,7 @@ def _train(config: RunConfig) -> int:
     platform.install()
     from moss_train.cli.in_training import make_streaming_evaluation
     from moss_train.feed.agreement import CommonError
+    from moss_train.guards.memory import memory_sentence
     from moss_train.parallel.world import stop_world
     from moss_train.trainer import train
 
@@ -72,6 +74,12 @@ def _train(config: RunConfig) -> int:
             raise
         return _bad_input(error, rank, isinstance(error, CommonError))
     except Exception as error:
+        sentence = memory_sentence(error, rank, socket.gethostname())
+        if sentence is not None:
+            too_large = InputError(sentence)
+            if world == 1:
+                raise too_large from error
+            return _bad_input(too_large, rank, common=False)
         if world == 1:
             raise
         return _failed(error, rank)
