@@ -85,6 +85,11 @@ def check_engine(config: RunConfig) -> None:
         raise InputError(
             "train.steps is 0 with deepspeed.zero_stage 3, which shards weights for training; use deepspeed.zero_stage=2"
         )
+    if config.guard.check_copies_every and config.deepspeed.zero_stage == 3:
+        raise InputError(
+            f"guard.check_copies_every is {config.guard.check_copies_every} with deepspeed.zero_stage 3, whose ranks hold slices "
+            "and no copies; set it to 0"
+        )
     if config.vision.keep_mode == "attention" and config.deepspeed.zero_stage == 3:
         raise InputError(
             "vision.keep_mode is attention with deepspeed.zero_stage 3, whose gathering of weights disturbs it; "

@@ -135,7 +135,7 @@ class Copies(Monitor):
 
 
 def make_copies(session: Any, every: int) -> Copies | None:
-    """None where nothing is compared: switched off, or an engine whose ranks hold slices."""
-    if not every or session.config.engine != "megatron":
+    """None where nothing is compared; ZeRO's third stage, whose ranks hold slices, is refused in the configuration."""
+    if not every:
         return None
     return Copies(session.models.chunks, session.models.unit, session.layout, every)

@@ -40,11 +40,12 @@ from tests.moss_train.runs import run_config
 from tests.moss_train.updates import initial_weights
 
 STEPS, HALF = 20, 2
+COPIES = {"guard__check_copies_every": 5}
 ENGINES: dict[str, dict[str, Any]] = {
     "megatron": {},
     # The stages differ in what else they do, so that every setting runs somewhere; 0: stage 3 cuts even the smallest weight.
-    "zero1": {"engine": "deepspeed", "deepspeed__zero_stage": 1, "vision__keep_activations_gib": -1.0},
-    "zero2": {"engine": "deepspeed", "deepspeed__zero_stage": 2, "deepspeed__offload_optimizer": "cpu"},
+    "zero1": {"engine": "deepspeed", "deepspeed__zero_stage": 1, "vision__keep_activations_gib": -1.0, **COPIES},
+    "zero2": {"engine": "deepspeed", "deepspeed__zero_stage": 2, "deepspeed__offload_optimizer": "cpu", **COPIES},
     "zero3": {"engine": "deepspeed", "deepspeed__zero_stage": 3, "deepspeed__param_persistence_threshold": 0},
 }
 

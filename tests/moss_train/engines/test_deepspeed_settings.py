@@ -72,6 +72,7 @@ def test_all_presets_compose() -> None:
         (["optimizer.offload=0.5"], "deepspeed.offload_optimizer=cpu"),
         (["deepspeed=zero3", "vision.keep_mode=attention"], "vision.keep_mode=all"),
         (["deepspeed=zero3", "train.steps=0"], "train.steps is 0"),
+        (["deepspeed=zero3", "guard.check_copies_every=5"], "no copies"),
     ],
 )
 def test_what_it_does_not_do_is_refused(overrides: list[str], wanted: str) -> None:
