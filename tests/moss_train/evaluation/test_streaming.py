@@ -68,13 +68,16 @@ def test_what_cannot_work_is_said_before_training(data: Path, tmp_path: Path) ->
         ({"evaluation__best": "loss"}, "evaluation.best is 'loss'"),
         ({"evaluation__streaming_every": 0, "evaluation__best": "eval_streaming_speak_f1"}, "evaluation.streaming_every 0"),
         ({"evaluation__best": "eval_loss", "train__eval_batches": 0}, "evaluation.best is eval_loss with train.eval_batches 0"),
-        ({"evaluation__best": "eval_loss", "data__validation": []}, "evaluation.best is eval_loss without data.validation"),
+        (
+            {"evaluation__best": "eval_loss", "train__eval_batches": 1, "data__validation": []},
+            "evaluation.best is eval_loss without data.validation",
+        ),
         ({"engine": "deepspeed", "deepspeed__zero_stage": 3}, "no rank holds whole weights"),
     ):
         with pytest.raises(InputError, match=message.replace(".", r"\.")):
-            run(data, tmp_path / "run", **changes)
-        assert not (tmp_path / "run" / "metrics.jsonl").exists()
-        assert "does not exist" in message or not (tmp_path / "run").exists()  # only files are looked for after the start
+            run(data, tmp_path / message, **changes)
+        assert not (tmp_path / message / "metrics.jsonl").exists()
+        assert "does not exist" in message or not (tmp_path / message).exists()  # only files are looked for after the start
 
 
 def test_random_states_come_back() -> None:
