@@ -11,6 +11,7 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.text.stages import check_parallel, check_stage_layers, layers_per_stage
 from moss_train.config.schema import RunConfig
+from moss_train.engines.optimizer.modules import ModuleRates
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning.data_items import DataItem
 from moss_train.planning.data_load import LoadOwed, Speeds, load_owed
@@ -158,6 +159,16 @@ def check_layout(config: RunConfig, ranks: int) -> tuple[int, int]:
             f"{'precision.fp8' if config.precision.fp8 != 'none' else 'parallel.sequence_parallel'} takes; choose one"
         )
     return data, count
+
+
+def check_modules(config: RunConfig) -> None:
+    """Refuses what the layout has no part in.
+
+    Raises:
+        InputError: an entry of `optimizer.modules` that fits no parameter of the model, in the words of training.
+    """
+    if config.optimizer.modules:
+        ModuleRates(config.optimizer, VideoMllamaConfig.from_dict(config.model))
 
 
 def check_engine_of_plan(config: RunConfig) -> None:

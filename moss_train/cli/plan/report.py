@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from moss_train import platform
 
     platform.install()
-    from moss_train.planning.run_plan import check_layout, plan_run
+    from moss_train.planning.run_plan import check_layout, check_modules, plan_run
 
     cluster = cluster_of(args)
     sizes = config.parallel
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if ranks < 1:
         raise InputError(f"--ranks is {ranks}; it must be at least 1")
     check_layout(config, ranks)
+    check_modules(config)
     pack, stream = samples_of(args, config)
     plan = plan_run(config, ranks, cluster, pack, steps=steps_of(args, config, pack), stream=stream)
     if args.json:

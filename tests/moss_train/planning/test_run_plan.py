@@ -125,6 +125,10 @@ def test_layouts_are_printed_with_reasons_for_the_others(capsys: pytest.CaptureF
         (["stage=pt2", "--steps", "3", "--samples", "4"], "--steps and --samples"),
         (["stage=pt2", "precision=fp8", "--gpu", "A100"], "precision.fp8"),
         (["stage=pt2", "engine=deepspeed"], "engine is deepspeed"),
+        (
+            ["stage=pt2", "model=tiny", "optimizer.modules=[{name: mine, pattern: nowhere, weight_decay: 1}]"],
+            "entry 'mine' fits no parameter",
+        ),
         (["stage=pt2", "precision=fp8", "stage.sequence_length=8190"], "no multiple of the 16 that precision.fp8"),
         (["stage=pt2", "parallel=tp4", "stage.sequence_length=8190", "--ranks", "4"], "parallel.sequence_parallel takes"),
         (["stage=pt2", "parallel.pipeline=64", "--ranks", "64"], "num_hidden_layers"),
