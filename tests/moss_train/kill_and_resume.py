@@ -28,6 +28,7 @@ from tests.ranks import REPOSITORY
 
 READERS = 4
 SAVE_EVERY = 4
+TARGETS = ("group", "rank", "loader")
 LIMIT = 240.0
 """Seconds in which a start must reach its step, or end after a kill."""
 
@@ -193,12 +194,15 @@ def _processes(choice: random.Random, replicas: int, at_least: int) -> int | Non
     return choice.choice(allowed)
 
 
-def kill_and_resume(folder: Path, steps: int, kills: int, seed: int, sizes: Sequence[int] = (1, 2, 4)) -> dict[str, Any]:
+def kill_and_resume(
+    folder: Path, steps: int, kills: int, seed: int, sizes: Sequence[int] = (1, 2, 4), targets: Sequence[str] = TARGETS
+) -> dict[str, Any]:
     """Both runs; the rows say what was killed where, and what differed.
 
     Args:
         folder: empty; data and both runs are written there.
         sizes: numbers of replicas to choose among; a start takes another one than the start before.
+        targets: what is killed, in turn.
     """
     choice = random.Random(seed)
     write_data(folder)
@@ -209,7 +213,7 @@ def kill_and_resume(folder: Path, steps: int, kills: int, seed: int, sizes: Sequ
     stops: list[int | None] = [*sorted(choice.sample(range(1, steps - 5), kills)), None]
     for number, stop in enumerate(stops, start=1):
         replicas = choice.choice([size for size in sizes if size != replicas])
-        target = "finish" if stop is None else ("group", "rank", "loader")[number % 3]
+        target = "finish" if stop is None else targets[number % len(targets)]
         start = Start(
             folder, run_dir, steps, replicas, _processes(choice, replicas, int(target == "loader")), save_every=SAVE_EVERY
         )
