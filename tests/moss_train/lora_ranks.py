@@ -152,12 +152,13 @@ def compare(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
         key: max(abs(a - b) / abs(b) for a, b in zip(got[key], want[key][-last:], strict=True)) for key in ("loss", "norm")
     }
     report |= {key: got[key] for key in ("stored",) if key in got}
-    report["first_norm"] = abs(got["norm"][0] - want["norm"][-last]) / want["norm"][-last]
     for key in ("gradients", "base_gradients", "weights", "base_weights"):
         if key in want:
             assert got[key].keys() == want[key].keys()
             report[key] = distance(got[key], want[key])
     if "gradients" in want:
+        squares = sum(float(g.double().square().sum()) for key in ("gradients", "base_gradients") for g in got[key].values())
+        report["own_norm"] = abs(got["norm"][0] / squares**0.5 - 1)
         report["moving"] = sum(bool(g.abs().sum() > 0) for g in want["gradients"].values()), len(want["gradients"])
         report["base_moving"] = sum(bool(g.abs().sum() > 0) for g in want["base_gradients"].values())
     return report
