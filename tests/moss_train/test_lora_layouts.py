@@ -14,8 +14,8 @@ pytestmark = pytest.mark.ranks
 LAYOUTS = ("tp2.sp.full:everywhere", "tp2:everywhere", "dp2:text", "pp2")
 """The first saves, the last continues from there."""
 ROUNDING = 3e-5
-"""Of gradients and their norms: one rank with other kernels (ATEN_CPU_CAPABILITY=default) parts from itself by 1.1e-5 in the first
-step's gradients and by 8e-6 in later norms, since it sums in another order. What counts in a norm is told by `own_norm`."""
+"""Of gradients and their norms: one rank with other kernels (ATEN_CPU_CAPABILITY=default) parts from itself by 1.1e-5 in first
+gradients and by 8e-6 in later norms, since it sums in another order. What counts in a norm is told by `own_norm`."""
 
 
 def test_two_ranks_compute_what_one_computes(run_ranks: RunRanks, tmp_path: Path) -> None:
