@@ -62,7 +62,8 @@ def run(
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
     models = trainer._session.models
-    return [p.detach().clone() for module in (*models.chunks, models.unit) for p in module.parameters()]
+    modules: list[torch.nn.Module] = [*models.chunks, models.unit]
+    return [p.detach().clone() for module in modules for p in module.parameters()]
 
 
 def equal(one: list[torch.Tensor], two: list[torch.Tensor]) -> bool:
