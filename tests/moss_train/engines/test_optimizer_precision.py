@@ -142,7 +142,8 @@ def test_bytes_of_states(layout: ParallelLayout) -> None:
                     optimizer, "fp32_from_float16_groups", []
                 ):
                     kept += sum(4 * p.numel() for p in group if p is not None)
-            parameters = sum(p.numel() for module in (*models.chunks, models.unit) for p in module.parameters())
+            modules: list[torch.nn.Module] = [*models.chunks, models.unit]
+            parameters = sum(p.numel() for module in modules for p in module.parameters())
             assert kept / parameters == pytest.approx(optimizer_bytes(settings, precision).shared), (values, dtype)
 
 
