@@ -76,7 +76,7 @@ def _measuring(session: Session) -> list[Monitor]:
         Speed(),
         Mfu(config, session.model_config, gpu_of(name), session.layout.world_size, name),
         DataWait(),
-        CheckpointStall(),
+        CheckpointStall(config.train.log_every),
         Samples(session.counts, LeftOut(session.folder.quarantine)),
         Elapsed(),
     ]

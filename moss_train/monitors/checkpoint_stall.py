@@ -12,7 +12,9 @@ class CheckpointStall(Monitor):
 
     name = "checkpoint_stall"
 
-    def __init__(self) -> None:
+    def __init__(self, every: int = 1) -> None:
+        self._every = every
+        """Steps between records that are kept."""
         self._total = 0.0
         self._since = 0.0
         """Since the last record."""
@@ -22,8 +24,11 @@ class CheckpointStall(Monitor):
         self._total += event.stall_seconds
 
     def measured(self, update: Update) -> dict[str, Any]:
-        since, self._since = self._since, 0.0
-        return {"checkpoint_stall_seconds": since, "checkpoint_stall_total": self._total} if self._total else {}
+        return {"checkpoint_stall_seconds": self._since, "checkpoint_stall_total": self._total} if self._total else {}
+
+    def stepped(self, record: dict[str, Any]) -> None:
+        if record["step"] % self._every == 0:
+            self._since = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"total": self._total}

@@ -38,7 +38,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("seconds", "time/step", "s", "From the read to the update, on the first rank"),
     Metric("between_seconds", "time/between_steps", "s", "Evaluations, checkpoints, monitors since the step before"),
     Metric("phase_seconds", "time/phase/*", "s", "Parts of the step on the first rank; on a GPU by its own events"),
-    Metric("monitor_seconds", "time/monitors/*", "s", "What each monitor took since the record before, on the first rank"),
+    Metric("monitor_seconds", "time/monitors/*", "s", "What each monitor took since the step before, on the first rank"),
     Metric("elapsed_seconds", "time/elapsed", "s", "In the run, over restarts, without the time between them"),
     Metric("eta_seconds", "time/left", "s", "Until the last step; from the third step of a process on"),
     Metric("checkpoint_stall_seconds", "time/checkpoint_stall", "s", "How long saving blocked the loop since the record before"),

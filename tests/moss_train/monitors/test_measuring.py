@@ -108,11 +108,21 @@ def test_stalls_add_up_over_processes() -> None:
     first.saved(SaveEvent(1, "begun", 0.5))
     first.saved(SaveEvent(1, "published", 0.25))
     assert first.measured(update()) == {"checkpoint_stall_seconds": 0.75, "checkpoint_stall_total": 0.75}
+    first.stepped({"step": 2})
     assert first.measured(update()) == {"checkpoint_stall_seconds": 0.0, "checkpoint_stall_total": 0.75}
     second = CheckpointStall()
     second.load_state_dict(first.state_dict())
     second.saved(SaveEvent(2, "begun", 1.0))
     assert second.measured(update()) == {"checkpoint_stall_seconds": 1.0, "checkpoint_stall_total": 1.75}
+
+
+def test_a_stall_waits_for_the_record_that_is_written() -> None:
+    stall = CheckpointStall(every=10)
+    stall.saved(SaveEvent(10, "begun", 0.5))
+    for step in (11, 19, 20):
+        assert stall.measured(update())["checkpoint_stall_seconds"] == 0.5
+        stall.stepped({"step": step})
+    assert stall.measured(update())["checkpoint_stall_seconds"] == 0.0
 
 
 def test_data_wait_and_rates() -> None:
