@@ -66,7 +66,8 @@ def compare_with_record(checks: Checks, record: Mapping[str, Any] | None, batche
         InputError: the run counted differently.
     """
     if record is None:
-        checks.notes.append("the run's metrics.jsonl has no line of this step: between lines (train.log_every), not reached, or it ended the run")
+        why = "between lines (train.log_every), not reached, or it ended the run"
+        checks.notes.append(f"the run's metrics.jsonl has no line of this step: {why}")
         return
     if not batches:
         return
