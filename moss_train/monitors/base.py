@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from moss_train.feed.feed import Delivery
-from moss_train.statistics import StepStatistics
+if TYPE_CHECKING:  # a run folder's page is drawn without torch and megatron-core
+    from moss_train.feed.feed import Delivery
+    from moss_train.statistics import StepStatistics
 
 
 @dataclass
