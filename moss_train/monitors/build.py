@@ -24,13 +24,14 @@ from moss_train.monitors.metrics_file import MetricsFile
 from moss_train.monitors.mfu import Mfu
 from moss_train.monitors.monitor_time import MonitorTime
 from moss_train.monitors.profiler import Profiler
-from moss_train.monitors.progress import ProgressBar
+from moss_train.monitors.progress import ProgressBar, short
 from moss_train.monitors.run_report import RunReport
 from moss_train.monitors.samples import Samples
 from moss_train.monitors.sharded_gradient_norms import ShardedGradientNorms
 from moss_train.monitors.speed import Speed
 from moss_train.monitors.wandb_log import WandbLog
 from moss_train.planning.flops import gpu_of
+from moss_train.planning.parameters import model_parameters
 from moss_train.setup import Session
 
 
@@ -92,10 +93,23 @@ def _writing(session: Session) -> list[Monitor]:
         EventLog(folder.events, setting | ({"parallel": sizes} if sizes else {})),
     ]
     if logging.progress:
-        monitors.append(ProgressBar(config.stage.name))
+        monitors.append(ProgressBar(config.stage.name, opening=_opening(session, sizes)))
     if logging.wandb != "disabled":
         name = f"{config.stage.name}-{folder.path.name}"
         monitors.append(WandbLog(folder.wandb, logging, name, dataclasses.asdict(config), folder.metrics, every))
     if logging.report:
         monitors.append(RunReport(folder.path))
     return monitors
+
+
+def _opening(session: Session, sizes: dict[str, int]) -> str:
+    """What trains where, in a line."""
+    config, layout = session.config, session.layout
+    device = torch.cuda.get_device_name(layout.device) if layout.device.type == "cuda" else "cpu"
+    ranks = ", ".join(f"{name} {size}" for name, size in ({"data": layout.data_size} | sizes).items() if size > 1)
+    parameters = short(model_parameters(session.model_config).total)
+    adapters = f"adapters of rank {config.lora.rank} in " if config.lora.rank else ""
+    return (
+        f"{parameters} parameters, trains {adapters}{config.stage.trainable}; {layout.world_size} x {device}"
+        f"{f' ({ranks})' if ranks else ''}; {session.folder.path}"
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from moss_train.monitors.base import Monitor
+from moss_train.monitors.base import Monitor, SaveEvent
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -17,14 +17,17 @@ SECONDS_BETWEEN_LINES = 10.0
 class ProgressBar(Monitor):
     """A rich bar on a terminal, plain lines in a log file."""
 
-    def __init__(self, title: str, console: Console | None = None) -> None:
+    def __init__(self, title: str, console: Console | None = None, opening: str = "") -> None:
         self._title = title
+        self._opening = opening
         self._console = console or Console()
         self._bar: Progress | None = None
         self._last_line = 0.0
 
     def started(self, step: int, steps: int) -> None:
         self._steps = steps
+        if self._opening:
+            self._say(f"{self._opening}; {f'continues behind step {step}' if step else 'begins'}, {steps} steps in all")
         if not self._console.is_terminal:
             return
         self._bar = Progress(
@@ -49,6 +52,10 @@ class ProgressBar(Monitor):
     def evaluated(self, record: dict[str, Any]) -> None:
         if "eval_loss" in record:
             self._say(f"step {record['step']}: held-out loss {record['eval_loss']:.4f}")
+
+    def saved(self, event: SaveEvent) -> None:
+        if event.kind == "published":
+            self._say(f"checkpoint {event.path.name if event.path else event.step}")
 
     def finished(self) -> None:
         if self._bar is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from moss_train.monitors.base import SaveEvent
 from moss_train.monitors.metrics_file import MetricsFile
 from moss_train.monitors.progress import ProgressBar, duration, figures, short
 
@@ -44,13 +45,16 @@ def test_metrics_file_drops_what_is_repeated(tmp_path: Path) -> None:
 
 def test_progress_prints_lines_without_a_terminal() -> None:
     out = io.StringIO()
-    monitor = ProgressBar("pt1", Console(file=out, force_terminal=False, width=200))
+    monitor = ProgressBar("pt1", Console(file=out, force_terminal=False, width=200), opening="10.7G parameters")
     monitor.started(0, 3)
     monitor.evaluated({"step": 0, "eval_loss": 2.25})
     for step in (1, 2, 3):
         monitor.stepped(record(step))
+    monitor.saved(SaveEvent(3, "begun"))
+    monitor.saved(SaveEvent(3, "published", path=Path("step_00000003")))
     monitor.finished()
     text = out.getvalue()
+    assert "pt1  10.7G parameters; begins, 3 steps in all" in text and text.count("checkpoint step_00000003") == 1
     assert "held-out loss 2.2500" in text and "pt1  3/3  loss 1.5000" in text and "pt1  2/3" not in text
 
 
