@@ -12,8 +12,8 @@ from torch import nn
 
 from model.errors import InputError
 from moss_train.config.schema import OptimizerConfig, RunConfig
-from moss_train.engines.deepspeed.library import load_deepspeed
 from moss_train.engines.deepspeed.module import PackedModel
+from moss_train.engines.deepspeed.package import load_deepspeed
 from moss_train.engines.deepspeed.settings import library_settings
 from moss_train.engines.deepspeed.state import ShardedOptimizer, ShardedPlaces
 from moss_train.engines.models import Models

@@ -14,7 +14,7 @@ from model.errors import InputError
 from model.rows import IGNORE_INDEX, PackedRows
 from moss_train.config.compose import choices, compose
 from moss_train.engines.deepspeed.idle import add_idle, plan_calls
-from moss_train.engines.deepspeed.library import load_deepspeed
+from moss_train.engines.deepspeed.package import load_deepspeed
 from moss_train.engines.deepspeed.settings import library_settings
 from tests.moss_train.packs import make_pack, tiny_config
 

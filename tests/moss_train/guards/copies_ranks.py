@@ -6,7 +6,6 @@ Usage: copies_ranks LAYOUT... , names as in `moss verify layouts`.
 # ruff: noqa: E402 - the platform comes before everything of megatron-core
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -24,11 +23,10 @@ from moss_train.engines.models import build_models, freeze
 from moss_train.engines.optimization import Optimization
 from moss_train.feed.agreement import CommonError
 from moss_train.guards.copies import Copies
-from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
-from moss_train.parallel.world import start_world, stop_world
-from moss_train.platform.device import resolve_device
+from moss_train.parallel.layout import ParallelLayout
+from tests.moss_train.layout_cases import run_cases
 from tests.moss_train.packs import tiny_config
-from tests.moss_train.updates import OPTIMIZERS, global_batch, initial_weights, layout_sizes, make_step
+from tests.moss_train.updates import OPTIMIZERS, global_batch, initial_weights, make_step
 
 CASES = {
     "fp32": (LoraConfig(), "fp32", "adam"),
@@ -82,22 +80,5 @@ def compare(layout: ParallelLayout, case: str) -> dict[str, Any]:
     return found
 
 
-def main(names: list[str]) -> None:
-    """Every layout and case in one process."""
-    torch.set_num_threads(1)
-    device = resolve_device("auto")
-    start_world(device)
-    found = {}
-    for name in names:
-        layout = start_layout(layout_sizes(name), device, seed=1)
-        for case in CASES:
-            found[f"{name}/{case}"] = compare(layout, case)
-        stop_layout()
-    if dist.get_rank() == dist.get_world_size() - 1:
-        print("COPIES " + json.dumps(found), flush=True)
-    dist.barrier()
-    stop_world()
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_cases("COPIES", sys.argv[1:], CASES, compare)

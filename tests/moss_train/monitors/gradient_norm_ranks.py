@@ -6,7 +6,6 @@ Usage: gradient_norm_ranks LAYOUT... , names as in `moss verify layouts`.
 # ruff: noqa: E402 - the platform comes before everything of megatron-core
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -14,8 +13,6 @@ from moss_train import platform
 
 platform.install()
 
-import torch
-import torch.distributed as dist
 
 from model.conversion import load_hf_weights
 from moss_train.config.schema import LoraConfig, PrecisionConfig, StageConfig
@@ -25,11 +22,10 @@ from moss_train.engines.optimization import Optimization
 from moss_train.feed.feed import Delivery
 from moss_train.monitors.base import Update
 from moss_train.monitors.gradient_norms import GradientNorms
-from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
-from moss_train.parallel.world import start_world, stop_world
-from moss_train.platform.device import resolve_device
+from moss_train.parallel.layout import ParallelLayout
+from tests.moss_train.layout_cases import run_cases
 from tests.moss_train.packs import tiny_config
-from tests.moss_train.updates import OPTIMIZERS, global_batch, initial_weights, layout_sizes, make_step
+from tests.moss_train.updates import OPTIMIZERS, global_batch, initial_weights, make_step
 
 CASES = {
     "adam": ("all", "adam", LoraConfig()),
@@ -66,22 +62,5 @@ def norms(layout: ParallelLayout, case: str) -> dict[str, Any]:
     return {"whole": update.grad_norm, "modules": first}
 
 
-def main(names: list[str]) -> None:
-    """Every layout and case in one process."""
-    torch.set_num_threads(1)
-    device = resolve_device("auto")
-    start_world(device)
-    found = {}
-    for name in names:
-        layout = start_layout(layout_sizes(name), device, seed=1)
-        for case in CASES:
-            found[f"{name}/{case}"] = norms(layout, case)
-        stop_layout()
-    if dist.get_rank() == dist.get_world_size() - 1:
-        print("NORMS " + json.dumps(found), flush=True)
-    dist.barrier()
-    stop_world()
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_cases("NORMS", sys.argv[1:], CASES, norms)
