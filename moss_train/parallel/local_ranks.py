@@ -38,13 +38,7 @@ def start_local_ranks(ranks: int, module: str, arguments: Sequence[str]) -> int:
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     defaults = {"OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            env=defaults | dict(os.environ) | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(ranks)
-    ]
+    processes: list[subprocess.Popen[bytes]] = []
     forwarded: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -55,7 +49,16 @@ def start_local_ranks(ranks: int, module: str, arguments: Sequence[str]) -> int:
 
     before = {number: signal.signal(number, forward) for number in (*_TO_END, signal.SIGUSR1)}
     try:
+        for rank in range(ranks):
+            environment = defaults | dict(os.environ) | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            processes.append(subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment))
+            if asked := [number for number in forwarded if number in _TO_END]:  # before all were there: nothing has begun
+                _end(processes, grace=5.0)
+                return 128 + asked[-1]
         return _wait(processes, forwarded)
+    except BaseException:
+        _end(processes, grace=0.0)  # one of them could not be started
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -80,3 +84,36 @@ def test_ranks_have_time_to_save_and_a_second_sigterm_does_not_wait(tmp_path: Pa
 def test_no_rank() -> None:
     with pytest.raises(InputError, match="--nproc-per-node is 0"):
         start_local_ranks(0, "nothing", [])
+
+
+class _Third(subprocess.Popen):  # type: ignore[type-arg]
+    """Real processes; something happens when the third is asked for."""
+
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []
+    happens: ClassVar[Callable[[], None]]
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        if len(self.started) == 2:
+            type(self).happens()
+        super().__init__(*args, **named)
+        self.started.append(self)
+
+
+def _refuse() -> None:
+    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+@pytest.mark.parametrize("what", ["signal", "refused"])
+def test_what_happens_while_ranks_are_started_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    module = _module(tmp_path, "import time\ntime.sleep(60)\n", monkeypatch)
+    _Third.started.clear()
+    _Third.happens = _refuse if what == "refused" else lambda: os.kill(os.getpid(), signal.SIGTERM)
+    monkeypatch.setattr(subprocess, "Popen", _Third)
+    begin = time.monotonic()
+    if what == "refused":
+        with pytest.raises(OSError, match="temporarily unavailable"):
+            start_local_ranks(5, module, [])
+    else:
+        assert start_local_ranks(5, module, []) == 128 + signal.SIGTERM
+    assert len(_Third.started) == (2 if what == "refused" else 3)
+    assert all(process.poll() is not None for process in _Third.started) and time.monotonic() - begin < 20
