@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from inference.cache.session_cache import SessionCache
 from inference.model.plan import RowGroup
 from inference.model.video_mllama import VideoMllama
+from inference.sampling import Sampler
 from model.errors import InputError
 
 T = TypeVar("T")
@@ -24,10 +25,21 @@ class StepRequest:
     tokens: Sequence[int]
     frames: torch.Tensor | None = None
     """uint8 [f, 3, S, S], one for each image token among `tokens`, in their order."""
+    features: torch.Tensor | None = None
+    """[f, P, H] of frames that are encoded already, instead of `frames`."""
+    sampler: Sampler | None = None
+    """Chooses the token that follows the last row; None: the session wants the logits themselves."""
+
+    @property
+    def new_frames(self) -> int:
+        """Frames that come with these rows."""
+        given = self.frames if self.features is None else self.features
+        return 0 if given is None else len(given)
 
 
-Stepping = Generator[StepRequest, torch.Tensor, T]
-"""A session as a generator: it yields what to feed, is sent fp32 logits [vocab_size] of the last row, returns its result."""
+Stepping = Generator[StepRequest, Any, T]
+"""A session as a generator: it yields what to feed, is sent the token that its sampler chose (or, without a sampler, fp32
+logits [vocab_size] of the last row), and returns its result."""
 
 
 class StepEngine:
@@ -84,15 +96,11 @@ class StepEngine:
         """
         if len({id(request.cache) for request in requests}) != len(requests):
             raise InputError("a session occurs twice in one step; feed it all its tokens in one request")
-        pictures = [request.frames for request in requests if request.frames is not None and len(request.frames)]
-        states = self.encode(torch.cat(pictures)) if pictures else None
-        groups, begin = [], 0
-        for request in requests:
-            count = 0 if request.frames is None else len(request.frames)
-            own = states[begin : begin + count] if states is not None and count else None
-            groups.append(self._group(request.cache, request.tokens, own))
-            begin += count
-        return self.model.run(groups)
+        raw = [request for request in requests if request.new_frames and request.features is None]
+        pictures = [request.frames for request in raw if request.frames is not None]
+        states = iter(self.encode(torch.cat(pictures)).split([len(frames) for frames in pictures]) if pictures else ())
+        found = [next(states) if any(request is one for one in raw) else request.features for request in requests]
+        return self.model.run([self._group(r.cache, r.tokens, own) for r, own in zip(requests, found, strict=True)])
 
     def drive(self, sessions: Sequence[Stepping[T]]) -> list[T]:
         """Run sessions in lockstep to their ends: in every round each one that still runs is fed once.
@@ -103,10 +111,10 @@ class StepEngine:
         results: dict[int, T] = {}
         waiting: dict[int, StepRequest] = {}
 
-        def advance(number: int, logits: torch.Tensor | None) -> None:
+        def advance(number: int, answer: Any) -> None:
             session = sessions[number]
             try:
-                waiting[number] = next(session) if logits is None else session.send(logits)
+                waiting[number] = next(session) if answer is None else session.send(answer)
             except StopIteration as stop:
                 results[number] = stop.value
 
@@ -114,9 +122,9 @@ class StepEngine:
             advance(number, None)
         while waiting:
             numbers = list(waiting)
-            logits = self.serve([waiting.pop(number) for number in numbers])
-            for number, row in zip(numbers, logits, strict=True):
-                advance(number, row)
+            requests = [waiting.pop(number) for number in numbers]
+            for number, request, row in zip(numbers, requests, self.serve(requests), strict=True):
+                advance(number, row if request.sampler is None else request.sampler.choose(row))
         return [results[number] for number in range(len(sessions))]
 
     def _group(self, cache: SessionCache, tokens: Sequence[int], frame_states: torch.Tensor | None) -> RowGroup:

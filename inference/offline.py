@@ -98,26 +98,31 @@ class Answerer:
         found = []
         for rows in prompts:
             cache.rewind(shared, count if shared else 0)
-            logits = yield StepRequest(cache, rows[shared:], None if shared else frames)
-            found.append((yield from self._decode(cache, logits, rows, on_text)))
+            found.append((yield from self._decode(cache, rows, shared, None if shared else frames, on_text)))
         return found
 
     def _decode(
-        self, cache: SessionCache, logits: torch.Tensor, prompt: Sequence[int], on_text: Callable[[str], None] | None
+        self,
+        cache: SessionCache,
+        prompt: Sequence[int],
+        done: int,
+        frames: torch.Tensor | None,
+        on_text: Callable[[str], None] | None,
     ) -> Stepping[list[int]]:
+        """Feed the rows of `prompt` behind the first `done`, then one token after the other."""
         sampler = Sampler(self.sampling, banned=self._banned, silence_id=self.tokenizer.silence_id)
         sampler.remember(prompt)
         text = TextStream(self.tokenizer)
         reply: list[int] = []
+        token = yield StepRequest(cache, prompt[done:], frames, sampler=sampler)
         while len(reply) < self.max_new_tokens:
-            token = sampler.choose(logits)
             if token in self._stop:
                 break
             reply.append(token)
             if on_text is not None and (piece := text.push(token)):
                 on_text(piece)
             if len(reply) < self.max_new_tokens:
-                logits = yield StepRequest(cache, [token])
+                token = yield StepRequest(cache, [token], sampler=sampler)
         if on_text is not None and (rest := text.flush()):
             on_text(rest)
         return reply

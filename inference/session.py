@@ -126,11 +126,11 @@ class RealtimeSession:
         emitted = 0
         while True:
             frames = torch.stack([frame for _, frame in drained.frames]) if drained.frames else None
-            logits = yield StepRequest(self._cache, rows, frames)
+            token = yield StepRequest(self._cache, rows, frames, sampler=self._sampler)
             self._settle(drained)
             if self._is_over(until):
                 return self._end("until", until)
-            token = self._next_token(logits)
+            token = self._next_token(token)
             emitted += 1
             if emitted >= self.settings.max_new_tokens:
                 return self._end("max_new_tokens", until)
@@ -149,8 +149,7 @@ class RealtimeSession:
             self._newest_frame = number
             self._emit("frame_done", frame=number)
 
-    def _next_token(self, logits: torch.Tensor) -> int:
-        token = self._sampler.choose(logits)
+    def _next_token(self, token: int) -> int:
         if token in self._closing:
             # Real-time turns are closed by the next prompt: a model that wants to close one has nothing to say.
             token = self.tokenizer.silence_id

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from inference.cache.session_cache import SessionCache
 from inference.model.layers import CrossLayer, SelfLayer, rms_norm
+from inference.model.linear import DenseLinear, Linear
 from inference.model.plan import RowGroup, plan_step
 from model.config import VideoMllamaConfig
 from model.errors import InputError
@@ -42,7 +43,7 @@ class VideoMllama:
         self.details = dict(details)
         """The `moss_train` section of config.json: stage, frame policy, template. Empty for a foreign checkpoint."""
         self.embedding = text["language_model.model.embed_tokens.weight"]
-        self.head = text["language_model.lm_head.weight"]
+        self.head: Linear = DenseLinear(text["language_model.lm_head.weight"])
         self.final_norm = text["language_model.model.norm.weight"]
         self.device, self.dtype = self.embedding.device, self.embedding.dtype
         self.layers: list[SelfLayer | CrossLayer] = []
@@ -127,7 +128,7 @@ class VideoMllama:
         if not every_row:
             last = [part.offset + part.rows - 1 for part in plan.parts]
             h = h[-1:] if len(last) == 1 else h[last]
-        return F.linear(rms_norm(h, self.final_norm, self.config.text.rms_norm_eps), self.head).float()
+        return self.head(rms_norm(h, self.final_norm, self.config.text.rms_norm_eps)).float()
 
     def _rope_tables(self, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(cos, sin) [positions, head_dim]."""
