@@ -1,0 +1,88 @@
+"""The two pools that all sessions of one engine share."""
+
+from __future__ import annotations
+
+import torch
+
+from inference.cache.paged_session import PagedSessionCache
+from inference.cache.pool import KVPool, PoolShape
+from model.config import VideoMllamaConfig
+from model.errors import InputError
+
+ROWS_PER_PAGE = 64
+"""Text positions in a page of the self pool."""
+
+
+class KVStore:
+    """Makes sessions; `self_pool` and `cross_pool` hold what they have seen.
+
+    Args:
+        config: gives layers, heads and the tokens of a frame.
+        device: where the pages live.
+        dtype: of the model.
+        positions: text positions of all sessions together; where the pools may grow, those to begin with.
+        frames: frames of all sessions together; where the pools may grow, those to begin with.
+        growable: False on a GPU, where CUDA graphs hold the addresses.
+        fp8_frames: keys and values of frames as float8_e4m3fn: about half the bytes of bf16.
+        raw_keys: keep unrotated keys beside the rotated ones, for pooling and for renumbering positions: half as much again.
+
+    Raises:
+        InputError: positions or frames below 1.
+    """
+
+    def __init__(
+        self,
+        config: VideoMllamaConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        positions: int = 256,
+        frames: int = 16,
+        growable: bool = True,
+        fp8_frames: bool = False,
+        raw_keys: bool = False,
+    ) -> None:
+        for name, value in (("positions", positions), ("frames", frames)):
+            if value < 1:
+                raise InputError(f"{name} is {value}; a cache holds at least 1")
+        row_shape, frame_shape = pool_shapes(config, fp8_frames=fp8_frames, raw_keys=raw_keys)
+        row_pages = 1 + -(-positions // ROWS_PER_PAGE)
+        self.self_pool = KVPool(row_shape, row_pages, device, dtype, fixed=not growable)
+        self.cross_pool = KVPool(frame_shape, 1 + frames, device, dtype, fixed=not growable)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of both pools, free pages included."""
+        return self.self_pool.num_bytes + self.cross_pool.num_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the pages that sessions hold; a shared page counts once."""
+        pools = (self.self_pool, self.cross_pool)
+        return sum(pool.allocator.used_pages * pool.page_bytes for pool in pools)
+
+    def new_cache(self) -> PagedSessionCache:
+        """An empty session."""
+        return PagedSessionCache(self.self_pool, self.cross_pool)
+
+
+def pool_shapes(config: VideoMllamaConfig, *, fp8_frames: bool = False, raw_keys: bool = False) -> tuple[PoolShape, PoolShape]:
+    """Pages of text positions and pages of frames, as `KVStore` makes them."""
+    text = config.text
+    heads, dim, cross_layers = text.num_key_value_heads, text.head_dim, len(text.cross_attention_layers)
+    rows = PoolShape(
+        layers=text.num_hidden_layers - cross_layers,
+        page_rows=ROWS_PER_PAGE,
+        kv_heads=heads,
+        head_dim=dim,
+        raw_keys=raw_keys,
+    )
+    frames = PoolShape(
+        layers=cross_layers,
+        page_rows=config.vision.tokens_per_frame,
+        kv_heads=heads,
+        head_dim=dim,
+        fp8=fp8_frames,
+        raw_keys=raw_keys,
+    )
+    return rows, frames
