@@ -50,8 +50,9 @@ $(STAMPS)/package: pyproject.toml $(STAMPS)/torch
 demo: install
 	$(BIN)/moss demo $(DEMO_ARGS)
 
+# A test process that dies ends the run: pytest-xdist would hand the finished tests to the new process and wait for them for ever.
 test: install
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup --max-worker-restart 0 $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check .

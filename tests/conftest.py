@@ -42,6 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="slow; set MOSS_SLOW_TESTS=1"))
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what failed at once: where the run itself is ended later, its summary never comes."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\nfailed: {report.nodeid} ({report.when})\n{report.longreprtext[-2000:]}", file=sys.stderr, flush=True)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def layouts_end() -> Iterator[None]:
     """No file leaves its layout, with the threads of its groups, to the next one."""

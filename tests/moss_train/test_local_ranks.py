@@ -107,7 +107,7 @@ def _refuse() -> None:
 def test_what_happens_while_ranks_are_started_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     module = _module(tmp_path, "import time\ntime.sleep(60)\n", monkeypatch)
     _Third.started.clear()
-    _Third.happens = _refuse if what == "refused" else lambda: os.kill(os.getpid(), signal.SIGTERM)
+    _Third.happens = _refuse if what == "refused" else lambda: signal.raise_signal(signal.SIGTERM)
     monkeypatch.setattr(subprocess, "Popen", _Third)
     begin = time.monotonic()
     if what == "refused":

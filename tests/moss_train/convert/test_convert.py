@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import shutil
@@ -251,7 +250,7 @@ def test_a_conversion_that_is_told_to_end_leaves_nothing(
     published: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """The signal comes when the first rows have been written."""
-    monkeypatch.setattr(ByteProgress, "advance", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(ByteProgress, "advance", lambda *_: signal.raise_signal(number))  # at once, in this thread
     before = signal.getsignal(number)
     (tmp_path / "used").mkdir()
     (tmp_path / "used/notes.txt").write_text("mine")
