@@ -1,0 +1,52 @@
+"""Which form of a kernel runs: Triton on CUDA where it imports, torch everywhere else."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from typing import Literal
+
+import torch
+
+from model.errors import InputError
+
+Form = Literal["torch", "triton"]
+FORMS: tuple[Form, ...] = ("torch", "triton")
+MIN_CAPABILITY = (8, 0)
+"""bf16 matrix instructions; fp8 operands need (8, 9) and are converted in registers below (9, 0) as well."""
+
+
+@lru_cache(maxsize=1)
+def has_triton() -> bool:
+    """Triton is installed (it is not imported here)."""
+    return importlib.util.find_spec("triton") is not None
+
+
+@lru_cache(maxsize=16)
+def _capable(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= MIN_CAPABILITY
+
+
+def choose_form(device: torch.device, override: Form | None = None) -> Form:
+    """The form for tensors on `device`.
+
+    Args:
+        device: where the operands are.
+        override: this form, whatever the device; the Triton form runs on a CPU only in Triton's interpreter.
+
+    Raises:
+        InputError: an unknown form, or Triton asked for where it is not installed.
+    """
+    if override is not None:
+        if override not in FORMS:
+            raise InputError(f"kernel form {override!r} is unknown; use one of {', '.join(FORMS)}")
+        if override == "triton" and not has_triton():
+            raise InputError("kernel form 'triton' needs the package triton, which is not installed; install it or use 'torch'")
+        return override
+    return "triton" if device.type == "cuda" and has_triton() and _capable(device) else "torch"
+
+
+@lru_cache(maxsize=16)
+def multiprocessors(device: torch.device) -> int:
+    """Streaming multiprocessors of a CUDA device; 4 for any other, so that the interpreter runs few programs."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4

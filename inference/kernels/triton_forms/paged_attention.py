@@ -1,0 +1,193 @@
+"""Attention over pages in Triton: split over keys for a few rows, tiles of rows for many; the keys are read where they lie.
+
+A program takes a tile of rows, one key/value head and one share (split) of the keys. The rows of a tile times the query heads
+that share the head make the rows of the matrix product. A tile may hold rows of several sessions: it walks over the keys of
+each of them in turn, with the other sessions' rows masked, so nothing about sessions has to be known at launch. The running
+softmax is that of Milakov and Gimelshein (2018); shares of the keys are combined by a second kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+from inference.kernels.select import multiprocessors
+
+_LOG2_E = 1.4426950408889634
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Shape of a launch: what a benchmark varies. `launch_shape` gives the default."""
+
+    tile: int
+    """Rows of a program."""
+    block: int
+    """Keys that are read at a time."""
+    splits: int
+    """Shares of each session's keys."""
+    warps: int = 4
+    stages: int = 3
+
+
+def launch_shape(rows: int, heads: int, kv_heads: int, head_dim: int, width: int, page_rows: int, units: int) -> Launch:
+    """A launch of about two waves of programs.
+
+    Args:
+        rows, heads, kv_heads, head_dim: of the queries and keys.
+        width: pages that a table has room for.
+        page_rows: rows of a page.
+        units: multiprocessors of the device.
+    """
+    group = triton.next_power_of_2(heads // kv_heads)
+    # Up to 16 rows come from as many sessions as a rule; more are a prompt, whose rows read the same keys.
+    tile = max(16 // group, 1) if rows <= 16 else max(64 // group, 1)
+    block = 64 if head_dim <= 128 else 32
+    programs = triton.cdiv(rows, tile) * kv_heads
+    most = max(triton.cdiv(width * page_rows, 2 * block), 1)
+    splits = max(1, min(triton.cdiv(2 * units, programs), most, 128))
+    # Four stages: page numbers, then keys, are fetched ahead of the product that needs them.
+    return Launch(tile, block, splits, stages=4 if tile * group <= 16 else 3)
+
+
+@triton.jit
+def _attend(
+    q_ptr, k_ptr, v_ptr, scale_ptr, table_ptr, session_ptr, limit_ptr, out_ptr, part_ptr, stat_ptr,
+    rows, width, softmax_scale,
+    q_row, q_head, k_page, k_row, k_head, v_page, v_row, v_head, s_kind, s_page, s_row, s_head,
+    HEADS: tl.constexpr, GROUP: tl.constexpr, GROUP_PAD: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
+    PAGE_ROWS: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr,
+    SCALED: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    head, split = tl.program_id(1), tl.program_id(2)
+    first = tl.program_id(0) * TILE
+    folded = tl.arange(0, TILE * GROUP_PAD)  # row of the product = row of the tile * GROUP_PAD + query head of the group
+    row = first + folded // GROUP_PAD
+    member = folded % GROUP_PAD
+    live = (row < rows) & (member < GROUP)
+    dim = tl.arange(0, DIM_PAD)
+    inside = dim < DIM
+    query_head = head * GROUP + member
+    q = tl.load(
+        q_ptr + row[:, None].to(tl.int64) * q_row + query_head[:, None] * q_head + dim[None, :],
+        mask=live[:, None] & inside[None, :],
+        other=0.0,
+    )  # [TILE * GROUP_PAD, DIM_PAD]
+    session = tl.load(session_ptr + row, mask=live, other=-1)
+    limit = tl.load(limit_ptr + row, mask=live, other=0)
+    best = tl.full([TILE * GROUP_PAD], float("-inf"), tl.float32)
+    total = tl.zeros([TILE * GROUP_PAD], tl.float32)
+    sums = tl.zeros([TILE * GROUP_PAD, DIM_PAD], tl.float32)
+
+    for turn in range(TILE):
+        # Every session of the tile has its turn at its first row.
+        mine = tl.load(session_ptr + first + turn, mask=first + turn < rows, other=-1)
+        earlier = tl.sum(tl.where((session == mine) & (folded < turn * GROUP_PAD), 1, 0))
+        seen = tl.where((session == mine) & (earlier == 0) & (mine >= 0), limit, 0)
+        longest = tl.max(seen)
+        share = tl.cdiv(tl.cdiv(longest, SPLITS), BLOCK) * BLOCK
+        begin = split * share
+        end = tl.minimum(begin + share, longest)
+        table = table_ptr + mine.to(tl.int64) * width
+        for start in range(begin, end, BLOCK):
+            key = start + tl.arange(0, BLOCK)
+            valid = key < end
+            page = tl.load(table + key // PAGE_ROWS, mask=valid, other=0).to(tl.int64)
+            place = key % PAGE_ROWS
+            k = tl.load(
+                k_ptr + (page * k_page + place * k_row + head * k_head)[:, None] + dim[None, :],
+                mask=valid[:, None] & inside[None, :],
+                other=0.0,
+            )  # [BLOCK, DIM_PAD]
+            v = tl.load(
+                v_ptr + (page * v_page + place * v_row + head * v_head)[:, None] + dim[None, :],
+                mask=valid[:, None] & inside[None, :],
+                other=0.0,
+            )
+            scores = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee" if EXACT else "tf32") * softmax_scale
+            if SCALED:
+                at = scale_ptr + page * s_page + place * s_row + head * s_head
+                scores *= tl.load(at, mask=valid, other=0.0)[None, :]
+            scores = tl.where(key[None, :] < seen[:, None], scores, float("-inf"))
+            higher = tl.maximum(best, tl.max(scores, 1))
+            base = tl.where(higher == float("-inf"), 0.0, higher)  # -inf minus -inf is not a number
+            weights = tl.exp2(scores - base[:, None])
+            shrink = tl.exp2(best - base)
+            total = total * shrink + tl.sum(weights, 1)
+            if SCALED:
+                weights *= tl.load(at + s_kind, mask=valid, other=0.0)[None, :]
+            sums = tl.dot(weights.to(q.dtype), v.to(q.dtype), sums * shrink[:, None], input_precision="ieee" if EXACT else "tf32")
+            best = higher
+
+    if SPLITS == 1:
+        result = sums / tl.where(total == 0.0, 1.0, total)[:, None]
+        to = out_ptr + (row[:, None].to(tl.int64) * HEADS + query_head[:, None]) * DIM + dim[None, :]
+        tl.store(to, result.to(out_ptr.dtype.element_ty), mask=live[:, None] & inside[None, :])
+    else:
+        place = (split * rows + row).to(tl.int64) * HEADS + query_head  # [split, row, head]
+        tl.store(part_ptr + place[:, None] * DIM + dim[None, :], sums, mask=live[:, None] & inside[None, :])
+        tl.store(stat_ptr + place * 2, best, mask=live)
+        tl.store(stat_ptr + place * 2 + 1, total, mask=live)
+
+
+@triton.jit
+def _combine(
+    part_ptr, stat_ptr, out_ptr, pairs, DIM: tl.constexpr, DIM_PAD: tl.constexpr, SPLITS: tl.constexpr, SPLITS_PAD: tl.constexpr
+):  # fmt: skip
+    pair = tl.program_id(0).to(tl.int64)  # row * heads + head
+    split = tl.arange(0, SPLITS_PAD)
+    dim = tl.arange(0, DIM_PAD)
+    real = split < SPLITS
+    place = split * pairs + pair
+    best = tl.load(stat_ptr + place * 2, mask=real, other=float("-inf"))
+    total = tl.load(stat_ptr + place * 2 + 1, mask=real, other=0.0)
+    top = tl.max(best)
+    weight = tl.exp2(best - tl.where(top == float("-inf"), 0.0, top))
+    part = tl.load(part_ptr + place[:, None] * DIM + dim[None, :], mask=real[:, None] & (dim < DIM)[None, :], other=0.0)
+    whole = tl.sum(total * weight)
+    result = tl.sum(part * weight[:, None], 0) / tl.where(whole == 0.0, 1.0, whole)
+    tl.store(out_ptr + pair * DIM + dim, result.to(out_ptr.dtype.element_ty), mask=dim < DIM)
+
+
+def paged_attention(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scales: torch.Tensor | None,
+    tables: torch.Tensor,
+    session: torch.Tensor,
+    limits: torch.Tensor,
+    launch: Launch | None = None,
+) -> torch.Tensor:
+    """As `inference.kernels.paged_attention`; tables [S, W], session [N] and limits [N] are read on the device."""
+    rows, heads, dim = queries.shape
+    page_rows, kv_heads = keys.shape[1], keys.shape[2]
+    out = torch.empty(rows, heads * dim, dtype=queries.dtype, device=queries.device)
+    if rows == 0:
+        return out
+    if launch is None:
+        launch = launch_shape(rows, heads, kv_heads, dim, tables.shape[1], page_rows, multiprocessors(queries.device))
+    splits, group = launch.splits, heads // kv_heads
+    parts = stats = out  # not touched by one split
+    if splits > 1:
+        parts = torch.empty(splits, rows, heads, dim, dtype=torch.float32, device=queries.device)
+        stats = torch.empty(splits, rows, heads, 2, dtype=torch.float32, device=queries.device)
+    scale_strides = (0, 0, 0, 0) if scales is None else scales.stride()
+    _attend[(triton.cdiv(rows, launch.tile), kv_heads, splits)](
+        queries, keys, values, keys if scales is None else scales, tables, session, limits, out, parts, stats,
+        rows, tables.stride(0), dim**-0.5 * _LOG2_E,
+        *queries.stride()[:2], *keys.stride()[:3], *values.stride()[:3], *scale_strides,
+        HEADS=heads, GROUP=group, GROUP_PAD=triton.next_power_of_2(group), DIM=dim, DIM_PAD=triton.next_power_of_2(dim),
+        PAGE_ROWS=page_rows, TILE=launch.tile, BLOCK=launch.block, SPLITS=splits,
+        SCALED=scales is not None, EXACT=queries.dtype == torch.float32,
+        num_warps=launch.warps, num_stages=launch.stages,
+    )  # fmt: skip
+    if splits > 1:
+        _combine[(rows * heads,)](
+            parts, stats, out, rows * heads, DIM=dim, DIM_PAD=triton.next_power_of_2(dim),
+            SPLITS=splits, SPLITS_PAD=triton.next_power_of_2(splits), num_warps=4 if splits > 8 else 1,
+        )  # fmt: skip
+    return out
