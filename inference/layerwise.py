@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from inference.cache.session_cache import SessionCache
+from inference.cache.store import KVStore
 from inference.model.folder import OpenTensors
 from inference.model.layers import CrossLayer, SelfLayer, rms_norm
-from inference.model.plan import RowGroup, plan_step
+from inference.model.plan import plan_step
+from inference.model.rotary import Rotary
+from inference.model.rows import FrameRows, RowGroup, StepTensors
 from model.config import VideoMllamaConfig
-from model.text.rope import rope_tables
 from model.vision.encoder import VisionEncoder
 
 _TEXT = "language_model.model."
@@ -40,16 +41,22 @@ def folder_logits(
     """
     tensors = OpenTensors(folder)
     states = _encode(config, tensors, frames)
-    cache = SessionCache(config, torch.device("cpu"), torch.float32, positions=len(tokens), frames=len(positions))
+    store = KVStore(config, torch.device("cpu"), torch.float32, positions=len(tokens), frames=max(1, len(positions)))
+    cache = store.new_cache()
+    cache.reserve(len(tokens), len(positions))
     visible = [sum(position <= row for position in positions) for row in range(len(tokens))]
-    rope = rope_tables(config.text, torch.arange(len(tokens)), config.switches.rope_inv_freq_dtype, torch.float32)
     plan = plan_step(
         [RowGroup(cache, tokens, visible, states, positions)],
-        rope,
-        tokens_per_frame=config.vision.tokens_per_frame,
+        page_rows=config.vision.tokens_per_frame,
         attend_all=config.switches.no_visible_rows == "attend_all",
         always_rotate=True,
     )
+    rotary = Rotary(config, torch.device("cpu"), torch.float32)
+    rows = plan.tensors(torch.device("cpu"))
+    cosines = (*rotary(rows.positions), *rotary(rows.query_positions))
+    step = StepTensors(rows, *cosines, store.self_pool, store.cross_pool, plan.attends)
+    slots = torch.tensor(cache.frame_slots(len(positions)), dtype=torch.int64)
+    frames_at = FrameRows(*rotary(torch.tensor(positions, dtype=torch.int64)), slots)
     h = F.embedding(torch.tensor(tokens), tensors[f"{_TEXT}embed_tokens.weight"])
     counts = {SelfLayer: 0, CrossLayer: 0}
     for i in range(config.text.num_hidden_layers):
@@ -57,8 +64,8 @@ def folder_logits(
         layer: SelfLayer | CrossLayer = kind(config.text, f"{_TEXT}layers.{i}.", tensors, counts[kind])
         counts[kind] += 1
         if isinstance(layer, CrossLayer):
-            layer.add_frames(states, plan)
-        h = layer.forward(h, plan)
+            layer.add_frames(states, frames_at, store.cross_pool)
+        h = layer.forward(h, step)
         del layer
     h = rms_norm(h, tensors[f"{_TEXT}norm.weight"], config.text.rms_norm_eps)
     return F.linear(h, tensors["language_model.lm_head.weight"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from inference.model.load import load_model
-from inference.model.plan import RowGroup
+from inference.model.rows import RowGroup
 from inference.model.video_mllama import VideoMllama
 from model.config import SwitchConfig
 from model.errors import InputError

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
-from inference.model.attention import prefix_attention
+from inference.cache.pool import KVPool
+from inference.kernels import paged_attention
 from inference.model.linear import DenseLinear, Linear
-from inference.model.plan import StepPlan
+from inference.model.rows import FrameRows, PagedView, StepTensors
 from model.config import TextConfig
 from model.text.rope import apply_rope
 
@@ -31,6 +32,11 @@ def _fused(tensors: Mapping[str, torch.Tensor], *names: str) -> Linear:
     return DenseLinear(tensors[names[0]] if len(names) == 1 else torch.cat([tensors[name] for name in names]))
 
 
+def attend(queries: torch.Tensor, pool: KVPool, layer: int, view: PagedView) -> torch.Tensor:
+    """Queries [N, heads, head_dim] over the keys of one layer of a pool -> [N, heads * head_dim]."""
+    return paged_attention(queries, pool.keys(layer), pool.values(layer), pool.scales(layer), view)
+
+
 class SelfLayer:
     """A Llama layer."""
 
@@ -45,17 +51,14 @@ class SelfLayer:
         self.gate_up = _fused(tensors, f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
         self.down = _fused(tensors, f"{prefix}mlp.down_proj.weight")
 
-    def forward(self, h: torch.Tensor, plan: StepPlan) -> torch.Tensor:
-        """[N, H] -> [N, H]; writes this step's keys and values into each session's cache."""
+    def forward(self, h: torch.Tensor, step: StepTensors) -> torch.Tensor:
+        """[N, H] -> [N, H]; writes the rows' keys and values into their slots, then lets each row see its own session's."""
         qkv = self.qkv(rms_norm(h, self.norm_in, self.eps)).view(h.shape[0], -1, self.head_dim)
-        rotated = apply_rope(qkv[:, : self.heads + self.kv_heads], plan.cos, plan.sin)
-        queries, keys, values = rotated[:, : self.heads], rotated[:, self.heads :], qkv[:, self.heads + self.kv_heads :]
-        found = []
-        for part in plan.parts:
-            rows = slice(part.offset, part.offset + part.rows)
-            seen = part.cache.self_kv.write(self.index, part.cache.length, keys[rows], values[rows])
-            found.append(prefix_attention(queries[rows], *seen, part.self_limits))
-        h = h + self.out(found[0] if len(found) == 1 else torch.cat(found))
+        rotated = apply_rope(qkv[:, : self.heads + self.kv_heads], step.cos, step.sin)
+        raw, values = qkv[:, self.heads : self.heads + self.kv_heads], qkv[:, self.heads + self.kv_heads :]
+        pool = step.self_pool
+        pool.write(self.index, step.rows.slots, rotated[:, self.heads :], values, raw if pool.shape.raw_keys else None)
+        h = h + self.out(attend(rotated[:, : self.heads], pool, self.index, step.rows.self_view))
         return h + _swiglu(rms_norm(h, self.norm_mlp, self.eps), self.gate_up, self.down)
 
 
@@ -78,39 +81,28 @@ class CrossLayer:
         self.attention_gate = torch.tanh(tensors[f"{prefix}cross_attn_attn_gate"])
         self.mlp_gate = torch.tanh(tensors[f"{prefix}cross_attn_mlp_gate"])
 
-    def add_frames(self, states: torch.Tensor, plan: StepPlan) -> None:
-        """Project this step's new frames once and put them behind each session's earlier ones.
+    def add_frames(self, states: torch.Tensor, frames: FrameRows, pool: KVPool) -> None:
+        """Project new frames once and write their keys and values into their pages.
 
         Args:
-            states: [f, P, H] features of all new frames, session by session.
+            states: [f, P, H] features.
+            frames: where they stand and go.
+            pool: the cross pool.
         """
-        frames, tokens, _ = states.shape
-        kv = self.key_value(states).view(frames, tokens, 2 * self.kv_heads, self.head_dim)
-        keys = kv[:, :, : self.kv_heads].reshape(frames, tokens * self.kv_heads, self.head_dim)
-        keys = apply_rope(keys, plan.frame_cos, plan.frame_sin)
-        keys = rms_norm(keys, self.key_norm, self.eps).view(frames, tokens, self.kv_heads, self.head_dim)
-        begin = 0
-        for part in plan.parts:
-            end = begin + part.new_frames
-            if part.new_frames:
-                cache = part.cache
-                cache.cross_kv.write(self.index, cache.frames, keys[begin:end], kv[begin:end, :, self.kv_heads :])
-            begin = end
+        count, tokens, _ = states.shape
+        kv = self.key_value(states).view(count, tokens, 2 * self.kv_heads, self.head_dim)
+        raw, values = kv[:, :, : self.kv_heads], kv[:, :, self.kv_heads :]
+        keys = apply_rope(raw.reshape(count, tokens * self.kv_heads, self.head_dim), frames.cos, frames.sin)
+        keys = rms_norm(keys, self.key_norm, self.eps).view(count * tokens, self.kv_heads, self.head_dim)
+        flat = raw.flatten(0, 1) if pool.shape.raw_keys else None
+        pool.write(self.index, frames.slots, keys, values.flatten(0, 1), flat)
 
-    def forward(self, h: torch.Tensor, plan: StepPlan) -> torch.Tensor:
+    def forward(self, h: torch.Tensor, step: StepTensors) -> torch.Tensor:
         """[N, H] -> [N, H]. Rows that see no frame come back unchanged, or only attend where the reference lets them."""
-        if not plan.cross_parts:
+        if not step.attends:
             return h
-        rows = h if plan.attending is None else h[plan.attending]
-        q = self.query(rms_norm(rows, self.norm_in, self.eps)).view(rows.shape[0], self.heads, self.head_dim)
-        q = apply_rope(rms_norm(q, self.query_norm, self.eps), plan.query_cos, plan.query_sin)
-        found = []
-        for part in plan.cross_parts:
-            keys, values = part.cache.cross_kv.view(self.index, part.num_frames)
-            found.append(prefix_attention(q[part.offset : part.offset + part.rows], keys, values, part.limits))
-        attended = found[0] if len(found) == 1 else torch.cat(found)
-        rows = rows + self.attention_gate * self.out(attended)
-        seeing = rows if plan.seeing is None else rows[plan.seeing]
-        seeing = seeing + self.mlp_gate * _swiglu(rms_norm(seeing, self.norm_mlp, self.eps), self.gate_up, self.down)
-        rows = seeing if plan.seeing is None else rows.index_copy(0, plan.seeing, seeing)
-        return rows if plan.attending is None else h.index_copy(0, plan.attending, rows)
+        q = self.query(rms_norm(h, self.norm_in, self.eps)).view(h.shape[0], self.heads, self.head_dim)
+        q = apply_rope(rms_norm(q, self.query_norm, self.eps), step.query_cos, step.query_sin)
+        h = h + self.attention_gate * self.out(attend(q, step.cross_pool, self.index, step.rows.cross_view))
+        change = _swiglu(rms_norm(h, self.norm_mlp, self.eps), self.gate_up, self.down)
+        return h + (self.mlp_gate * change).masked_fill(~step.rows.sees, 0)

@@ -1,164 +1,116 @@
-"""What all layers of one step share: which rows belong to which session, and what each may see."""
+"""From what sessions want to feed to the integers of a step: which row stands where, writes where, and sees how much."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from inference.cache.session_cache import SessionCache
+from inference.model.rows import FIELDS, PagedGroup, RowGroup, StepRows
 
-
-@dataclass
-class RowGroup:
-    """New rows of one session, and the frames that arrive with them."""
-
-    cache: SessionCache
-    """Keys and values of the rows before; its counts grow when the step is done."""
-    tokens: Sequence[int]
-    visible: Sequence[int]
-    """Frames that each row sees; never shrinks."""
-    frame_states: torch.Tensor | None = None
-    """[f, P, H] of the new frames."""
-    frame_positions: Sequence[int] = ()
-    """Position of each new frame: that of its image token."""
-
-    @property
-    def new_frames(self) -> int:
-        return 0 if self.frame_states is None else int(self.frame_states.shape[0])
-
-
-@dataclass
-class SelfPart:
-    """One session's rows in the self layers."""
-
-    cache: SessionCache
-    offset: int
-    rows: int
-    new_frames: int
-    self_limits: torch.Tensor | None
-    """int64 [rows] keys that each row sees; None for a single row, which sees all."""
-
-
-@dataclass
-class CrossPart:
-    """One session's rows in the cross layers."""
-
-    cache: SessionCache
-    offset: int
-    """Among the rows that attend."""
-    rows: int
-    num_frames: int
-    """This step's included."""
-    limits: torch.Tensor | None
-    """int64 [rows] keys that each row sees; None: all."""
+NO_SOURCE = -1
+"""A row whose token the host knows."""
 
 
 @dataclass
 class StepPlan:
-    """One step over the rows of one or more sessions, N in all."""
+    """One step over the rows of one or more sessions, N in all, as lists of host integers."""
 
-    cos: torch.Tensor
-    sin: torch.Tensor
-    """[N, head_dim] of the rows' positions."""
-    query_cos: torch.Tensor
-    query_sin: torch.Tensor
-    """[rows that attend, head_dim]; 1 and 0 where cross-attention queries stay unrotated."""
-    frame_cos: torch.Tensor
-    frame_sin: torch.Tensor
-    """[f, head_dim] of the new frames' positions."""
-    parts: list[SelfPart]
-    cross_parts: list[CrossPart]
-    """Empty when no row attends to a frame: the cross layers are skipped."""
-    attending: torch.Tensor | None
-    """int64 indices of the rows that attend to frames; None: all."""
-    seeing: torch.Tensor | None
-    """int64 indices, among the attending rows, of those that see a frame of their own right; None: all."""
+    fields: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in FIELDS})
+    """[N] each; see `StepRows`."""
+    last: list[int] = field(default_factory=list)
+    """Row of each group's last token."""
+    self_groups: list[PagedGroup] = field(default_factory=list)
+    cross_groups: list[PagedGroup] = field(default_factory=list)
+    frame_pages: list[int] = field(default_factory=list)
+    """[f] page of each new frame, session by session."""
+    frame_positions: list[int] = field(default_factory=list)
+    """[f] rotary positions of the new frames."""
+
+    @property
+    def rows(self) -> int:
+        """N"""
+        return len(self.fields["token"])
+
+    @property
+    def attends(self) -> bool:
+        """Whether any row sees a frame."""
+        return any(self.fields["cross_limit"])
+
+    def pack(self, out: npt.NDArray[np.int32]) -> None:
+        """Write the fields into int32 [len(FIELDS), >= N]; columns behind the rows stay as they are."""
+        for i, name in enumerate(FIELDS):
+            out[i, : self.rows] = self.fields[name]
+
+    def tensors(self, device: torch.device) -> StepRows:
+        """The step's rows on a device, for one eager run."""
+        packed = np.empty((len(FIELDS), self.rows), dtype=np.int32)
+        self.pack(packed)
+        fields = torch.from_numpy(packed).to(device)
+        return StepRows.of(
+            fields, _tables(self.self_groups, device), _tables(self.cross_groups, device), self.self_groups, self.cross_groups
+        )
 
 
-@dataclass
-class _Rows:
-    positions: list[int] = field(default_factory=list)
-    attending: list[int] = field(default_factory=list)
-    seeing: list[int] = field(default_factory=list)
-    rotated: list[bool] = field(default_factory=list)
+def _tables(groups: Sequence[PagedGroup], device: torch.device) -> torch.Tensor:
+    """int32 [S, W], padded with the scratch page 0."""
+    width = max(1, *(len(group.table) for group in groups))
+    tables = np.zeros((len(groups), width), dtype=np.int32)
+    for i, group in enumerate(groups):
+        tables[i, : len(group.table)] = group.table
+    return torch.from_numpy(tables).to(device)
 
 
 def plan_step(
     groups: Sequence[RowGroup],
-    rope: tuple[torch.Tensor, torch.Tensor],
     *,
-    tokens_per_frame: int,
+    page_rows: int,
     attend_all: bool,
     always_rotate: bool,
+    sessions: Sequence[int] | None = None,
+    sources: Mapping[int, int] | None = None,
 ) -> StepPlan:
-    """Lay out a step.
+    """Lay out a step. Each session's cache must have room reserved.
 
     Args:
-        rope: (cos, sin) [positions, head_dim], long enough for every row.
+        groups: new rows, one group per session.
+        page_rows: key rows of a page of the cross pool (P).
         attend_all: rows without a visible frame attend to every frame of their session, as the reference lets them.
         always_rotate: False leaves the cross-attention queries of groups without new frames unrotated.
+        sessions: each group's row in the tables of pages; None counts them from 0.
+        sources: group number -> session row whose last sampled token, known to the device alone, is that group's first.
     """
-    device = rope[0].device
-    rows = _Rows()
-    parts: list[SelfPart] = []
-    cross_parts: list[CrossPart] = []
-    for group in groups:
-        cache, count, offset = group.cache, len(group.tokens), len(rows.positions)
-        begin, total = cache.length, cache.frames + group.new_frames
-        limits = None if count == 1 else torch.arange(begin + 1, begin + count + 1, device=device)
-        parts.append(SelfPart(cache, offset, count, group.new_frames, limits))
-        rows.positions += range(begin, begin + count)
-        blind = 0 if group.visible[0] else sum(seen == 0 for seen in group.visible)
-        first = 0 if attend_all else blind
-        if total == 0 or first == count:
-            continue
-        seen = [frames or total for frames in group.visible[first:]]
-        key_limits = None
-        if any(frames != total for frames in seen):
-            key_limits = torch.tensor(seen, dtype=torch.int64, device=device) * tokens_per_frame
-        cross_parts.append(CrossPart(cache, len(rows.attending), count - first, total, key_limits))
-        rows.seeing += range(len(rows.attending) + blind - first, len(rows.attending) + count - first)
-        rows.attending += range(offset + first, offset + count)
-        rows.rotated += [always_rotate or group.new_frames > 0] * (count - first)
-    return _assemble(rows, groups, rope, parts, cross_parts)
+    plan = StepPlan()
+    for number, group in enumerate(groups):
+        _add(plan, group, number if sessions is None else sessions[number], page_rows, attend_all, always_rotate)
+        if sources is not None and number in sources:
+            plan.fields["source"][plan.last[-1] + 1 - len(group.tokens)] = sources[number]
+    return plan
 
 
-def _assemble(
-    rows: _Rows,
-    groups: Sequence[RowGroup],
-    rope: tuple[torch.Tensor, torch.Tensor],
-    parts: list[SelfPart],
-    cross_parts: list[CrossPart],
-) -> StepPlan:
-    device = rope[0].device
-    if len(parts) == 1:
-        begin = rows.positions[0]
-        cos, sin = (table[begin : begin + len(rows.positions)] for table in rope)
-    else:
-        index = torch.tensor(rows.positions, dtype=torch.int64, device=device)
-        cos, sin = (table[index] for table in rope)
-    attending = seeing = None
-    if len(rows.attending) != len(rows.positions):
-        attending = torch.tensor(rows.attending, dtype=torch.int64, device=device)
-    if len(rows.seeing) != len(rows.attending):
-        seeing = torch.tensor(rows.seeing, dtype=torch.int64, device=device)
-    query_cos, query_sin = (cos, sin) if attending is None else (cos[attending], sin[attending])
-    if not all(rows.rotated):
-        rotated = torch.tensor(rows.rotated, device=device)[:, None]
-        query_cos = torch.where(rotated, query_cos, torch.ones_like(query_cos))
-        query_sin = torch.where(rotated, query_sin, torch.zeros_like(query_sin))
-    frames = torch.tensor([p for group in groups for p in group.frame_positions], dtype=torch.int64, device=device)
-    return StepPlan(
-        cos=cos,
-        sin=sin,
-        query_cos=query_cos,
-        query_sin=query_sin,
-        frame_cos=rope[0][frames] if len(frames) else rope[0][:0],
-        frame_sin=rope[1][frames] if len(frames) else rope[1][:0],
-        parts=parts,
-        cross_parts=cross_parts,
-        attending=attending,
-        seeing=seeing,
-    )
+def _add(plan: StepPlan, group: RowGroup, session: int, page_rows: int, attend_all: bool, always_rotate: bool) -> None:
+    cache, count, offset, add = group.cache, len(group.tokens), plan.rows, plan.fields
+    begin, total = cache.length, cache.frames + group.new_frames
+    positions = range(cache.next_position, cache.next_position + count)
+    rotated = always_rotate or group.new_frames > 0
+    # A row that sees no frame of its own right: the reference lets it attend to all, without the MLP behind.
+    seen = [frames or (total if attend_all else 0) for frames in group.visible]
+    self_limits = list(range(begin + 1, begin + count + 1))
+    cross_limits = [frames * page_rows for frames in seen]
+    add["token"] += group.tokens
+    add["source"] += [NO_SOURCE] * count
+    add["position"] += positions
+    add["query_position"] += positions if rotated else [0] * count
+    add["slot"] += cache.row_slots(count)
+    add["session"] += [session] * count
+    add["self_limit"] += self_limits
+    add["cross_limit"] += cross_limits
+    add["sees"] += [int(frames > 0) for frames in group.visible]
+    plan.last.append(offset + count - 1)
+    plan.self_groups.append(PagedGroup(offset, offset + count, cache.self_table, self_limits))
+    plan.cross_groups.append(PagedGroup(offset, offset + count, cache.cross_table, cross_limits))
+    plan.frame_pages += cache.cross_table[cache.frames : total]
+    plan.frame_positions += group.frame_positions

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 if TYPE_CHECKING:
+    from inference.cache.pool import KVPool
     from inference.cache.session_cache import SessionCache
 
 
@@ -26,8 +27,6 @@ class RowGroup:
     """[f, P, H] of the new frames."""
     frame_positions: Sequence[int] = ()
     """Rotary position of each new frame: that of its image token."""
-    positions: Sequence[int] | None = None
-    """Rotary position of each row; None: they follow the session's last."""
 
     @property
     def new_frames(self) -> int:
@@ -75,3 +74,77 @@ class PagedView:
                 found.append(PagedGroup(begin, row, self.tables[session[begin]].tolist(), limits[begin:row]))
                 begin = row
         return found
+
+
+FIELDS = ("token", "source", "position", "query_position", "slot", "session", "self_limit", "cross_limit", "sees")
+"""The integers of a row, in the order in which they are packed."""
+
+
+@dataclass
+class StepRows:
+    """N rows of one or more sessions."""
+
+    tokens: torch.Tensor
+    """int32 [N] ids; ignored where `sources` is not negative."""
+    sources: torch.Tensor
+    """int32 [N] session whose last sampled token this row feeds; -1: the token is in `tokens`."""
+    positions: torch.Tensor
+    """int32 [N] rotary positions in the self layers."""
+    query_positions: torch.Tensor
+    """int32 [N] rotary positions of the cross layers' queries; rotating by position 0 changes nothing."""
+    slots: torch.Tensor
+    """int64 [N] where each row's key and value go: page * page_rows + row in the self pool."""
+    sees: torch.Tensor
+    """bool [N, 1] rows that see a frame of their own right: only they pass the MLPs of the cross layers."""
+    self_view: PagedView
+    cross_view: PagedView
+
+    @classmethod
+    def of(
+        cls,
+        fields: torch.Tensor,
+        self_tables: torch.Tensor,
+        cross_tables: torch.Tensor,
+        self_groups: list[PagedGroup] | None = None,
+        cross_groups: list[PagedGroup] | None = None,
+    ) -> StepRows:
+        """From int32 [len(FIELDS), N] and the sessions' tables [S, W]; all but `slots` and `sees` are views of these."""
+        named = dict(zip(FIELDS, fields.unbind(), strict=True))
+        return cls(
+            tokens=named["token"],
+            sources=named["source"],
+            positions=named["position"],
+            query_positions=named["query_position"],
+            slots=named["slot"].long(),
+            sees=named["sees"][:, None] != 0,
+            self_view=PagedView(self_tables, named["session"], named["self_limit"], self_groups),
+            cross_view=PagedView(cross_tables, named["session"], named["cross_limit"], cross_groups),
+        )
+
+
+@dataclass
+class FrameRows:
+    """f new frames on their way into the cross pool."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+    """[f, head_dim] of the frames' positions."""
+    slots: torch.Tensor
+    """int64 [f * P] where their keys and values go, frame by frame."""
+
+
+@dataclass
+class StepTensors:
+    """What all decoder layers of one step share."""
+
+    rows: StepRows
+    cos: torch.Tensor
+    sin: torch.Tensor
+    """[N, head_dim] of the rows' positions."""
+    query_cos: torch.Tensor
+    query_sin: torch.Tensor
+    """[N, head_dim] for the queries of the cross layers."""
+    self_pool: KVPool
+    cross_pool: KVPool
+    attends: bool = True
+    """False where the host knows that no row sees a frame: the cross layers then change nothing and are skipped."""

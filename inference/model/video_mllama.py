@@ -9,13 +9,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from inference.cache.pool import KVPool
 from inference.cache.session_cache import SessionCache
+from inference.cache.store import KVStore
 from inference.model.layers import CrossLayer, SelfLayer, rms_norm
 from inference.model.linear import DenseLinear, Linear
-from inference.model.plan import RowGroup, plan_step
+from inference.model.plan import StepPlan, plan_step
+from inference.model.rotary import Rotary
+from inference.model.rows import FrameRows, RowGroup, StepRows, StepTensors
 from model.config import VideoMllamaConfig
 from model.errors import InputError
-from model.text.rope import rope_tables
 from model.vision.encoder import VisionEncoder
 
 VISION_CHUNK = 64
@@ -52,12 +55,12 @@ class VideoMllama:
             kind = CrossLayer if i in config.text.cross_attention_layers else SelfLayer
             self.layers.append(kind(config.text, f"language_model.model.layers.{i}.", text, counts[kind]))
             counts[kind] += 1
-        self._cross_layers = [layer for layer in self.layers if isinstance(layer, CrossLayer)]
-        self._rope = self._rope_tables(1024)
+        self.cross_layers = [layer for layer in self.layers if isinstance(layer, CrossLayer)]
+        self.rotary = Rotary(config, self.device, self.dtype)
 
     def new_cache(self, *, positions: int = 256, frames: int = 16) -> SessionCache:
-        """An empty session with room for so many rows and frames before it grows."""
-        return SessionCache(self.config, self.device, self.dtype, positions=positions, frames=frames)
+        """An empty session in a memory of its own, with room for so many rows and frames before it grows."""
+        return KVStore(self.config, self.device, self.dtype, positions=positions, frames=frames).new_cache()
 
     @torch.inference_mode()
     def encode(self, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor | None = None) -> torch.Tensor:
@@ -93,44 +96,82 @@ class VideoMllama:
         """Append rows (and frames) to one or more sessions in one pass.
 
         Args:
-            groups: new rows, one group per session; the sessions' caches are changed in place.
+            groups: new rows, one group per session of one memory; the sessions' caches are changed in place.
             every_row: logits of all rows, not of each group's last alone.
 
         Returns:
             fp32 logits [rows of all groups, vocab_size], or [groups, vocab_size].
+
+        Raises:
+            OutOfPagesError: the memory is full; sessions keep what they have seen.
         """
-        longest = 0
         for group in groups:
             group.cache.reserve(len(group.tokens), group.new_frames)
-            longest = max(longest, group.cache.length + len(group.tokens), *(p + 1 for p in group.frame_positions), 0)
-        if longest > self._rope[0].shape[0]:
-            self._rope = self._rope_tables(max(longest, 2 * self._rope[0].shape[0]))
-        switches = self.config.switches
-        plan = plan_step(
-            groups,
-            self._rope,
-            tokens_per_frame=self.config.vision.tokens_per_frame,
-            attend_all=switches.no_visible_rows == "attend_all",
-            always_rotate=switches.decode_query_rope == "always",
-        )
+        plan = self.plan(groups)
+        first = groups[0].cache
         new = [group.frame_states for group in groups if group.frame_states is not None and group.new_frames]
         if new:
-            states = new[0] if len(new) == 1 else torch.cat(new)
-            for cross in self._cross_layers:
-                cross.add_frames(states, plan)
-        tokens = [token for group in groups for token in group.tokens]
-        h = F.embedding(torch.tensor(tokens, dtype=torch.int64, device=self.device), self.embedding)
-        for layer in self.layers:
-            h = layer.forward(h, plan)
+            pages = torch.tensor(plan.frame_pages, dtype=torch.int64, device=self.device)
+            positions = torch.tensor(plan.frame_positions, dtype=torch.int64, device=self.device)
+            self.add_frames(new[0] if len(new) == 1 else torch.cat(new), pages, positions, first.cross_pool)
+        rows = plan.tensors(self.device)
+        h = self.decode(rows, rows.tokens, first.self_pool, first.cross_pool, attends=plan.attends)
         for group in groups:
-            group.cache.length += len(group.tokens)
-            group.cache.frames += group.new_frames
+            group.cache.advance(len(group.tokens), group.frame_positions)
         if not every_row:
-            last = [part.offset + part.rows - 1 for part in plan.parts]
-            h = h[-1:] if len(last) == 1 else h[last]
-        return self.head(rms_norm(h, self.final_norm, self.config.text.rms_norm_eps)).float()
+            h = h[-1:] if len(plan.last) == 1 else h[plan.last]
+        return self.logits(h)
 
-    def _rope_tables(self, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(cos, sin) [positions, head_dim]."""
-        rows = torch.arange(positions, dtype=torch.int64, device=self.device)
-        return rope_tables(self.config.text, rows, self.config.switches.rope_inv_freq_dtype, self.dtype)
+    def plan(
+        self, groups: Sequence[RowGroup], *, sessions: Sequence[int] | None = None, sources: Mapping[int, int] | None = None
+    ) -> StepPlan:
+        """The integers of a step, see `plan_step`; the groups' caches have room reserved."""
+        switches = self.config.switches
+        return plan_step(
+            groups,
+            page_rows=self.config.vision.tokens_per_frame,
+            attend_all=switches.no_visible_rows == "attend_all",
+            always_rotate=switches.decode_query_rope == "always",
+            sessions=sessions,
+            sources=sources,
+        )
+
+    def add_frames(self, states: torch.Tensor, pages: torch.Tensor, positions: torch.Tensor, pool: KVPool) -> None:
+        """Write the keys and values of new frames, for all cross layers. Static in shape; waits for nothing.
+
+        Args:
+            states: [f, P, H] from `encode`.
+            pages: integers [f], a page of the cross pool for each.
+            positions: integers [f], their rotary positions.
+            pool: the cross pool.
+        """
+        within = torch.arange(pool.page_rows, device=self.device)
+        cos, sin = self.rotary(positions)
+        frames = FrameRows(cos, sin, (pages.long()[:, None] * pool.page_rows + within).flatten())
+        for layer in self.cross_layers:
+            layer.add_frames(states, frames, pool)
+
+    def decode(
+        self, rows: StepRows, tokens: torch.Tensor, self_pool: KVPool, cross_pool: KVPool, *, attends: bool = True
+    ) -> torch.Tensor:
+        """All decoder layers over the rows of a step. Static in shape; waits for nothing.
+
+        Args:
+            rows: where each row stands and what it sees.
+            tokens: integers [N], the ids of the rows.
+            self_pool: where the rows' keys and values go.
+            cross_pool: where those of their frames are.
+            attends: False where no row sees a frame.
+
+        Returns:
+            [N, H] before the last norm.
+        """
+        step = StepTensors(rows, *self.rotary(rows.positions), *self.rotary(rows.query_positions), self_pool, cross_pool, attends)
+        h = F.embedding(tokens, self.embedding)
+        for layer in self.layers:
+            h = layer.forward(h, step)
+        return h
+
+    def logits(self, h: torch.Tensor) -> torch.Tensor:
+        """[n, H] of `decode` -> fp32 [n, vocab_size]."""
+        return self.head(rms_norm(h, self.final_norm, self.config.text.rms_norm_eps)).float()
