@@ -35,6 +35,23 @@ class PoolShape:
         return vectors * (2 * stored + (vector if self.raw_keys else 0))
 
 
+@dataclass(frozen=True)
+class PageContent:
+    """What one page holds in all layers, as bytes that go back unchanged."""
+
+    vectors: torch.Tensor
+    """uint8 [layer, 2, page_rows, kv_heads, bytes of a vector]"""
+    scales: torch.Tensor | None
+    """fp32 [layer, 2, page_rows, kv_heads] of an fp8 pool."""
+    raw_keys: torch.Tensor | None
+    """[layer, page_rows, kv_heads, head_dim], where the pool keeps them."""
+
+    @property
+    def num_bytes(self) -> int:
+        found = (self.vectors, self.scales, self.raw_keys)
+        return sum(tensor.numel() * tensor.element_size() for tensor in found if tensor is not None)
+
+
 class KVPool:
     """Keys and values `[layer, 2, page, page_rows, kv_heads, head_dim]`; keys are stored as attention reads them.
 
@@ -142,19 +159,22 @@ class KVPool:
             values: [n, kv_heads, head_dim].
             raw_keys: [n, kv_heads, head_dim] as projected; needed where the pool keeps them.
         """
-        for part, given in ((0, keys), (1, values)):
-            rows = self._store[layer, part].flatten(0, 1)  # [page * page_rows, kv_heads, head_dim], a view
-            if self._scales is None:
-                rows.index_copy_(0, slots, given.to(rows.dtype))
-            else:
-                quantised, scale = quantize_rows(given)
-                # index_copy_ has no float8 form; the bytes have.
-                rows.view(torch.uint8).index_copy_(0, slots, quantised.view(torch.uint8))
-                self._scales[layer, part].flatten(0, 1).index_copy_(0, slots, scale)
+        self._put(layer, 0, slots, keys)
+        self._put(layer, 1, slots, values)
         if self._raw is not None:
             if raw_keys is None:
                 raise InputError("this cache keeps unrotated keys; write them together with the rotated ones")
             self._raw[layer].flatten(0, 1).index_copy_(0, slots, raw_keys.to(self.dtype))
+
+    def write_keys(self, layer: int, slots: torch.Tensor, keys: torch.Tensor) -> None:
+        """Replace the keys of rows whose values and unrotated keys stay: positions were renumbered.
+
+        Args:
+            layer: index among the layers of this pool.
+            slots: int64 [n].
+            keys: [n, kv_heads, head_dim], rotated (cross: then normalised).
+        """
+        self._put(layer, 0, slots, keys)
 
     def gather(self, layer: int, table: Sequence[int], limit: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of a session's first `limit` rows, [limit, kv_heads, head_dim] each, in the model's dtype.
@@ -178,6 +198,24 @@ class KVPool:
             found.append(rows.flatten(0, 1)[:limit])
         return found[0], found[1]
 
+    def gather_raw_keys(self, layer: int, pages: torch.Tensor) -> torch.Tensor:
+        """[pages, page_rows, kv_heads, head_dim] of pages int64 [n], neither rotated nor normalised."""
+        return self.raw_keys(layer)[pages]
+
+    def load_page(self, page: int) -> PageContent:
+        """A copy of everything that a page holds, in all layers."""
+        raw = None if self._raw is None else self._raw[:, page].clone()
+        scales = None if self._scales is None else self._scales[:, :, page].clone()
+        return PageContent(self._store.view(torch.uint8)[:, :, page].clone(), scales, raw)
+
+    def store_page(self, page: int, content: PageContent) -> None:
+        """Put back what `load_page` returned, wherever its tensors are now."""
+        self._store.view(torch.uint8)[:, :, page].copy_(content.vectors, non_blocking=True)
+        if self._scales is not None and content.scales is not None:
+            self._scales[:, :, page].copy_(content.scales, non_blocking=True)
+        if self._raw is not None and content.raw_keys is not None:
+            self._raw[:, page].copy_(content.raw_keys, non_blocking=True)
+
     def copy_page(self, source: int, target: int) -> None:
         """Everything that a page holds, in all layers, into another page."""
         self._store.view(torch.uint8)[:, :, target] = self._store.view(torch.uint8)[:, :, source]
@@ -185,6 +223,16 @@ class KVPool:
             self._scales[:, :, target] = self._scales[:, :, source]
         if self._raw is not None:
             self._raw[:, target] = self._raw[:, source]
+
+    def _put(self, layer: int, part: int, slots: torch.Tensor, given: torch.Tensor) -> None:
+        rows = self._store[layer, part].flatten(0, 1)  # [page * page_rows, kv_heads, head_dim], a view
+        if self._scales is None:
+            rows.index_copy_(0, slots, given.to(rows.dtype))
+            return
+        quantised, scale = quantize_rows(given)
+        # index_copy_ has no float8 form; the bytes have.
+        rows.view(torch.uint8).index_copy_(0, slots, quantised.view(torch.uint8))
+        self._scales[layer, part].flatten(0, 1).index_copy_(0, slots, scale)
 
     def _make(self, pages: int) -> None:
         shape = self.shape

@@ -10,7 +10,7 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 
 ROWS_PER_PAGE = 64
-"""Text positions in a page of the self pool."""
+"""Text positions in a page of the self pool, unless told otherwise."""
 
 
 class KVStore:
@@ -25,6 +25,7 @@ class KVStore:
         growable: False on a GPU, where CUDA graphs hold the addresses.
         fp8_frames: keys and values of frames as float8_e4m3fn: about half the bytes of bf16.
         raw_keys: keep unrotated keys beside the rotated ones, for pooling and for renumbering positions: half as much again.
+        rows_per_page: text positions in a page of the self pool: the step in which old rows are dropped.
 
     Raises:
         InputError: positions or frames below 1.
@@ -41,12 +42,13 @@ class KVStore:
         growable: bool = True,
         fp8_frames: bool = False,
         raw_keys: bool = False,
+        rows_per_page: int = ROWS_PER_PAGE,
     ) -> None:
         for name, value in (("positions", positions), ("frames", frames)):
             if value < 1:
                 raise InputError(f"{name} is {value}; a cache holds at least 1")
-        row_shape, frame_shape = pool_shapes(config, fp8_frames=fp8_frames, raw_keys=raw_keys)
-        row_pages = 1 + -(-positions // ROWS_PER_PAGE)
+        row_shape, frame_shape = pool_shapes(config, fp8_frames=fp8_frames, raw_keys=raw_keys, rows_per_page=rows_per_page)
+        row_pages = 1 + -(-positions // rows_per_page)
         self.self_pool = KVPool(row_shape, row_pages, device, dtype, fixed=not growable)
         self.cross_pool = KVPool(frame_shape, 1 + frames, device, dtype, fixed=not growable)
 
@@ -66,13 +68,15 @@ class KVStore:
         return PagedSessionCache(self.self_pool, self.cross_pool)
 
 
-def pool_shapes(config: VideoMllamaConfig, *, fp8_frames: bool = False, raw_keys: bool = False) -> tuple[PoolShape, PoolShape]:
+def pool_shapes(
+    config: VideoMllamaConfig, *, fp8_frames: bool = False, raw_keys: bool = False, rows_per_page: int = ROWS_PER_PAGE
+) -> tuple[PoolShape, PoolShape]:
     """Pages of text positions and pages of frames, as `KVStore` makes them."""
     text = config.text
     heads, dim, cross_layers = text.num_key_value_heads, text.head_dim, len(text.cross_attention_layers)
     rows = PoolShape(
         layers=text.num_hidden_layers - cross_layers,
-        page_rows=ROWS_PER_PAGE,
+        page_rows=rows_per_page,
         kv_heads=heads,
         head_dim=dim,
         raw_keys=raw_keys,
