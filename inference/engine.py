@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from inference.cache.policies.policy import CachePolicy
 from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from inference.model.rows import RowGroup
@@ -61,9 +62,22 @@ class StepEngine:
         positions, frames = (8192, 512) if model.device.type == "cuda" else (256, 16)
         self.store = store or KVStore(model.config, model.device, model.dtype, positions=positions, frames=frames)
 
-    def new_cache(self, *, positions: int = 256, frames: int = 16) -> SessionCache:
-        """An empty session; `positions` and `frames` say what it may need and bind nobody: pages are taken when they are."""
-        return self.store.new_cache()
+    def new_cache(self, *, positions: int = 256, frames: int = 16, policy: CachePolicy | None = None) -> SessionCache:
+        """An empty session; `positions` and `frames` say what it may need and bind nobody: pages are taken when they are.
+
+        Args:
+            positions: rows that it may need.
+            frames: frames that it may need.
+            policy: what it forgets as it grows; None: nothing.
+
+        Raises:
+            InputError: the policy needs unrotated keys and the store keeps none.
+        """
+        if policy is None:
+            return self.store.new_cache()
+        from inference.cache.policies.runner import run_policy
+
+        return self.store.new_cache(run_policy(policy, self.store, self.model))
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """Vision features [F, P, H] of uint8 frames [F, 3, S, S]."""

@@ -234,6 +234,8 @@ class KVPool:
         rows.view(torch.uint8).index_copy_(0, slots, quantised.view(torch.uint8))
         self._scales[layer, part].flatten(0, 1).index_copy_(0, slots, scale)
 
+    # Pages outlive the inference mode in which a step may make them: others write to them outside of it.
+    @torch.inference_mode(False)
     def _make(self, pages: int) -> None:
         shape = self.shape
         page = (shape.page_rows, shape.kv_heads, shape.head_dim)
@@ -256,7 +258,8 @@ def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ([..., d] float8_e4m3fn, [...] fp32).
     """
     wide = x.float()
-    scale = wide.abs().amax(-1).clamp(min=1e-12) / torch.finfo(FP8).max
+    largest = wide.abs().amax(-1)
+    scale = torch.where(largest > 0, largest / torch.finfo(FP8).max, torch.ones_like(largest))
     return (wide / scale[..., None]).to(FP8), scale
 
 

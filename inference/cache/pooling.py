@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from inference.cache.frame_page import FramePage, PageKind
-from inference.cache.paged_session import PagedSessionCache
 from inference.cache.rekey import KeyMaker
+from inference.cache.session_cache import SessionCache
 from model.errors import InputError
 
 
@@ -46,7 +46,7 @@ def pool_matrix(tokens_per_frame: int) -> torch.Tensor:
     return matrix / matrix.sum(1, keepdim=True)
 
 
-def pool_batch(cache: PagedSessionCache, maker: KeyMaker, begin: int) -> None:
+def pool_batch(cache: SessionCache, maker: KeyMaker, begin: int) -> None:
     """Make the P frames from page `begin` on into one batch of pooled frames, each at its own position.
 
     Raises:
@@ -72,7 +72,7 @@ def pool_batch(cache: PagedSessionCache, maker: KeyMaker, begin: int) -> None:
     _rewrite(cache, maker, begin, size, made, positions, shrink)
 
 
-def keep_class_tokens(cache: PagedSessionCache, maker: KeyMaker, begin: int) -> None:
+def keep_class_tokens(cache: SessionCache, maker: KeyMaker, begin: int) -> None:
     """Make one batch of pooled frames, the p pages from `begin` on, into the page of their class tokens."""
     size = cache.cross_pool.page_rows
     small = pooled_tokens(size)
@@ -85,7 +85,7 @@ def keep_class_tokens(cache: PagedSessionCache, maker: KeyMaker, begin: int) -> 
 
 
 def _rewrite(
-    cache: PagedSessionCache,
+    cache: SessionCache,
     maker: KeyMaker,
     begin: int,
     count: int,

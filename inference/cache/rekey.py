@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from inference.cache.frame_page import FramePage
-from inference.cache.paged_session import PagedSessionCache
+from inference.cache.session_cache import SessionCache
 from inference.model.layers import rms_norm
 from model.config import VideoMllamaConfig
 from model.text.rope import apply_rope, rope_tables
@@ -39,7 +39,7 @@ class KeyMaker:
         return rms_norm(apply_rope(raw, cos, sin), self.key_norms[layer], self.config.text.rms_norm_eps)
 
 
-def renumber(cache: PagedSessionCache, maker: KeyMaker, order: Sequence[float] | None = None) -> None:
+def renumber(cache: SessionCache, maker: KeyMaker, order: Sequence[float] | None = None) -> None:
     """Number the positions of what is kept without gaps, in place, and rotate its keys anew.
 
     A row and a frame that had the same position (an image token and its frame) have the same one afterwards. A page
@@ -67,7 +67,7 @@ def renumber(cache: PagedSessionCache, maker: KeyMaker, order: Sequence[float] |
     cache.renumberings += 1
 
 
-def _rotate_rows(cache: PagedSessionCache, maker: KeyMaker, positions: Sequence[int]) -> None:
+def _rotate_rows(cache: SessionCache, maker: KeyMaker, positions: Sequence[int]) -> None:
     """Write the self layers' keys at new positions, from the first row that moves on."""
     pool, size = cache.self_pool, cache.self_pool.page_rows
     moved = next((i for i, (old, new) in enumerate(zip(cache.row_positions, positions, strict=True)) if old != new), None)
@@ -84,7 +84,7 @@ def _rotate_rows(cache: PagedSessionCache, maker: KeyMaker, positions: Sequence[
         pool.write_keys(layer, slots, apply_rope(raw, cos, sin))
 
 
-def _rotate_frames(cache: PagedSessionCache, maker: KeyMaker, positions: Sequence[tuple[int, ...]]) -> None:
+def _rotate_frames(cache: SessionCache, maker: KeyMaker, positions: Sequence[tuple[int, ...]]) -> None:
     """Write the cross layers' keys at new positions, of the pages that move."""
     pool, size = cache.cross_pool, cache.cross_pool.page_rows
     moved = [i for i, (page, new) in enumerate(zip(cache.pages, positions, strict=True)) if page.positions != new]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from inference.cache.paged_session import PagedSessionCache
 from inference.cache.pool import KVPool, PoolShape
+from inference.cache.session_cache import SessionCache
 from model.config import VideoMllamaConfig
 from model.errors import InputError
+
+if TYPE_CHECKING:
+    from inference.cache.policies.runner import PolicyRunner
 
 ROWS_PER_PAGE = 64
 """Text positions in a page of the self pool, unless told otherwise."""
@@ -63,9 +68,9 @@ class KVStore:
         pools = (self.self_pool, self.cross_pool)
         return sum(pool.allocator.used_pages * pool.page_bytes for pool in pools)
 
-    def new_cache(self) -> PagedSessionCache:
-        """An empty session."""
-        return PagedSessionCache(self.self_pool, self.cross_pool)
+    def new_cache(self, policy: PolicyRunner | None = None) -> SessionCache:
+        """An empty session; `policy` says what it forgets as it grows."""
+        return SessionCache(self.self_pool, self.cross_pool, policy)
 
 
 def pool_shapes(

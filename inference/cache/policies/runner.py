@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from inference.cache.archive import look_of, most_alike, put_away
 from inference.cache.frame_page import FramePage, PageKind
-from inference.cache.paged_session import PagedSessionCache
 from inference.cache.policies.offload import Offload
 from inference.cache.policies.operations import DropFrames, KeepClassTokens, Operation, PoolFrames, PutAway
 from inference.cache.policies.policy import CachePolicy
 from inference.cache.pooling import keep_class_tokens, pool_batch
 from inference.cache.rekey import KeyMaker, renumber
+from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from model.errors import InputError
+
+if TYPE_CHECKING:
+    from inference.model.video_mllama import VideoMllama
+
+
+def run_policy(policy: CachePolicy, store: KVStore, model: VideoMllama) -> PolicyRunner | None:
+    """What `KVStore.new_cache` takes for a policy; None where it keeps everything.
+
+    Raises:
+        InputError: as `PolicyRunner`.
+    """
+    if policy == CachePolicy():
+        return None
+    return PolicyRunner(policy, store, KeyMaker(model.config, [layer.key_norm for layer in model.cross_layers]))
 
 
 class PolicyRunner:
@@ -37,7 +52,7 @@ class PolicyRunner:
                 "make the engine with raw_keys=True"
             )
 
-    def settle(self, cache: PagedSessionCache) -> None:
+    def settle(self, cache: SessionCache) -> None:
         """Forget what a step has made too old. Ends with nothing left to do."""
         while operation := self.policy.cross.decide(cache.pages, cache.cross_pool.page_rows):
             self._apply(cache, operation)
@@ -49,14 +64,14 @@ class PolicyRunner:
         if limit is not None and cache.next_position > limit:
             renumber(cache, self.maker)
 
-    def settles_within(self, cache: PagedSessionCache, rows: int) -> bool:
+    def settles_within(self, cache: SessionCache, rows: int) -> bool:
         """Whether `settle` would change anything after `rows` more rows without frames."""
         text, limit = self.policy.text, self.policy.renumber_at
         if text is not None and text.excess_pages(cache.length + rows, cache.self_pool.page_rows)[1]:
             return True
         return limit is not None and cache.next_position + rows > limit
 
-    def prompt_boundary(self, cache: PagedSessionCache) -> None:
+    def prompt_boundary(self, cache: SessionCache) -> None:
         """Exchange what the last prompt fetched for what this one needs."""
         policy = self.policy.cross
         if isinstance(policy, Offload) and (operation := policy.forget(cache.pages)):
@@ -79,7 +94,7 @@ class PolicyRunner:
             after = [page.positions[-1] for page in cache.pages]
             renumber(cache, self.maker, [*after[: recall.begin], *before, *after[recall.begin + len(chosen) :]])
 
-    def _apply(self, cache: PagedSessionCache, operation: Operation) -> None:
+    def _apply(self, cache: SessionCache, operation: Operation) -> None:
         if isinstance(operation, DropFrames):
             cache.drop_frames(operation.begin, operation.count)
         elif isinstance(operation, PoolFrames):
@@ -90,7 +105,7 @@ class PolicyRunner:
             _put_away(cache, operation)
 
 
-def _put_away(cache: PagedSessionCache, operation: PutAway) -> None:
+def _put_away(cache: SessionCache, operation: PutAway) -> None:
     end = operation.begin + operation.count
     found: list[tuple[int, FramePage]] = list(
         zip(cache.cross_table[operation.begin : end], cache.pages[operation.begin : end], strict=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.cache.frame_page import FramePage, PageKind
-from inference.cache.paged_session import PagedSessionCache
+from inference.cache.session_cache import SessionCache
 from inference.cache.pooling import grid_side, keep_class_tokens, pool_batch, pool_matrix, pooled_tokens
 from inference.cache.rekey import KeyMaker, renumber
 from inference.cache.store import KVStore
@@ -31,7 +31,7 @@ def make_store(*, fp8: bool = False, raw_keys: bool = True) -> KVStore:
     return KVStore(CONFIG, torch.device("cpu"), torch.float32, fp8_frames=fp8, raw_keys=raw_keys, rows_per_page=4)
 
 
-def write(cache: PagedSessionCache, rows: int, frames: int, seed: int) -> None:
+def write(cache: SessionCache, rows: int, frames: int, seed: int) -> None:
     """A step with random keys: rows follow each other, frames come with the first rows."""
     generator = torch.Generator().manual_seed(seed)
     cache.reserve(rows, frames)
@@ -50,13 +50,13 @@ def write(cache: PagedSessionCache, rows: int, frames: int, seed: int) -> None:
     cache.advance(rows, positions)
 
 
-def raw_rows(cache: PagedSessionCache, layer: int, *, cross: bool) -> torch.Tensor:
+def raw_rows(cache: SessionCache, layer: int, *, cross: bool) -> torch.Tensor:
     pool, table = (cache.cross_pool, cache.cross_table) if cross else (cache.self_pool, cache.self_table)
     used = table[: cache.frames] if cross else table
     return pool.raw_keys(layer)[torch.tensor(used, dtype=torch.int64)].flatten(0, 1)
 
 
-def check_keys(cache: PagedSessionCache) -> None:
+def check_keys(cache: SessionCache) -> None:
     """Every stored key, against a restatement in fp64 and, bit for bit, against the layers' own arithmetic."""
     rows = torch.tensor(cache.row_positions, dtype=torch.int64)
     frames = [p for page in cache.pages for p in page.positions * (TOKENS // len(page.positions))]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from inference.cache.allocator import OutOfPagesError, PageAllocator
-from inference.cache.paged_session import PagedSessionCache
+from inference.cache.session_cache import SessionCache
 from inference.cache.pool import KVPool, PoolShape
 from model.errors import InputError
 
@@ -44,7 +44,7 @@ def read_marks(pool: KVPool, table: list[int], limit: int) -> list[int]:
 class Shadow:
     """A session as plain lists."""
 
-    cache: PagedSessionCache
+    cache: SessionCache
     rows: list[tuple[int, int]] = field(default_factory=list)
     """(mark, position)"""
     frames: list[tuple[int, int]] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Sessions(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.pools = make_pools(24 if self.fixed else 2, fixed=self.fixed)
-        self.live = [Shadow(PagedSessionCache(*self.pools))]
+        self.live = [Shadow(SessionCache(*self.pools))]
         self.mark = 0
 
     def _pick(self, data: st.DataObject) -> Shadow:
@@ -128,7 +128,7 @@ class Sessions(RuleBasedStateMachine):
         if not collected:
             shadow.cache.release()
         if not self.live:
-            self.live.append(Shadow(PagedSessionCache(*self.pools)))
+            self.live.append(Shadow(SessionCache(*self.pools)))
 
     @invariant()
     def every_session_keeps_what_it_has_seen(self) -> None:
@@ -169,7 +169,7 @@ TestFixed.settings = limits
 
 def test_a_forgotten_session_gives_its_pages_back() -> None:
     pools = make_pools(4, fixed=True)
-    cache = PagedSessionCache(*pools)
+    cache = SessionCache(*pools)
     cache.reserve(5, 2)
     assert (pools[0].allocator.used_pages, pools[1].allocator.used_pages) == (2, 2)
     del cache
