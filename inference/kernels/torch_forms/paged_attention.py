@@ -25,7 +25,9 @@ def gather_rows(pages: torch.Tensor, table: Sequence[int], limit: int) -> torch.
     if used == list(range(first, first + len(used))):
         block = pages[first : first + len(used)]
     else:
-        block = pages[torch.tensor(used, dtype=torch.int64, device=pages.device)]
+        index = torch.tensor(used, dtype=torch.int64, device=pages.device)
+        # float8 is indexed as bytes: not every build of torch has that kernel for it.
+        block = pages.view(torch.uint8)[index].view(pages.dtype) if pages.element_size() == 1 else pages[index]
     return block.flatten(0, 1)[:limit]
 
 
