@@ -12,13 +12,15 @@ import torch
 
 from data_pipeline.media.decode import frames_at
 from data_pipeline.text.tokenizer import Tokenizer
-from inference.arrivals import Arrival, Inbox, merge
-from inference.clock import VirtualClock
 from inference.engine import StepEngine, Stepping
 from inference.evaluation.schema import Scenario, Trace
 from inference.offline import Answerer, question_rows
 from inference.sampling import SamplingConfig
-from inference.session import RealtimeSession, SessionSettings
+from inference.session.arrivals import Arrival, merge
+from inference.session.clock import VirtualClock
+from inference.session.inbox import Inbox
+from inference.session.loop import RealtimeSession
+from inference.session.settings import SessionSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,10 @@ EVENT_KINDS = (
     "frame_done",
     "frame_dropped",
     "frame_rejected",
+    "frame_during_speech",
     "prompt",
+    "stop",
+    "reset",
     "turn_start",
     "token",
     "silence",
@@ -80,6 +83,12 @@ class TraceEvent:
     token: int | None = None
     text: str = ""
     reason: str = ""
+    step: int | None = None
+    """Token boundary at which an arrival was taken: the step, counted from 0, that feeds it."""
+    wall_t: float | None = None
+    """Seconds since 1970; None on a virtual clock."""
+    metrics: dict[str, Any] | None = None
+    """Of the whole session, with the event `end`."""
 
 
 @dataclass(kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -13,10 +14,11 @@ class FrameLedger:
     submitted: int = 0
     processed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """By reason: backlog | stream_end."""
+    """By reason: backlog | coalesced | degraded | reset | stream_end."""
     rejected: Counter[str] = field(default_factory=Counter)
     """By reason: shape | time | capacity."""
     pending: int = 0
+    """Waiting, in the encoder, or in the step that is being computed."""
 
     @property
     def balanced(self) -> bool:
@@ -45,7 +47,7 @@ class FrameLedger:
         self.pending -= 1
         self.rejected[reason] += 1
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain values for a trace."""
         return {
             "submitted": self.submitted,
@@ -54,3 +56,8 @@ class FrameLedger:
             "rejected": dict(self.rejected),
             "pending": self.pending,
         }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FrameLedger:
+        """The ledger that `as_dict` described."""
+        return cls(**values | {"dropped": Counter(values["dropped"]), "rejected": Counter(values["rejected"])})

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from data_pipeline.schema import Message
 from data_pipeline.text.template import encode_interruption, encode_prompt
 from data_pipeline.text.tokenizer import Tokenizer
-from inference.arrivals import Arrival, Inbox, merge
-from inference.clock import VirtualClock, WallClock
 from inference.engine import StepEngine, StepRequest
 from inference.evaluation.schema import TraceEvent
 from inference.model.load import load_model
-from inference.session import RealtimeSession, SessionSettings
+from inference.session.arrivals import Arrival, merge
+from inference.session.clock import VirtualClock, WallClock
+from inference.session.inbox import Inbox
+from inference.session.loop import RealtimeSession
+from inference.session.settings import SessionSettings
 from model.errors import InputError
 from tests.inference.checkpoints import random_tensors, tiny_config, tiny_tokenizer, write_checkpoint
 
@@ -231,6 +233,7 @@ def test_wall_clock_hears_a_typed_prompt_at_once_and_then_goes_idle(engine: Reco
 
     def type_prompt() -> None:
         inbox.push_prompt("what is it ?", clock.now())
+        inbox.close()
 
     timer = threading.Timer(0.1, type_prompt)
     timer.start()

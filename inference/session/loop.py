@@ -1,0 +1,341 @@
+"""The real-time session: watches frames, hears prompts, and speaks or stays silent token by token.
+
+One loop, no thread. On a virtual clock a run is a function of its arrivals alone, and nothing that arrives at
+time t or later can change a token emitted before t.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from data_pipeline.schema import Message
+from data_pipeline.text.template import encode_prompt
+from data_pipeline.text.tokenizer import Tokenizer
+from inference.engine import StepEngine, Stepping, StepRequest
+from inference.evaluation.schema import TraceEvent
+from inference.sampling import Sampler
+from inference.session.arrivals import Arrival
+from inference.session.clock import Clock, VirtualClock
+from inference.session.events import EventLog
+from inference.session.frame_queue import PendingFrame
+from inference.session.inbox import Drained, Inbox
+from inference.session.ledger import FrameLedger
+from inference.session.pacing import Pacer
+from inference.session.queue_policies import make_policy
+from inference.session.settings import SessionSettings
+from inference.session.turns import TurnTaker
+from model.errors import InputError
+
+PAUSED = "paused"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A cooperative session has nothing to compute before stream time `until`, or before `wake` is set; send it None then."""
+
+    until: float
+    wake: threading.Event
+
+
+class RealtimeSession:
+    """One stream through one model.
+
+    Args:
+        engine: the step engine of a real-time checkpoint.
+        tokenizer: the checkpoint's own.
+        inbox: where frames, prompts and controls come from.
+        clock: virtual or wall.
+        settings: limits and manners.
+        on_event: called with every event as it happens, on the session's thread.
+
+    Attributes:
+        end_reason: idle | until | max_new_tokens | position_limit, or what `inbox.end` said, once `run` returned;
+            `paused` where it stopped to go on later.
+    """
+
+    def __init__(
+        self,
+        engine: StepEngine,
+        tokenizer: Tokenizer,
+        inbox: Inbox,
+        clock: Clock,
+        settings: SessionSettings | None = None,
+        on_event: Callable[[TraceEvent], None] | None = None,
+    ) -> None:
+        self.engine, self.tokenizer, self.inbox, self.clock = engine, tokenizer, inbox, clock
+        self.settings = settings or SessionSettings()
+        if isinstance(clock, VirtualClock) and not self.settings.paced:
+            raise InputError("a session on a virtual clock needs tokens_per_second: without it speaking would take no time")
+        self.end_reason = ""
+        self.log = EventLog(clock, on_event, self.settings.keep_events)
+        self.turns = TurnTaker(tokenizer, self.log)
+        self.pacer = Pacer(clock, self.settings)
+        self._begin = clock.now()
+        self._token: int | None = None
+        self._rows: list[int] = []
+        self._prompts: list[Arrival] = []
+        self._frames: list[PendingFrame] = []
+        self._carried = Drained()
+        self._step = 0
+        self._emitted = 0
+        self._forget()
+        self._listen()
+
+    @property
+    def events(self) -> list[TraceEvent]:
+        """Everything that happened, in the order in which it was dealt with; empty where the settings keep none."""
+        return self.log.events
+
+    @property
+    def ledger(self) -> FrameLedger:
+        """What became of the frames."""
+        return self.inbox.queue.ledger
+
+    def run(self, until: float | None = None, *, pause_at: float | None = None) -> str:
+        """Run to the end of the stream, or until stream time `until`; only tokens before it are emitted.
+
+        Args:
+            pause_at: stop at the first token boundary at or after this stream time, with everything kept; `run` goes on.
+
+        Returns:
+            The reason of the end, also in `end_reason`.
+        """
+        return self.engine.drive([self.stepping(until, pause_at=pause_at)])[0]
+
+    def stepping(self, until: float | None = None, *, pause_at: float | None = None) -> Stepping[str]:
+        """`run` as a generator, for running several sessions in lockstep with `StepEngine.drive`."""
+        return self._stepping(until, pause_at, cooperative=False)
+
+    def cooperating(self, until: float | None = None) -> Generator[StepRequest | Waiting, Any, str]:
+        """As `stepping`, but where a session on a wall clock would block it yields a `Waiting` instead."""
+        return self._stepping(until, None, cooperative=True)
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain values: what a trace needs to be replayed."""
+        return self.settings.as_dict()
+
+    def _stepping(self, until: float | None, pause_at: float | None, *, cooperative: bool) -> Generator[Any, Any, str]:
+        self.end_reason = ""
+        try:
+            if self._token is None and not self._rows:
+                self._open()
+            while True:
+                if self._rows:
+                    token = yield from self._feed()
+                    if self._is_over(until):
+                        return self._end("until", until)
+                    self._say(token)
+                    if self._emitted >= self.settings.max_new_tokens:
+                        return self._end("max_new_tokens", until)
+                reason = yield from self._next_rows(until, pause_at, cooperative)
+                if reason == PAUSED:
+                    self.end_reason = reason
+                    return reason
+                if reason:
+                    return self._end(reason, until)
+        except BaseException:
+            self.inbox.close()  # whoever waits to push a frame must not wait for ever
+            raise
+
+    # ----- one step
+
+    def _feed(self) -> Generator[StepRequest, int, int]:
+        """Feed the rows that are due; returns the token that follows them."""
+        begin = self.clock.now()
+        token = yield self._request()
+        self.log.metrics.busy += self.clock.now() - begin
+        self.inbox.settle(self._frames, self._cache.frames)
+        for frame in self._frames:
+            self.turns.newest_frame = frame.number
+            self.log.emit("frame_done", frame=frame.number, step=self._step)
+        self._rows, self._frames = [], []
+        self._step += 1
+        return token
+
+    def _request(self) -> StepRequest:
+        frames = self._frames
+        if not frames:
+            return StepRequest(self._cache, self._rows, sampler=self._sampler)
+        if all(frame.ticket is None for frame in frames):
+            return StepRequest(self._cache, self._rows, torch.stack([frame.pixels for frame in frames]), sampler=self._sampler)
+        states = [self._features(frame) for frame in frames]
+        return StepRequest(self._cache, self._rows, features=torch.cat(states), sampler=self._sampler)
+
+    def _features(self, frame: PendingFrame) -> torch.Tensor:
+        """[1, P, H] of a frame that the encoder has, or that came before there was one."""
+        if frame.ticket is None:
+            return self.engine.encode(frame.pixels[None])
+        features = frame.ticket.features()
+        return features[None] if features.ndim == 2 else features
+
+    def _say(self, token: int) -> None:
+        if token in self._closing:
+            # Real-time turns are closed by the next prompt: a model that wants to close one has nothing to say.
+            token = self.tokenizer.silence_id
+        self._token = token
+        self._emitted += 1
+        self.pacer.spend()
+        self.turns.say(token)
+
+    # ----- between two steps
+
+    def _next_rows(self, until: float | None, pause_at: float | None, cooperative: bool) -> Generator[Any, Any, str]:
+        """Keep the pace, take what has arrived, wait where there is nothing to say; then the rows of the next step are set.
+
+        Returns:
+            A reason to stop, or ''.
+        """
+        yield from self._keep_pace(until, cooperative)
+        silent_since = self.pacer.time
+        while True:
+            self.inbox.wake.clear()
+            reason = self._reason_to_stop(until, pause_at)
+            if reason:
+                return reason
+            if self._take():
+                return ""
+            if self._frames or (not self.turns.closed and (self._prompts or not self._silent)):
+                return self._build_rows()
+            if self.inbox.open:
+                silent_since = self.pacer.time
+            goal = self._idle_goal(silent_since, until)
+            if goal is None:
+                return "idle"
+            goal = min(goal, math.inf if until is None else until, math.inf if pause_at is None else pause_at)
+            yield from self._wait(goal, cooperative)
+            if self.clock.now() >= goal:
+                self.pacer.reach(goal)
+
+    def _keep_pace(self, until: float | None, cooperative: bool) -> Generator[Any, Any, None]:
+        while not self.inbox.end_reason:
+            self.inbox.wake.clear()
+            goal = self.pacer.due(self.inbox.next_time() if self.pacer.exhausted else None)
+            if goal is None:
+                return
+            goal = goal if until is None else min(goal, until)
+            if self.clock.now() >= goal:
+                self.pacer.reach(goal)
+                return
+            yield from self._wait(goal, cooperative)
+
+    def _wait(self, goal: float, cooperative: bool) -> Generator[Waiting, Any, None]:
+        if cooperative and not isinstance(self.clock, VirtualClock):
+            yield Waiting(goal, self.inbox.wake)
+        else:
+            self.clock.wait_until(goal, self.inbox.wake)
+
+    def _idle_goal(self, silent_since: float, until: float | None) -> float | None:
+        """Until when to wait for something; None: no longer."""
+        scheduled = self.inbox.next_time()
+        if scheduled is not None or until is not None or self.inbox.open:
+            return math.inf if scheduled is None else scheduled
+        give_up = silent_since + (self.settings.idle_timeout or 0.0)
+        return give_up if self.pacer.time < give_up else None
+
+    def _take(self) -> bool:
+        """Take what has arrived; True where that was a reset, whose rows are set."""
+        carried, self._carried = self._carried, Drained()
+        idle = self._silent or self.turns.closed or self.pacer.exhausted
+        drained = self.inbox.drain(self.pacer.time, most=self.settings.max_frames_per_step, ready_only=not idle)
+        self._report_news()
+        spoken, frames = [*carried.spoken, *drained.spoken], [*carried.frames, *drained.frames]
+        resets = [place for place, arrival in enumerate(spoken) if arrival.control == "reset"]
+        if resets:
+            self._reset(spoken, resets[-1], frames)
+            return True
+        self._prompts += self.turns.hear(spoken, self._step)
+        self._frames += frames
+        return False
+
+    def _build_rows(self) -> str:
+        """Returns a reason to end, or ''."""
+        assert self._token is not None
+        if self._prompts or self._frames:
+            self.pacer.open_slot()
+        self._rows = [self._token, *self.turns.splice(self._prompts, [frame.number for frame in self._frames])]
+        self._prompts = []
+        end = getattr(self._cache, "next_position", self._cache.length) + len(self._rows)
+        return "position_limit" if end > self.engine.model.config.text.max_position_embeddings else ""
+
+    # ----- beginning and end
+
+    def _open(self) -> None:
+        """The first turn, whose user has not said anything."""
+        system = self.settings.system
+        opening: list[Message] = [Message(role="system", content=system)] if system else []
+        self._rows = encode_prompt([*opening, Message(role="user", content="")], self.tokenizer)
+        self.log.emit("turn_start")
+
+    def _forget(self) -> None:
+        """An empty cache and a sampler that has chosen nothing."""
+        tokenizer = self.tokenizer
+        self._cache = self.engine.new_cache(positions=1024, frames=64)
+        self._closing = {tokenizer.eot_id, tokenizer.eom_id, tokenizer.eos_text_id}
+        banned = {tokenizer.ellipsis_id, tokenizer.video_id, tokenizer.image_id, tokenizer.bos_id, tokenizer.pad_id}
+        banned |= {tokenizer.start_header_id, tokenizer.end_header_id}
+        self._sampler = Sampler(self.settings.sampling, banned=banned, silence_id=tokenizer.silence_id)
+
+    def _reset(self, spoken: list[Arrival], place: int, frames: list[PendingFrame]) -> None:
+        """Begin anew; what came before the reset is forgotten, what came after it waits for the first token."""
+        self.turns.hear(spoken[:place], self._step)
+        reset = spoken[place]
+        old = [frame for frame in frames if frame.t <= reset.t]
+        self.inbox.drop(old, "reset", reset.t)
+        self._report_news()
+        self.log.emit("reset", t=reset.t, step=self._step)
+        self._carried = Drained(spoken[place + 1 :], [frame for frame in frames if frame.t > reset.t])
+        self._prompts, self._token = [], None
+        self.turns = TurnTaker(self.tokenizer, self.log)
+        self._forget()
+        self._open()
+
+    def _listen(self) -> None:
+        """Take the inbox over, with the settings' policy and, where frames are encoded on arrival, the engine's encoder."""
+        settings, vision = self.settings, self.engine.model.config.vision
+        policy = make_policy(settings.queue_policy, coalesce_threshold=settings.coalesce_threshold)
+        submit = None
+        if settings.encode_on_arrival:
+            encoder = getattr(self.engine, "encoder", None)
+            if encoder is None:
+                raise InputError("encode_on_arrival is set, but the engine has no encoder; leave it out")
+            submit = encoder.submit
+        self.inbox.queue.expect((vision.num_channels, vision.image_size, vision.image_size), settings.max_frames)
+        self.inbox.use_policy(policy, settings.max_pending_frames)
+        self.inbox.listen(submit=submit, wall=self.clock.wall)
+
+    @property
+    def _silent(self) -> bool:
+        return self._token == self.tokenizer.silence_id
+
+    def _is_over(self, until: float | None) -> bool:
+        return until is not None and self.pacer.time >= until
+
+    def _reason_to_stop(self, until: float | None, pause_at: float | None) -> str:
+        if self.inbox.end_reason:
+            return self.inbox.end_reason
+        if self._is_over(until):
+            return "until"
+        return PAUSED if pause_at is not None and self.pacer.time >= pause_at else ""
+
+    def _report_news(self) -> None:
+        for event in self.inbox.news():
+            self.log.record(event)
+
+    def _end(self, reason: str, until: float | None) -> str:
+        """Settle the frames that arrived but were not taken, and stop."""
+        now = self.pacer.time if until is None else min(self.pacer.time, until)
+        unheard = [*self._carried.spoken, *self.inbox.finish(now)]
+        self._report_news()
+        for arrival in unheard:
+            self.log.emit(arrival.control or "prompt", t=arrival.t, text=arrival.prompt or "", reason="stream_end")
+        self.turns.flush()
+        self.end_reason = reason
+        metrics = self.log.metrics.summary(self.clock.now() - self._begin, self.ledger.as_dict())
+        self.log.emit("end", reason=reason, metrics=metrics)
+        return reason
