@@ -13,7 +13,7 @@ import torch
 
 from inference.cache.frame_page import FramePage
 from inference.cache.session_cache import SessionCache
-from inference.model.layers import rms_norm
+from inference.kernels.norms import rms_norm
 from model.config import VideoMllamaConfig
 from model.text.rope import apply_rope, rope_tables
 

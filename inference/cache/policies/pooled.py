@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference.cache.frame_page import FramePage, PageKind
+from inference.cache.patch_grid import pooled_tokens
 from inference.cache.policies.operations import DropFrames, KeepClassTokens, KeepsNothingBack, Operation, PoolFrames
-from inference.cache.pooling import pooled_tokens
 from model.errors import InputError
 
 

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.cache.frame_page import FramePage, PageKind
-from inference.cache.session_cache import SessionCache
-from inference.cache.pooling import grid_side, keep_class_tokens, pool_batch, pool_matrix, pooled_tokens
+from inference.cache.patch_grid import grid_side, pooled_tokens
+from inference.cache.pooling import keep_class_tokens, pool_batch, pool_matrix
 from inference.cache.rekey import KeyMaker, renumber
+from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
-from inference.model.layers import rms_norm
+from inference.kernels.norms import rms_norm
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.text.rope import apply_rope, rope_tables

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from inference.cache.allocator import OutOfPagesError, PageAllocator
-from inference.cache.session_cache import SessionCache
 from inference.cache.pool import KVPool, PoolShape
+from inference.cache.session_cache import SessionCache
 from model.errors import InputError
 
 CPU = torch.device("cpu")
