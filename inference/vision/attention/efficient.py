@@ -1,0 +1,19 @@
+"""torch's memory-efficient kernel, which also takes fp32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+TRACEABLE = True
+
+
+def problem(device_type: str) -> str | None:
+    """Why it cannot be used; None if it can."""
+    return None if device_type == "cuda" else "torch's memory-efficient kernel runs on CUDA devices only"
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [F, heads, T, d], k and v [F, heads, S, d] -> [F, T, heads * d]."""
+    out: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, False)[0]
+    return out.transpose(1, 2).flatten(2)

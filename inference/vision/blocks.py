@@ -1,0 +1,160 @@
+"""The arithmetic of the tower as functions of tensors: what torch.compile fuses and CUDA graphs capture.
+
+A layer is cut one norm later than the published modules: it takes its own normalised input and returns the next layer's, so
+that a residual sum and the norm behind it are one kernel. The order of operations, and so of roundings, is the modules'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from inference.vision.products import Matrix, product
+from model.vision.encoder import normalise_pixels
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+PATCH_ALIGNMENT = 16
+"""The width of a patch (588) is filled up to a multiple of this with zeros: matrix products read 16 bytes at a time."""
+
+
+class Norm(NamedTuple):
+    """A LayerNorm's parameters, [D] each."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class Layer(NamedTuple):
+    """Weights of one layer and of the norm behind it."""
+
+    qkv: Matrix
+    """[3 D, D]: queries, keys, values."""
+    out: Matrix
+    up: Matrix
+    down: Matrix
+    norm_mlp: Norm
+    gate_attention: Tensor
+    """[1], tanh taken; 1 in the local layers."""
+    gate_mlp: Tensor
+    next_norm: Norm
+    """Of the next layer's input; of the tower's `layernorm_post` behind the last local layer."""
+
+
+class Positions(NamedTuple):
+    """What is added to the patches: one row for frames of one kind, or one a frame."""
+
+    tile: Tensor
+    """[1 or F, 1, D]"""
+    shared: Tensor
+    """[T, D]"""
+    own: Tensor
+    """[1 or F, T, D]"""
+
+
+def cut_patches(pixels: Tensor, patch: int, width: int, dtype: torch.dtype) -> Tensor:
+    """uint8, or normalised, [F, C, rows * patch, columns * patch] -> normalised [F, rows * columns, width], row-major.
+
+    Args:
+        width: at least C * patch * patch; what is above it is 0.
+    """
+    frames, channels, height, breadth = pixels.shape
+    cut = normalise_pixels(pixels, dtype).reshape(frames, channels, height // patch, patch, breadth // patch, patch)
+    cut = cut.permute(0, 2, 4, 1, 3, 5).reshape(frames, -1, channels * patch * patch)
+    return F.pad(cut, (0, width - cut.shape[-1]))
+
+
+def embed(
+    pixels: Tensor,
+    patches: Matrix,
+    first: Tensor,
+    positions: Positions,
+    norm: Norm,
+    next_norm: Norm,
+    patch: int,
+    pad: int,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """Pixels to the first layer's input.
+
+    Args:
+        pixels: [F, C, rows * patch, columns * patch].
+        first: [D], the class token.
+        pad: zero rows behind the tokens, which take part as keys and values.
+
+    Returns:
+        The state [F, 1 + rows * columns + pad, D] and its norm for the first layer.
+    """
+    weight = patches.weight
+    x = product(cut_patches(pixels, patch, weight.shape[1], weight.dtype), patches) + positions.tile
+    x = torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1)
+    x = layer_norm(x + positions.shared + positions.own, norm, eps)
+    x = F.pad(x, (0, 0, 0, pad))
+    return x, layer_norm(x, next_norm, eps)
+
+
+def layer_norm(x: Tensor, norm: Norm, eps: float) -> Tensor:
+    """[..., D] -> [..., D]"""
+    return F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, eps)
+
+
+def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[F, T, 3 D] -> three views [F, heads, T, D / heads]."""
+    frames, tokens, width = qkv.shape
+    q, k, v = qkv.view(frames, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4).unbind(0)
+    return q, k, v
+
+
+def block(
+    x: Tensor, y: Tensor, layer: Layer, borrowed: tuple[Tensor, Tensor] | None, attend: Attend, heads: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """One layer.
+
+    Args:
+        x: the state [F, T, D].
+        y: its norm.
+        borrowed: keys and values [1, heads, n, D / heads] of another frame that every frame attends to as well.
+
+    Returns:
+        The next state and its norm for the next layer.
+    """
+    q, k, v = split_heads(product(y, layer.qkv), heads)
+    if borrowed is not None:
+        k, v = (torch.cat([own, more.expand(x.shape[0], -1, -1, -1)], dim=2) for own, more in zip((k, v), borrowed, strict=True))
+    x = x + layer.gate_attention * product(attend(q, k, v), layer.out)
+    y = layer_norm(x, layer.norm_mlp, eps)
+    x = x + layer.gate_mlp * product(F.gelu(product(y, layer.up)), layer.down)
+    return x, layer_norm(x, layer.next_norm, eps)
+
+
+def enter_global(y: Tensor, tile: Tensor, next_norm: Norm, eps: float) -> tuple[Tensor, Tensor]:
+    """What lies between the stacks: the post-normed state [F, T, D] with its tile's vector [1 or F, 1, D] added, and its norm."""
+    x = y + tile
+    return x, layer_norm(x, next_norm, eps)
+
+
+def pool_region(x: Tensor, rows: int, columns: int, stride: int, side: int, mode: str, rest: Tensor | None) -> Tensor:
+    """Pools the computed patches of one kept state, straight to the whole frame's tokens.
+
+    Args:
+        x: [F, 1 + rows * columns + more, D], the class token first.
+        stride: patches along a side of the square that becomes one token; 1 where nothing is pooled.
+        side: squares along a side of the frame.
+        mode: average | max | none.
+        rest: [side, side, D] what the patches that were not computed contribute to each square; None if there are none.
+
+    Returns:
+        [F, 1 + side * side, D].
+    """
+    patches = x[:, 1 : 1 + rows * columns].unflatten(1, (rows, columns))  # [F, rows, columns, D]
+    fill = float("-inf") if mode == "max" else 0.0
+    patches = F.pad(patches, (0, 0, 0, side * stride - columns, 0, side * stride - rows), value=fill)
+    squares = patches.unflatten(1, (side, stride)).unflatten(3, (side, stride))  # [F, side, stride, side, stride, D]
+    pooled = squares.amax((2, 4)) if mode == "max" else squares.mean((2, 4))
+    if rest is not None:
+        pooled = torch.maximum(pooled, rest) if mode == "max" else pooled + rest
+    return torch.cat([x[:, :1], pooled.flatten(1, 2)], dim=1)

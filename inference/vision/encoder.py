@@ -1,0 +1,295 @@
+"""The frame encoder of inference: whole clips at once, or frames one by one as they arrive."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from inference.vision.attention.choose import choose_backend
+from inference.vision.chunks import Piece, split_frames
+from inference.vision.clip import Clip
+from inference.vision.device import EncoderStreams
+from inference.vision.duplicates import DuplicateFilter, host_frame
+from inference.vision.mode import VisionMode
+from inference.vision.region import Region, detect_region, region_of_size, whole
+from inference.vision.static import Outputs, StaticCall
+from inference.vision.ticket import Encoded, FrameTicket, Job
+from inference.vision.tower import PaddingSlot, PaddingStates, Tower
+from model.errors import InputError
+from model.vision.encoder import VisionEncoder
+
+CHUNK = 32
+"""Frames in one call on CUDA: about 1.7 GB of activations at 560 pixels, and products large enough to reach their full speed."""
+
+CPU_CHUNK = 8
+GRAPH_SIZES = (1, 2, 4, 8)
+"""Sizes that become CUDA graphs: a call of 40 layers is about 400 launches, more than one frame's 4 ms of work."""
+
+MAX_REGIONS = 8
+"""Regions for which calls are prepared; frames of further ones are computed whole."""
+
+
+class FrameEncoder:
+    """Runs the weights of a `VisionEncoder`.
+
+    Exact mode gives its numbers (1e-5 in fp32) whatever the chunk; the other modes leave things out (`VisionMode`).
+
+    Args:
+        encoder: in its final dtype and on its device.
+        mode: what may be left out.
+        chunk: frames in a full call; None: 32 on CUDA, 8 elsewhere.
+        graph_sizes: smaller calls on static buffers, captured on CUDA when first used (`warm_up` does it ahead); None: 1, 2, 4, 8
+            on CUDA, none elsewhere.
+        attention: a backend of `inference.vision.attention.choose`, or `auto`.
+        compile_layers: off | default | autotune; None: default on CUDA, off elsewhere.
+        key_value: the cross layers' joint key and value projections; with them tickets have `raw_kv()`.
+
+    Raises:
+        InputError: a bad argument, or a backend that cannot be used here.
+    """
+
+    def __init__(
+        self,
+        encoder: VisionEncoder,
+        *,
+        mode: VisionMode | None = None,
+        chunk: int | None = None,
+        graph_sizes: Sequence[int] | None = None,
+        attention: str = "auto",
+        compile_layers: str | None = None,
+        key_value: Sequence[Callable[[Tensor], Tensor]] = (),
+    ) -> None:
+        self.mode = mode or VisionMode()
+        device, cuda = encoder.multi_modal_projector.weight.device, encoder.multi_modal_projector.weight.is_cuda
+        self.chunk = chunk if chunk is not None else CHUNK if cuda else CPU_CHUNK
+        if self.chunk < 1:
+            raise InputError(f"the vision chunk is {self.chunk} frames; it must be at least 1")
+        backend = choose_backend(attention, device, encoder.dtype)
+        choice = compile_layers if compile_layers is not None else "default" if cuda else "off"
+        self.tower = Tower(encoder, backend, fp8=self.mode.fp8, compile_layers=choice)
+        self.attention = backend.name
+        self._fixed = cuda or graph_sizes is not None
+        self._sizes = tuple(graph_sizes if graph_sizes is not None else GRAPH_SIZES if cuda else ())
+        self._key_value = tuple(key_value)
+        self._streams = EncoderStreams(device)
+        self._memory = torch.cuda.graph_pool_handle() if cuda else None
+        self._static: dict[tuple[int, Region], StaticCall] = {}
+        self._whole = whole(encoder.config.vision)
+        self._regions = {self._whole}
+        self._black: dict[Region, PaddingStates] = {}
+        self._slots: dict[Region, PaddingSlot] = {}
+        self._waiting: list[Job] = []
+        self._running: Encoded | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def vision(self) -> VisionEncoder:
+        """The encoder whose weights are used."""
+        return self.tower.encoder
+
+    def new_clip(self, height: int | None = None, width: int | None = None) -> Clip:
+        """State for the frames of one source, in order.
+
+        Args:
+            height, width: pixels of the picture inside the frame (`fitted_size` of the source's); with them no frame is searched
+                for padding. Only `valid_rows` looks at it.
+
+        Raises:
+            InputError: a size outside the frame.
+        """
+        vision = self.tower.config.vision
+        level = self.mode.near_duplicate
+        duplicates = None if level is None else DuplicateFilter(level)
+        if not self.mode.valid_rows:
+            return Clip(whole(vision), False, duplicates=duplicates)
+        region = None if height is None or width is None else region_of_size(height, width, vision)
+        return Clip(region, region is None, duplicates=duplicates)
+
+    @torch.inference_mode()
+    def encode(self, frames: Tensor, aspect_ratio_ids: Tensor | None = None, *, clip: Clip | None = None) -> Tensor:
+        """Features of frames that are all there.
+
+        Args:
+            frames: uint8 [F, 3, S, S], padded at the bottom and right with 0; or floating point and normalised, which is always
+                computed whole. In the host's memory or on the device (there `valid_rows` needs a clip of given size).
+            aspect_ratio_ids: int64 [F]; 1 for real frames (default), 0 for padding frames. Others than 1 are computed whole.
+            clip: what came before, where frames of one source come in several calls.
+
+        Returns:
+            [F, P, H], ready for the current stream.
+
+        Raises:
+            InputError: another shape than [F, 3, S, S].
+        """
+        self._check(frames)
+        ids = None if aspect_ratio_ids is None or bool((aspect_ratio_ids == 1).all()) else aspect_ratio_ids
+        clip = clip or self.new_clip()
+        vision = self.tower.config.vision
+        out = torch.empty(0, vision.tokens_per_frame, self.tower.config.text.hidden_size, device=self.tower.device)
+        if not len(frames):
+            return out.to(self.tower.dtype)
+        if clip.duplicates is not None and ids is None:
+            tickets = [self.submit(frame, clip=clip) for frame in frames]
+            return torch.cat([ticket.features() for ticket in tickets])
+        with self._lock, self._streams.computing(frames):
+            found = [self._piece(frames, piece, ids, clip) for piece in self._pieces(len(frames))]
+            features = found[0] if len(found) == 1 else torch.cat(found)
+        return self._streams.hand_over(features)
+
+    @torch.inference_mode()
+    def submit(self, frame: Tensor, *, clip: Clip | None = None) -> FrameTicket:
+        """Hands in one frame to be encoded as soon as the encoder is free; never waits. Any thread may call it.
+
+        Frames that arrive while a call runs wait, and share the next one. On a CPU the frame is encoded here and now.
+
+        Args:
+            frame: uint8 [3, S, S]; not to be written to afterwards.
+            clip: the session's, from `new_clip`.
+
+        Raises:
+            InputError: another shape than [3, S, S].
+        """
+        self._check(frame[None])
+        clip = clip or self.new_clip()
+        with self._lock:
+            last = clip.last
+            if clip.duplicates is not None:
+                if last is None or last.cancelled:
+                    clip.duplicates.forget()
+                if clip.duplicates.is_duplicate(host_frame(frame)) and last is not None:
+                    return FrameTicket(last, self._advance, self._withdraw)
+            job = clip.last = Job(frame, self._region(frame[None], clip), clip)
+            self._waiting.append(job)
+            ticket = FrameTicket(job, self._advance, self._withdraw)
+            self._advance(None)
+        return ticket
+
+    @torch.inference_mode()
+    def warm_up(self, clip: Clip | None = None) -> None:
+        """Compiles and captures all calls of a clip's region ahead, so that no frame pays for it."""
+        region = (clip and clip.region) or self._whole
+        frames = torch.zeros(self.chunk, *self._shape(), dtype=torch.uint8, device=self.tower.device)
+        with self._lock, self._streams.computing(frames):
+            padding = self._padding_for(frames, region, self.new_clip())
+            for size in self._sizes:
+                self._call(size, region, padding)
+            self._outputs(self._streams.upload(self._cut(frames, region), self.chunk), region, None, padding)
+
+    def _check(self, frames: Tensor) -> None:
+        if frames.ndim != 4 or tuple(frames.shape[1:]) != self._shape():
+            expected = ", ".join(map(str, self._shape()))
+            raise InputError(f"frames have the shape {list(frames.shape)}; this checkpoint takes [F, {expected}]")
+
+    def _shape(self) -> tuple[int, int, int]:
+        vision = self.tower.config.vision
+        return vision.num_channels, vision.image_size, vision.image_size
+
+    def _pieces(self, frames: int) -> list[Piece]:
+        return list(split_frames(frames, self.chunk, self._sizes, fixed=self._fixed))
+
+    def _cut(self, frames: Tensor, region: Region) -> Tensor:
+        patch = self.tower.config.vision.patch_size
+        return frames[:, :, : region.rows * patch, : region.columns * patch]
+
+    def _region(self, frames: Tensor, clip: Clip) -> Region:
+        """What is computed of these frames, and of the clip from now on."""
+        if not self.mode.valid_rows or frames.is_floating_point() or (clip.detect and frames.is_cuda):
+            return self._whole
+        if clip.detect:
+            found = detect_region(frames, self.tower.config.vision)
+            clip.region = found if clip.region is None else clip.region.union(found)
+        region = clip.region or self._whole
+        if region not in self._regions and len(self._regions) >= MAX_REGIONS:
+            return self._whole
+        self._regions.add(region)
+        return region
+
+    def _piece(self, frames: Tensor, piece: Piece, ids: Tensor | None, clip: Clip) -> Tensor:
+        """[frames of the piece, P, H]"""
+        part = frames[piece.begin : piece.begin + piece.frames]
+        if ids is None:
+            return self._call_for(part, piece, self._region(part, clip), clip)[0][: piece.frames]
+        own = ids[piece.begin : piece.begin + piece.frames].to(self.tower.device)
+        own = torch.cat([own, own.new_ones(piece.size - piece.frames)])
+        return self.tower.run(self._streams.upload(part, piece.size), self._whole, own)[: piece.frames]
+
+    def _call_for(self, frames: Tensor, piece: Piece, region: Region, clip: Clip) -> Outputs:
+        """One call of the tower; padding frames of the piece come out too."""
+        padding = self._padding_for(frames, region, clip)
+        if piece.size in self._sizes and frames.dtype == torch.uint8:
+            call = self._call(piece.size, region, padding)
+            if padding is not None:
+                self._slots[region].load(padding)
+            self._streams.fill(self._cut(frames, region), call.pixels)
+            return call.run()
+        return self._outputs(self._streams.upload(self._cut(frames, region), piece.size), region, None, padding)
+
+    def _call(self, size: int, region: Region, padding: PaddingStates | None) -> StaticCall:
+        key = (size, region)
+        if key not in self._static:
+            if padding is not None and region not in self._slots:
+                self._slots[region] = PaddingSlot(padding, shared=self.mode.padding == "black")
+            held = None if padding is None else self._slots[region].states
+            shape = self._cut(torch.empty(size, *self._shape(), device="meta"), region).shape
+            pixels = torch.zeros(shape, dtype=torch.uint8, device=self.tower.device)
+            self._static[key] = StaticCall(
+                lambda given: self._outputs(given, region, None, held), pixels, self._streams.compute, self._memory
+            )
+        return self._static[key]
+
+    def _outputs(self, pixels: Tensor, region: Region, ids: Tensor | None, padding: PaddingStates | None) -> Outputs:
+        features = self.tower.run(pixels, region, ids, padding)
+        raw = torch.stack([project(features) for project in self._key_value]) if self._key_value else None
+        return features, raw
+
+    def _padding_for(self, frames: Tensor, region: Region, clip: Clip) -> PaddingStates | None:
+        """The reference's states outside a region; `frames` are the clip's, where it has no reference for this region yet."""
+        if region == self._whole:
+            return None
+        if self.mode.padding == "first":
+            if clip.padding is None or clip.padding.region != region:
+                first = self._streams.upload(frames[:1], 1)
+                clip.padding = self.tower.padding_states(first, region, self.mode.borrow_keys)
+            return clip.padding
+        if region not in self._black:
+            black = torch.zeros(1, *self._shape(), dtype=torch.uint8, device=self.tower.device)
+            self._black[region] = self.tower.padding_states(black, region, self.mode.borrow_keys)
+        return self._black[region]
+
+    def _advance(self, wanted: Job | None) -> None:
+        """Launches frames that wait: if the encoder is idle, or until `wanted` is launched."""
+        with self._lock:
+            while self._waiting and (
+                (self._running is None or self._running.ready) or (wanted is not None and wanted.encoded is None)
+            ):
+                self._launch()
+
+    @torch.inference_mode()
+    def _launch(self) -> None:
+        """One call for the frames that waited longest and can share it."""
+        first = self._waiting[0]
+        together = next((i for i, job in enumerate(self._waiting) if not self._share(first, job)), len(self._waiting))
+        piece = self._pieces(min(together, self.chunk))[0]
+        jobs, self._waiting = self._waiting[: piece.frames], self._waiting[piece.frames :]
+        frames = [job.frame for job in jobs if job.frame is not None]
+        with self._streams.computing(*frames):
+            features, raw = self._call_for(torch.stack(frames), piece, first.region, first.clip)
+            encoded = Encoded(features, raw, self._streams.mark())
+        for index, job in enumerate(jobs):
+            job.encoded, job.index, job.frame = encoded, index, None
+        self._running = encoded
+
+    def _share(self, one: Job, other: Job) -> bool:
+        """Frames of several sessions share a call, unless each session has a reference of its own for what is not computed."""
+        own = self.mode.padding == "first" and one.region != self._whole
+        return one.region == other.region and (one.clip is other.clip or not own)
+
+    def _withdraw(self, job: Job) -> None:
+        with self._lock:
+            job.holders -= 1
+            if job.holders == 0 and job.encoded is None:
+                job.cancelled = True
+                self._waiting.remove(job)

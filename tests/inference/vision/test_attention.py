@@ -1,0 +1,53 @@
+"""Every backend computes the formula."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inference.vision.attention.choose import BACKENDS, backend_problem, choose_backend
+from model.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+def _qkv(dtype: torch.dtype, device: str, keys: int = 21) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(2, 17, 4, 80), (2, keys, 4, 80), (2, keys, 4, 80)]
+    return [torch.randn(s, generator=generator).to(device, dtype).transpose(1, 2) for s in sizes]
+
+
+def test_the_formula_by_hand() -> None:
+    q, k, v = _qkv(torch.float32, "cpu")
+    got = choose_backend("plain", CPU, torch.float32).attend(q, k, v)
+    weights = torch.exp(q[1, 2, 5] @ k[1, 2].T / 80**0.5)
+    torch.testing.assert_close(got[1, 5, 160:240], weights @ v[1, 2] / weights.sum(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(choose_backend("auto", CPU, torch.float32).attend(q, k, v), got, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["flash", "cudnn", "efficient"])
+def test_kernels_called_by_name_take_these_arguments(name: str) -> None:
+    """On the device that computes nothing: what a call refuses there, it refuses on a GPU."""
+    from importlib import import_module
+
+    out = import_module(f"inference.vision.attention.{name}").attend(*_qkv(torch.bfloat16, "meta"))
+    assert out.shape == (2, 17, 320)
+
+
+def test_backends_of_gpus_are_refused_elsewhere() -> None:
+    assert [name for name in BACKENDS if backend_problem(name, "cpu") is None] == ["plain", "sdpa"]
+    with pytest.raises(InputError, match="vision attention cudnn cannot be used: cuDNN runs on CUDA devices only; use auto"):
+        choose_backend("cudnn", CPU, torch.float32)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("keys", [17, 21, 1608])
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "plain"])
+def test_backends_on_the_device(name: str, keys: int) -> None:
+    problem = backend_problem(name, "cuda")
+    if problem is not None:
+        pytest.skip(problem)
+    q, k, v = _qkv(torch.bfloat16, "cuda", keys)
+    expected = choose_backend("plain", CPU, torch.float32).attend(q.float(), k.float(), v.float())
+    got = choose_backend(name, torch.device("cuda"), torch.bfloat16).attend(q, k, v)
+    torch.testing.assert_close(got.float(), expected, atol=2e-2, rtol=2e-2)
