@@ -6,6 +6,7 @@ import torch
 
 from inference.kernels.select import Form, choose_form
 from inference.kernels.torch_forms import heads as torch_heads
+from model.text.rope import apply_rope
 
 
 def rotate_and_store(
@@ -41,7 +42,7 @@ def rotate_and_store(
     kv_heads, dim = keys.shape[2], keys.shape[3]
     split = qkv.view(qkv.shape[0], -1, dim)
     heads = split.shape[1] - 2 * kv_heads
-    rotated = torch_heads.apply_rope(split[:, : heads + kv_heads], cos, sin)
+    rotated = apply_rope(split[:, : heads + kv_heads], cos, sin)
     torch_heads.store(keys, slots, rotated[:, heads:], None if scales is None else scales[0])
     torch_heads.store(values, slots, split[:, heads + kv_heads :], None if scales is None else scales[1])
     if raw_keys is not None:

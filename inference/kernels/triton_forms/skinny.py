@@ -1,0 +1,213 @@
+"""Up to 16 rows times a matrix in Triton, at the speed of reading the matrix.
+
+One row is a sum along the matrix's rows in registers; two to sixteen are padded to the 16 rows of a matrix instruction. A matrix
+with few output rows is split along its inputs as well; the shares are added by a second kernel in a fixed order, never by
+atomic operations, so results do not change from call to call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+from inference.kernels.select import multiprocessors
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Shape of a launch: what a benchmark varies. `launch_shape` gives the default."""
+
+    block_out: int
+    """Rows of the matrix in a program."""
+    block_in: int
+    """Columns that are read at a time."""
+    splits: int
+    """Shares of the columns."""
+    warps: int = 4
+    stages: int = 4
+    dot: bool = True
+    """Matrix instructions; otherwise sums in registers, for one row."""
+
+
+def launch_shape(rows: int, outs: int, ins: int, element_size: int, units: int, *, glu: bool = False) -> Launch:
+    """The default launch.
+
+    Args:
+        rows: of x.
+        outs: results of a row; half the matrix's rows for the gated form.
+        ins: columns of the matrix.
+        element_size: bytes of an element of the matrix.
+        units: multiprocessors of the device.
+        glu: the gated form, a program of which reads two blocks of the matrix.
+    """
+    widest = triton.next_power_of_2(ins)
+    matrices = 2 if glu else 1
+    if rows == 1:
+        # 64 sums a thread leave room for four programs on a multiprocessor, each with 16 KiB of loads in flight.
+        return Launch(4 * min(element_size, 2) // matrices, min(2048 // min(element_size, 2), widest), 1, stages=1, dot=False)
+    block_in = max(min(512 // (min(element_size, 2) * matrices), 256, widest), 16)
+    programs = triton.cdiv(outs, 32)
+    splits = 1
+    while splits < 8 and 2 * splits * programs <= 4 * units and ins >= 4 * splits * block_in:
+        splits *= 2
+    return Launch(32, block_in, splits)
+
+
+@triton.jit
+def _finish(gate, up, to, mask, GLU: tl.constexpr):
+    """Round as separate operations would, and store."""
+    kind = to.dtype.element_ty
+    result = gate.to(kind)
+    if GLU:
+        wide = result.to(tl.float32)
+        result = ((wide / (1.0 + tl.exp(-wide))).to(kind).to(tl.float32) * up.to(kind).to(tl.float32)).to(kind)
+    tl.store(to, result, mask=mask)
+
+
+@triton.jit
+def _one_row(
+    x_ptr, w_ptr, scale_ptr, out_ptr, outs, ins,
+    BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, EVEN: tl.constexpr, SCALED: tl.constexpr, GLU: tl.constexpr,
+    STAGES: tl.constexpr,
+):  # fmt: skip
+    out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    row = tl.minimum(out, outs - 1)  # rows behind the last are read again, not stored
+    at = tl.arange(0, BLOCK_IN)
+    first = w_ptr + row[:, None].to(tl.int64) * ins + at[None, :]
+    second = first + outs.to(tl.int64) * ins
+    gate = tl.zeros([BLOCK_OUT, BLOCK_IN], tl.float32)
+    up = tl.zeros([BLOCK_OUT, BLOCK_IN], tl.float32)
+    for start in tl.range(0, ins, BLOCK_IN, num_stages=STAGES):
+        if EVEN:
+            w = tl.load(first + start, eviction_policy="evict_first")
+            x = tl.load(x_ptr + start + at).to(tl.float32)
+        else:
+            inside = start + at < ins
+            w = tl.load(first + start, mask=inside[None, :], other=0.0)
+            x = tl.load(x_ptr + start + at, mask=inside, other=0.0).to(tl.float32)
+        gate += w.to(tl.float32) * x[None, :]
+        if GLU:
+            if EVEN:
+                u = tl.load(second + start, eviction_policy="evict_first")
+            else:
+                u = tl.load(second + start, mask=(start + at < ins)[None, :], other=0.0)
+            up += u.to(tl.float32) * x[None, :]
+    result, other = tl.sum(gate, 1), tl.sum(up, 1)
+    if SCALED:
+        result *= tl.load(scale_ptr + row)
+        if GLU:
+            other *= tl.load(scale_ptr + outs + row)
+    _finish(result, other, out_ptr + out, out < outs, GLU)
+
+
+@triton.jit
+def _rows(
+    x_ptr, w_ptr, scale_ptr, out_ptr, part_ptr, rows, outs, ins,
+    BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr, SCALED: tl.constexpr,
+    GLU: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    split = tl.program_id(1)
+    lane = tl.arange(0, 16)
+    row = tl.minimum(out, outs - 1)
+    at = tl.arange(0, BLOCK_IN)
+    share = tl.cdiv(tl.cdiv(ins, SPLITS), BLOCK_IN) * BLOCK_IN
+    begin = split * share
+    end = tl.minimum(begin + share, ins)
+    source = x_ptr + lane[:, None] * ins + at[None, :]
+    first = w_ptr + row[:, None].to(tl.int64) * ins + at[None, :]
+    second = first + outs.to(tl.int64) * ins
+    gate = tl.zeros([16, BLOCK_OUT], tl.float32)
+    up = tl.zeros([16, BLOCK_OUT], tl.float32)
+    live = (lane < rows)[:, None]
+    for start in range(begin, end, BLOCK_IN):
+        if EVEN:
+            x = tl.load(source + start, mask=live, other=0.0)  # [16, BLOCK_IN]
+            w = tl.load(first + start)  # [BLOCK_OUT, BLOCK_IN]
+        else:
+            inside = (start + at < ins)[None, :]
+            x = tl.load(source + start, mask=live & inside, other=0.0)
+            w = tl.load(first + start, mask=inside, other=0.0)
+        gate = tl.dot(x, tl.trans(w.to(x.dtype)), gate, input_precision="ieee" if EXACT else "tf32")
+        if GLU:
+            if EVEN:
+                u = tl.load(second + start)
+            else:
+                u = tl.load(second + start, mask=(start + at < ins)[None, :], other=0.0)
+            up = tl.dot(x, tl.trans(u.to(x.dtype)), up, input_precision="ieee" if EXACT else "tf32")
+    mask = live & (out < outs)[None, :]
+    if SPLITS == 1:
+        if SCALED:
+            gate *= tl.load(scale_ptr + row)[None, :]
+            if GLU:
+                up *= tl.load(scale_ptr + outs + row)[None, :]
+        _finish(gate, up, out_ptr + lane[:, None] * outs + out[None, :], mask, GLU)
+    else:
+        matrices = 2 if GLU else 1
+        to = part_ptr + ((split * rows + lane) * matrices)[:, None] * outs + out[None, :]  # [split, row, matrix, out]
+        tl.store(to, gate, mask=mask)
+        if GLU:
+            tl.store(to + outs, up, mask=mask)
+
+
+@triton.jit
+def _add_shares(
+    part_ptr, scale_ptr, out_ptr, rows, outs, BLOCK: tl.constexpr, SPLITS: tl.constexpr, SCALED: tl.constexpr, GLU: tl.constexpr
+):  # fmt: skip
+    row = tl.program_id(0)
+    out = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = out < outs
+    matrices = 2 if GLU else 1
+    gate = tl.zeros([BLOCK], tl.float32)
+    up = tl.zeros([BLOCK], tl.float32)
+    for split in tl.static_range(SPLITS):
+        source = part_ptr + (split * rows + row) * matrices * outs + out
+        gate += tl.load(source, mask=mask, other=0.0)
+        if GLU:
+            up += tl.load(source + outs, mask=mask, other=0.0)
+    if SCALED:
+        gate *= tl.load(scale_ptr + out, mask=mask, other=0.0)
+        if GLU:
+            up *= tl.load(scale_ptr + outs + out, mask=mask, other=0.0)
+    _finish(gate, up, out_ptr + row * outs + out, mask, GLU)
+
+
+def skinny_product(
+    x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None, *, glu: bool, launch: Launch | None = None
+) -> torch.Tensor:
+    """x [n, in] with at most 16 rows times weight [out, in]; `glu` gives silu of the first half times the second.
+
+    Returns:
+        [n, out] or [n, out / 2], in the dtype of `x`.
+    """
+    x = x.contiguous()
+    rows, ins = x.shape
+    outs = weight.shape[0] // 2 if glu else weight.shape[0]
+    if launch is None:
+        launch = launch_shape(rows, outs, ins, weight.element_size(), multiprocessors(x.device), glu=glu)
+    out = torch.empty(rows, outs, dtype=x.dtype, device=x.device)
+    scales = x if scale is None else scale
+    programs, even = triton.cdiv(outs, launch.block_out), ins % launch.block_in == 0
+    scaled = scale is not None
+    if not launch.dot:
+        _one_row[(programs,)](
+            x, weight, scales, out, outs, ins, BLOCK_OUT=launch.block_out, BLOCK_IN=launch.block_in, EVEN=even,
+            SCALED=scaled, GLU=glu, STAGES=launch.stages, num_warps=launch.warps,
+        )  # fmt: skip
+        return out
+    splits = launch.splits
+    parts = out
+    if splits > 1:
+        parts = torch.empty(splits, rows, 1 + glu, outs, dtype=torch.float32, device=x.device)
+    _rows[(programs, splits)](
+        x, weight, scales, out, parts, rows, outs, ins, BLOCK_OUT=launch.block_out, BLOCK_IN=launch.block_in, SPLITS=splits,
+        EVEN=even, SCALED=scaled, GLU=glu, EXACT=x.dtype == torch.float32, num_warps=launch.warps, num_stages=launch.stages,
+    )  # fmt: skip
+    if splits > 1:
+        _add_shares[(rows, triton.cdiv(outs, 1024))](
+            parts, scales, out, rows, outs, BLOCK=1024, SPLITS=splits, SCALED=scaled, GLU=glu, num_warps=4
+        )  # fmt: skip
+    return out
