@@ -13,7 +13,7 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
-def add_option(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
+def add_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup, name: str, **options: Any) -> None:
     """`--some_name`, spelled `--some-name` as well."""
     parser.add_argument(f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else []), dest=name, **options)
 

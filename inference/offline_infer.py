@@ -46,7 +46,7 @@ def answer(args: argparse.Namespace, *, separator: str, default_system: str, def
         default_system: name of the system text for a checkpoint that does not say its own.
         default_frames: (fps, least, most) for such a checkpoint.
     """
-    from inference.media_source import read_media
+    from inference.sources.media import read_media
     from inference.offline import Answerer, question_rows
     from model.errors import InputError
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from inference.evaluation.schema import EVENT_KINDS, Scenario, Trace
+from inference.evaluation.schema import EVENT_KINDS, Scenario, Trace, TraceEvent
 from model.errors import InputError
 
 T = TypeVar("T")
@@ -40,8 +40,11 @@ def load_scenarios(path: str | Path) -> list[Scenario]:
 
 
 def load_traces(path: str | Path) -> list[Trace]:
-    """Read and check a trace file; errors as for scenarios."""
-    return _load(Path(path), Trace, _check_trace)
+    """Read and check a trace file; errors as for scenarios.
+
+    Of a trace that is still being written (`FILE.part`) the events stand on the lines behind it, and the last line may be cut.
+    """
+    return _load(Path(path), Trace, _check_trace, _append_event)
 
 
 def save_scenarios(path: str | Path, scenarios: Iterable[Scenario]) -> None:
@@ -90,19 +93,37 @@ def _compact(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
-def _load(path: Path, kind: type[T], check: Callable[[T], None]) -> list[T]:
+def _append_event(traces: list[Trace], row: Any) -> bool:
+    """Put a line that is an event behind those of the trace above it; False where it is none."""
+    if not traces or not isinstance(row, dict) or "kind" not in row:
+        return False
+    event = _build(TraceEvent, row, "")
+    _check_trace(Trace(scenario_id="", mode=traces[-1].mode, events=[event]))
+    traces[-1].events.append(event)
+    return True
+
+
+def _load(
+    path: Path, kind: type[T], check: Callable[[T], None], absorb: Callable[[list[T], Any], bool] = lambda found, row: False
+) -> list[T]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; give a JSON-lines file of {kind.__name__.lower()}s") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a JSON-lines file in UTF-8") from error
-    found = []
-    for number, line in enumerate(text.split("\n"), 1):
+    found: list[T] = []
+    lines = text.split("\n")
+    if path.suffix == ".part":
+        lines.pop()  # whoever wrote it may have been stopped in the middle of a line
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            value: T = _build(kind, json.loads(line), "")
+            row = json.loads(line)
+            if absorb(found, row):
+                continue
+            value: T = _build(kind, row, "")
             check(value)
         except json.JSONDecodeError as error:
             raise InputError(f"{path} line {number} is not JSON ({error.msg} at column {error.colno}); mend the line") from error

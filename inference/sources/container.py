@@ -102,7 +102,7 @@ class StreamReader:
                     yield TimedFrame(t, self._fitted(frame))
 
     def _fitted(self, frame: Any) -> torch.Tensor:
-        pixels = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        pixels: np.ndarray[Any, Any] = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         turns = round(frame.rotation / 90) % 4
         pixels = np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
         return fit_frames(torch.from_numpy(pixels)[None], self._size)[0]

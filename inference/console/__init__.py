@@ -1,0 +1,1 @@
+"""A person at the terminal: a line to type in, keys that interrupt, a view of the running stream."""

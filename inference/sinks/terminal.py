@@ -1,0 +1,72 @@
+"""Printing a stream as it happens, line by line, on whatever the output is."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from inference.evaluation.schema import TraceEvent
+
+
+class TerminalSink:
+    """Writes events as lines: one per utterance with the second at which it began, one per run of silence.
+
+    Args:
+        out: where to.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._state = ""
+        """What the open line holds: '' (nothing is open), `speech` or `silence`."""
+
+    def __call__(self, event: TraceEvent) -> None:
+        if event.kind == "token" and event.text:
+            self._open("speech", event.t)
+            self._out.write(event.text)
+        elif event.kind == "silence":
+            self._open("silence", event.t, event.text or "<|silence|>")
+        elif line := line_of(event):
+            self.write_line(line)
+        self._out.flush()
+
+    def write_line(self, text: str) -> None:
+        """A line of its own."""
+        self.break_line()
+        self._out.write(f"{text}\n")
+        self._out.flush()
+
+    def close(self, *, whole: bool) -> None:
+        self.break_line()
+
+    def break_line(self) -> None:
+        """End the open line, so that what is printed next begins on a line of its own."""
+        if self._state:
+            self._out.write("\n")
+            self._out.flush()
+        self._state = ""
+
+    def _open(self, state: str, t: float, text: str = "") -> None:
+        if self._state == state:
+            return
+        self.break_line()
+        self._out.write(f"{clock_of(t)} {text}")
+        self._state = state
+
+
+def clock_of(t: float) -> str:
+    """Stream time as it stands before a line."""
+    return f"[{t:8.2f} s]"
+
+
+def line_of(event: TraceEvent) -> str:
+    """The line that tells of an event other than speech and silence; '' where there is nothing to tell."""
+    told = {
+        "prompt": f"user: {event.text}",
+        "stop": "(stopped)",
+        "reset": "(forgotten)",
+        "turn_interrupted": "(interrupted)" if event.reason != "stop" else "",
+        "frame_dropped": f"(frame {event.frame} dropped: {event.reason})",
+        "frame_rejected": f"(frame {event.frame} rejected: {event.reason})",
+        "end": f"(end: {event.reason})",
+    }.get(event.kind, "")
+    return f"{clock_of(event.t)} {told}" if told else ""
