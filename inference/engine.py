@@ -14,6 +14,7 @@ from inference.cache.store import KVStore
 from inference.model.rows import RowGroup
 from inference.model.video_mllama import VideoMllama
 from inference.sampling import Sampler
+from inference.vision.encoder import FrameEncoder
 from model.errors import InputError
 
 T = TypeVar("T")
@@ -79,6 +80,11 @@ class StepEngine:
 
         return self.store.new_cache(run_policy(policy, self.store, self.model))
 
+    @property
+    def encoder(self) -> FrameEncoder:
+        """The model's: whole clips, or frames handed in one by one."""
+        return self.model.encoder
+
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """Vision features [F, P, H] of uint8 frames [F, 3, S, S]."""
         return self.model.encode(frames)
@@ -131,7 +137,7 @@ class StepEngine:
         """Features of each request's frames; all that are not encoded yet go through the tower together."""
         pictures = [request.frames for request in requests if request.frames is not None and request.features is None]
         pictures = [frames for frames in pictures if len(frames)]
-        encoded = iter(self.encode(torch.cat(pictures)).split([len(frames) for frames in pictures]) if pictures else ())
+        encoded = iter(self.encoder.encode_clips(pictures))
         return [next(encoded) if request.new_frames and request.features is None else request.features for request in requests]
 
     def drive(self, sessions: Sequence[Stepping[T]]) -> list[T]:

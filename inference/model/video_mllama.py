@@ -17,12 +17,9 @@ from inference.model.linear import DenseLinear, Linear
 from inference.model.plan import StepPlan, plan_step
 from inference.model.rotary import Rotary
 from inference.model.rows import FrameRows, RowGroup, StepRows, StepTensors
+from inference.vision.encoder import FrameEncoder
 from model.config import VideoMllamaConfig
-from model.errors import InputError
 from model.vision.encoder import VisionEncoder
-
-VISION_CHUNK = 64
-"""Frames encoded in one call of the tower; bounds its memory."""
 
 
 class VideoMllama:
@@ -42,6 +39,7 @@ class VideoMllama:
     ) -> None:
         self.config = config
         self.vision = vision
+        self._encoder: FrameEncoder | None = None
         self.folder = folder
         self.details = dict(details)
         """The `moss_train` section of config.json: stage, frame policy, template. Empty for a foreign checkpoint."""
@@ -62,7 +60,17 @@ class VideoMllama:
         """An empty session in a memory of its own, with room for so many rows and frames before it grows."""
         return KVStore(self.config, self.device, self.dtype, positions=positions, frames=frames).new_cache()
 
-    @torch.inference_mode()
+    @property
+    def encoder(self) -> FrameEncoder:
+        """What encodes frames: exact unless another one is set here."""
+        if self._encoder is None:
+            self._encoder = FrameEncoder(self.vision)
+        return self._encoder
+
+    @encoder.setter
+    def encoder(self, encoder: FrameEncoder) -> None:
+        self._encoder = encoder
+
     def encode(self, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor | None = None) -> torch.Tensor:
         """Vision features of frames, in the form that cross-attention reads.
 
@@ -76,20 +84,7 @@ class VideoMllama:
         Raises:
             InputError: another shape than [F, 3, S, S].
         """
-        side = self.config.vision.image_size
-        if frames.ndim != 4 or tuple(frames.shape[1:]) != (self.config.vision.num_channels, side, side):
-            raise InputError(f"frames have the shape {list(frames.shape)}; this checkpoint takes [F, 3, {side}, {side}]")
-        if aspect_ratio_ids is None:
-            aspect_ratio_ids = torch.ones(frames.shape[0], dtype=torch.int64)
-        chunks = []
-        for begin in range(0, frames.shape[0], VISION_CHUNK):
-            pixels = frames[begin : begin + VISION_CHUNK].to(self.device)
-            ids = aspect_ratio_ids[begin : begin + VISION_CHUNK].to(self.device)
-            chunks.append(self.vision(pixels if pixels.dtype == torch.uint8 else pixels.to(self.dtype), ids).to(self.dtype))
-        if not chunks:
-            tokens, hidden = self.config.vision.tokens_per_frame, self.config.text.hidden_size
-            return torch.empty(0, tokens, hidden, device=self.device, dtype=self.dtype)
-        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+        return self.encoder.encode(frames, aspect_ratio_ids)
 
     @torch.inference_mode()
     def run(self, groups: Sequence[RowGroup], *, every_row: bool = False) -> torch.Tensor:

@@ -139,6 +139,19 @@ class FrameEncoder:
             features = found[0] if len(found) == 1 else torch.cat(found)
         return self._streams.hand_over(features)
 
+    def encode_clips(self, clips: Sequence[Tensor]) -> list[Tensor]:
+        """Features of frames of several clips: in one call where that changes nothing, otherwise clip by clip.
+
+        Args:
+            clips: uint8 [f, 3, S, S] each.
+
+        Returns:
+            [f, P, H] for each.
+        """
+        if len(clips) < 2 or self.mode.valid_rows or self.mode.near_duplicate is not None:
+            return [self.encode(frames) for frames in clips]
+        return list(self.encode(torch.cat(list(clips))).split([len(frames) for frames in clips]))
+
     @torch.inference_mode()
     def submit(self, frame: Tensor, *, clip: Clip | None = None) -> FrameTicket:
         """Hands in one frame to be encoded as soon as the encoder is free; never waits. Any thread may call it.
