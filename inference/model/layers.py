@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from inference.cache.pool import KVPool
 from inference.kernels import paged_attention
-from inference.model.linear import DenseLinear, Linear
+from inference.model.linear import Linear, fuse
 from inference.model.rows import FrameRows, PagedView, StepTensors
 from model.config import TextConfig
 from model.text.rope import apply_rope
@@ -27,11 +27,6 @@ def _swiglu(x: torch.Tensor, gate_up: Linear, down: Linear) -> torch.Tensor:
     return down(F.silu(gate) * up)
 
 
-def _fused(tensors: Mapping[str, torch.Tensor], *names: str) -> Linear:
-    """Matrices that multiply the same rows, as one."""
-    return DenseLinear(tensors[names[0]] if len(names) == 1 else torch.cat([tensors[name] for name in names]))
-
-
 def attend(queries: torch.Tensor, pool: KVPool, layer: int, view: PagedView) -> torch.Tensor:
     """Queries [N, heads, head_dim] over the keys of one layer of a pool -> [N, heads * head_dim]."""
     return paged_attention(queries, pool.keys(layer), pool.values(layer), pool.scales(layer), view)
@@ -44,12 +39,12 @@ class SelfLayer:
         self.index = index
         self.eps = config.rms_norm_eps
         self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        self.qkv = _fused(tensors, *(f"{prefix}self_attn.{part}_proj.weight" for part in "qkv"))
-        self.out = _fused(tensors, f"{prefix}self_attn.o_proj.weight")
+        self.qkv = fuse(tensors, *(f"{prefix}self_attn.{part}_proj.weight" for part in "qkv"))
+        self.out = fuse(tensors, f"{prefix}self_attn.o_proj.weight")
         self.norm_in = tensors[f"{prefix}input_layernorm.weight"]
         self.norm_mlp = tensors[f"{prefix}post_attention_layernorm.weight"]
-        self.gate_up = _fused(tensors, f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
-        self.down = _fused(tensors, f"{prefix}mlp.down_proj.weight")
+        self.gate_up = fuse(tensors, f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
+        self.down = fuse(tensors, f"{prefix}mlp.down_proj.weight")
 
     def forward(self, h: torch.Tensor, step: StepTensors) -> torch.Tensor:
         """[N, H] -> [N, H]; writes the rows' keys and values into their slots, then lets each row see its own session's."""
@@ -69,15 +64,15 @@ class CrossLayer:
         self.index = index
         self.eps = config.rms_norm_eps
         self.heads, self.kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        self.query = _fused(tensors, f"{prefix}cross_attn.q_proj.weight")
-        self.key_value = _fused(tensors, *(f"{prefix}cross_attn.{part}_proj.weight" for part in "kv"))
-        self.out = _fused(tensors, f"{prefix}cross_attn.o_proj.weight")
+        self.query = fuse(tensors, f"{prefix}cross_attn.q_proj.weight")
+        self.key_value = fuse(tensors, *(f"{prefix}cross_attn.{part}_proj.weight" for part in "kv"))
+        self.out = fuse(tensors, f"{prefix}cross_attn.o_proj.weight")
         self.query_norm = tensors[f"{prefix}cross_attn.q_norm.weight"]
         self.key_norm = tensors[f"{prefix}cross_attn.k_norm.weight"]
         self.norm_in = tensors[f"{prefix}input_layernorm.weight"]
         self.norm_mlp = tensors[f"{prefix}post_attention_layernorm.weight"]
-        self.gate_up = _fused(tensors, f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
-        self.down = _fused(tensors, f"{prefix}mlp.down_proj.weight")
+        self.gate_up = fuse(tensors, f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
+        self.down = fuse(tensors, f"{prefix}mlp.down_proj.weight")
         self.attention_gate = torch.tanh(tensors[f"{prefix}cross_attn_attn_gate"])
         self.mlp_gate = torch.tanh(tensors[f"{prefix}cross_attn_mlp_gate"])
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
+
+from inference.quantize.linear import Fp8Linear
+from inference.quantize.rows import FP8
+
+FACTOR = "_factor"
+"""Ending of the name under which the factors of an fp8 weight stand beside it."""
 
 
 class Linear(Protocol):
@@ -34,3 +41,24 @@ class DenseLinear:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight)
+
+
+def fuse(tensors: Mapping[str, torch.Tensor], *names: str) -> Linear:
+    """Matrices that multiply the same rows, as one.
+
+    Args:
+        tensors: weights [out, in] by name; of a float8_e4m3fn weight also its factors [out]. What can be taken out is, so that a
+            model in the making holds at most these matrices twice.
+    """
+    weights = _take(tensors, names)
+    if weights[0].dtype == FP8:
+        return Fp8Linear(_join(weights), _join(_take(tensors, [name + FACTOR for name in names])))
+    return DenseLinear(_join(weights))
+
+
+def _take(tensors: Mapping[str, torch.Tensor], names: Sequence[str]) -> list[torch.Tensor]:
+    return [tensors.pop(name) if isinstance(tensors, MutableMapping) else tensors[name] for name in names]
+
+
+def _join(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 
 from inference.model.folder import iterate_tensors, read_config
+from inference.model.linear import FACTOR
 from inference.model.video_mllama import VideoMllama
+from inference.quantize.recipes import Recipe, recipe_of
+from inference.quantize.rows import quantize_rows
 from model.config import SwitchConfig, VideoMllamaConfig
 from model.errors import InputError
 from model.vision.encoder import VisionEncoder
@@ -52,6 +55,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     switches: SwitchConfig | None = None,
+    recipe: Recipe | str = "bf16",
 ) -> VideoMllama:
     """Load a checkpoint folder for inference.
 
@@ -60,15 +64,16 @@ def load_model(
         device: where the weights go.
         dtype: dtype of weights, activations and caches.
         switches: numerical choices; None takes those of the folder, or the defaults, which decode correctly.
+        recipe: which matrices are rounded to fp8, each one as it is read: the model never exists in `dtype` as a whole.
 
     Raises:
-        InputError: a missing or broken file, an unknown or missing tensor, a tensor of another shape.
+        InputError: a missing or broken file, an unknown or missing tensor, a tensor of another shape, an unknown recipe.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"checkpoint {folder} is not a folder; give one that holds config.json and safetensors")
     config, details = read_config(folder, switches)
-    builder = ModelBuilder(config, device, dtype, folder, details)
+    builder = ModelBuilder(config, device, dtype, folder, details, recipe_of(recipe) if isinstance(recipe, str) else recipe)
     for name, tensor in iterate_tensors(folder):
         if not name.endswith(_IGNORED_SUFFIXES):
             builder.take(name, tensor)
@@ -84,12 +89,20 @@ class ModelBuilder:
         dtype: dtype of weights, activations and caches.
         folder: where the tensors come from, for messages and labels.
         details: what the checkpoint says of its training.
+        recipe: which matrices are rounded to fp8 as they come; None: none.
     """
 
     def __init__(
-        self, config: VideoMllamaConfig, device: str | torch.device, dtype: torch.dtype, folder: Path, details: dict[str, Any]
+        self,
+        config: VideoMllamaConfig,
+        device: str | torch.device,
+        dtype: torch.dtype,
+        folder: Path,
+        details: dict[str, Any],
+        recipe: Recipe | None = None,
     ) -> None:
         self._config, self._device, self._dtype, self._folder, self._details = config, device, dtype, folder, details
+        self._recipe = recipe or recipe_of("bf16")
         with torch.device("meta"):
             self._vision = VisionEncoder(config)
         vision = {name: tuple(value.shape) for name, value in self._vision.state_dict().items()}
@@ -110,7 +123,11 @@ class ModelBuilder:
                 f"{self._folder}: tensor {name} has the shape {list(tensor.shape)}, config.json asks for "
                 f"{list(self.shapes[name])}; use matching files"
             )
-        self._tensors[name] = tensor.to(device=self._device, dtype=self._dtype)
+        on_device = tensor.to(device=self._device, dtype=self._dtype)
+        if self._recipe.covers(name, self._config):
+            self._tensors[name], self._tensors[name + FACTOR] = quantize_rows(on_device)
+        else:
+            self._tensors[name] = on_device
 
     def finish(self) -> VideoMllama:
         """The model; the builder is empty afterwards.
@@ -149,7 +166,7 @@ def untrained_model(
 def _assemble(
     folder: Path, config: VideoMllamaConfig, details: dict[str, Any], vision: VisionEncoder, tensors: dict[str, torch.Tensor]
 ) -> VideoMllama:
-    text = {name: tensors.pop(name) for name in text_shapes(config)}
-    vision.load_state_dict(tensors, assign=True)
+    places = vision.state_dict().keys()
+    vision.load_state_dict({name: tensors.pop(name) for name in places}, assign=True)
     vision.requires_grad_(False).eval()
-    return VideoMllama(config, vision, text, folder=folder, details=details)
+    return VideoMllama(config, vision, tensors, folder=folder, details=details)
