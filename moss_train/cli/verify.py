@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss verify`."""
-    from moss_train.cli import verify_layouts
+    from moss_train.cli import verify_layouts, verify_vision
 
     checks = parser.add_subparsers(dest="what", required=True, metavar="CHECK")
     text = "replay recorded inputs and outputs of a tiny model in a layout"
@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     engine = checks.add_parser("engine", help=text, epilog="example: moss verify engine --json engine.json")
     engine.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was found to this file")
     engine.add_argument("--steps", type=int, default=200, help="optimizer steps of the loss curves (default 200)")
+    text = "exact vision against the published tower, fast modes against exact: features, tokens, KL"
+    vision = checks.add_parser("vision", help=text, epilog="example: moss verify vision hf/realtime --video clip.mp4 --mode fast")
+    verify_vision.add_arguments(vision)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,10 +43,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: bad arguments, a bad folder or sizes that do not fit the model.
     """
-    from moss_train.cli import verify_layouts
+    from moss_train.cli import verify_layouts, verify_vision
 
     if args.what == "engine":
         return _engine(args)
+    if args.what == "vision":
+        return verify_vision.run(args)
     return verify_layouts.run(args) if args.what == "layouts" else _golden(args)
 
 
