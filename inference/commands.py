@@ -19,7 +19,7 @@ def add_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup, name: 
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, checkpoint: str | None = None) -> None:
-    """--checkpoint, --device, --dtype."""
+    """--checkpoint, --device, --dtype, --precision, --cross_kv."""
     parser.add_argument(
         "--checkpoint",
         default=checkpoint,
@@ -28,6 +28,39 @@ def add_model_arguments(parser: argparse.ArgumentParser, checkpoint: str | None 
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
     parser.add_argument("--dtype", default="auto", help="fp32, bf16, fp16 or auto: bf16 on a GPU, fp32 elsewhere (default)")
+    add_precision_arguments(parser)
+
+
+def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
+    """--precision, --cross_kv."""
+    parser.add_argument(
+        "--precision",
+        help="the decoder's weights: bf16, fp8 (self layers and all MLPs), fp8_self (self layers); default: all in --dtype",
+    )
+    add_option(
+        parser, "cross_kv", default="bf16", help="keys and values of frames: fp8, or bf16 for the model's dtype (default bf16)"
+    )
+
+
+def precision_from(args: argparse.Namespace, device: str) -> tuple[Any, Any]:
+    """(dtype, recipe) of parsed arguments.
+
+    Args:
+        device: for the dtype `auto`.
+
+    Raises:
+        InputError: an unknown name, or names that contradict each other.
+    """
+    from inference.checkpoint import dtype_of
+    from inference.quantize import recipe_of
+
+    recipe = recipe_of(args.precision or "bf16")
+    if args.precision == "bf16" and args.dtype not in ("auto", "bf16"):
+        raise InputError(f"--precision bf16 and --dtype {args.dtype} contradict each other; leave one of them out")
+    if args.cross_kv not in ("bf16", "fp8"):
+        raise InputError(f"--cross_kv is {args.cross_kv!r}; use bf16 or fp8")
+    wide = args.precision == "bf16" or device.startswith("cuda")
+    return dtype_of(args.dtype if args.dtype != "auto" else "bf16" if wide else "fp32"), recipe
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser, *, temperature: float, top_k: int) -> None:
@@ -62,7 +95,7 @@ def load_engine(args: argparse.Namespace, *, realtime: bool = False) -> tuple[An
         realtime: refuse a checkpoint that was not trained on real-time dialogues, before its weights are read.
     """
     from data_pipeline.text.tokenizer import Tokenizer
-    from inference.checkpoint import check_device, dtype_of, require_realtime, resolve_checkpoint
+    from inference.checkpoint import check_device, require_realtime, resolve_checkpoint
     from inference.engine import StepEngine
     from inference.model.folder import read_config
     from inference.model.load import load_model
@@ -72,9 +105,9 @@ def load_engine(args: argparse.Namespace, *, realtime: bool = False) -> tuple[An
     if realtime:
         require_realtime(folder, details)
     device = check_device(args.device)
-    dtype = args.dtype if args.dtype != "auto" else ("bf16" if device.startswith("cuda") else "fp32")
+    dtype, recipe = precision_from(args, device)
     tokenizer = Tokenizer.from_file(folder)
-    model = load_model(folder, device, dtype_of(dtype))
+    model = load_model(folder, device, dtype, recipe=recipe)
     if tokenizer.vocab_size != model.config.text.vocab_size:
         raise InputError(
             f"{tokenizer.source} has {tokenizer.vocab_size} entries, the checkpoint's head {model.config.text.vocab_size} rows; "

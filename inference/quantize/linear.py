@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from inference.kernels.skinny import MAX_ROWS, skinny_linear, skinny_swiglu
 from inference.quantize.rows import FP8, dequantize_rows, quantize_rows
 from model.errors import InputError
 
-SKINNY_ROWS = 16
-"""Up to so many rows the weight's bytes bound the time: it is read in fp8 and multiplied in the rows' dtype."""
 _MULTIPLE = 16
 """Widths of the tensor cores' fp8 product."""
 
@@ -52,13 +51,20 @@ class Fp8Linear:
         rows = x.reshape(-1, x.shape[-1])
         return self._multiply(rows).view(*x.shape[:-1], -1)
 
+    def swiglu(self, x: torch.Tensor) -> torch.Tensor:
+        """silu of the first half of the product times the second: [..., in] -> [..., out / 2]."""
+        if x.numel() <= MAX_ROWS * x.shape[-1]:
+            return skinny_swiglu(x, self.weight, self.factor)
+        gate, up = self(x).chunk(2, dim=-1)
+        return F.silu(gate) * up
+
     def dense(self, dtype: torch.dtype) -> torch.Tensor:
         """[out, in], widened."""
         return dequantize_rows(self.weight, self.factor, dtype)
 
     def _multiply(self, rows: torch.Tensor) -> torch.Tensor:
-        if rows.shape[0] <= SKINNY_ROWS:
-            return self._multiply_few(rows)
+        if rows.shape[0] <= MAX_ROWS:
+            return skinny_linear(rows, self.weight, self.factor)
         if rows.is_cuda and rows.dtype == torch.bfloat16 and not any(n % _MULTIPLE for n in self.weight.shape):
             quantised, factor = quantize_rows(rows)
             product: torch.Tensor = torch._scaled_mm(
@@ -72,7 +78,4 @@ class Fp8Linear:
             return product
         if self.as_on_gpu:
             rows = dequantize_rows(*quantize_rows(rows), rows.dtype)
-        return F.linear(rows, self.dense(rows.dtype))
-
-    def _multiply_few(self, rows: torch.Tensor) -> torch.Tensor:
         return F.linear(rows, self.dense(rows.dtype))

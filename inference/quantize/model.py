@@ -12,7 +12,7 @@ _PARTS = {"self_attn": ("qkv", "out"), "mlp": ("gate_up", "down")}
 """Matrices of a layer, by part of a recipe."""
 
 
-def quantize_model(model: VideoMllama, recipe: Recipe, *, as_on_gpu: bool = False) -> VideoMllama:
+def quantize_model(model: VideoMllama, recipe: Recipe) -> VideoMllama:
     """Replace, one matrix after the other, those that the recipe names: at most one is held twice.
 
     The same bits as loading with the recipe: factors belong to rows, and matrices are joined along rows. What is in fp8 already
@@ -20,7 +20,7 @@ def quantize_model(model: VideoMllama, recipe: Recipe, *, as_on_gpu: bool = Fals
 
     Args:
         model: changed in place.
-        as_on_gpu: see `Fp8Linear`.
+        recipe: which matrices.
 
     Returns:
         The model.
@@ -30,12 +30,19 @@ def quantize_model(model: VideoMllama, recipe: Recipe, *, as_on_gpu: bool = Fals
         for part in sorted(parts):
             for name in _PARTS[part]:
                 found = getattr(layer, name)
-                if isinstance(found, Fp8Linear):
-                    found.as_on_gpu = as_on_gpu
-                elif isinstance(found, DenseLinear):
-                    setattr(layer, name, Fp8Linear.of(found.weight, as_on_gpu=as_on_gpu))
+                if isinstance(found, DenseLinear):
+                    setattr(layer, name, Fp8Linear.of(found.weight))
                 del found
     return model
+
+
+def round_as_on_gpu(model: VideoMllama) -> None:
+    """From now on the rows of prompts are rounded too where a GPU would round them, on any device."""
+    for layer in model.layers:
+        for name in (name for names in _PARTS.values() for name in names):
+            found = getattr(layer, name, None)
+            if isinstance(found, Fp8Linear):
+                found.as_on_gpu = True
 
 
 def decoder_bytes(model: VideoMllama) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss verify`."""
-    from moss_train.cli import verify_layouts, verify_vision
+    from moss_train.cli import verify_layouts, verify_precision, verify_vision
 
     checks = parser.add_subparsers(dest="what", required=True, metavar="CHECK")
     text = "replay recorded inputs and outputs of a tiny model in a layout"
@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "exact vision against the published tower, fast modes against exact: features, tokens, KL"
     vision = checks.add_parser("vision", help=text, epilog="example: moss verify vision hf/realtime --video clip.mp4 --mode fast")
     verify_vision.add_arguments(vision)
+    text = "fp8 weights, or fp8 keys and values of frames, against the whole weights: logits, tokens, KL"
+    precision = checks.add_parser("precision", help=text, epilog="example: moss verify precision hf/realtime --recipe fp8")
+    verify_precision.add_arguments(precision)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,12 +46,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: bad arguments, a bad folder or sizes that do not fit the model.
     """
-    from moss_train.cli import verify_layouts, verify_vision
+    from moss_train.cli import verify_layouts, verify_precision, verify_vision
 
     if args.what == "engine":
         return _engine(args)
     if args.what == "vision":
         return verify_vision.run(args)
+    if args.what == "precision":
+        return verify_precision.run(args)
     return verify_layouts.run(args) if args.what == "layouts" else _golden(args)
 
 
