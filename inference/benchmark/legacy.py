@@ -1,7 +1,8 @@
 """The reference's own protocol: what it calls time to first token, tokens a second and total latency.
 
 Its preprocessing is outside all timing, `total` holds a separate run for one token, and the first token of the second run is
-taken to cost what the separate run cost. Kept to the letter so that published figures can be compared; `decompose` says what they hold.
+taken to cost what the separate run cost. Kept to the letter, so that published figures can be compared; `decompose` says
+what they hold.
 """
 
 from __future__ import annotations

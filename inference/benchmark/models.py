@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 
+from inference.model.linear import FACTOR
 from inference.model.load import text_shapes
 from inference.model.video_mllama import VideoMllama
+from inference.quantize.recipes import recipe_of
+from inference.quantize.rows import quantize_rows
 from model.config import TextConfig, VideoMllamaConfig, VisionConfig
 from model.vision.encoder import VisionEncoder
 
@@ -55,12 +58,29 @@ class RandomTensors(Mapping[str, torch.Tensor]):
         device: where they are drawn.
         dtype: in which they are drawn.
         seed: of all of them.
+        rounded: says which matrices are kept in fp8; the factors of such a one can be had once, behind it.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], device: torch.device, dtype: torch.dtype, seed: int) -> None:
-        self._shapes, self._device, self._dtype, self._seed = shapes, device, dtype, seed
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        device: torch.device,
+        dtype: torch.dtype,
+        seed: int,
+        rounded: Callable[[str], bool] = lambda name: False,
+    ) -> None:
+        self._shapes, self._device, self._dtype, self._seed, self._rounded = shapes, device, dtype, seed, rounded
+        self._factors: dict[str, torch.Tensor] = {}
 
     def __getitem__(self, name: str) -> torch.Tensor:
+        if name in self._factors:
+            return self._factors.pop(name)
+        if not self._rounded(name):
+            return self._draw(name)
+        matrix, self._factors[name + FACTOR] = quantize_rows(self._draw(name))
+        return matrix
+
+    def _draw(self, name: str) -> torch.Tensor:
         shape = self._shapes[name]
         tensor = torch.empty(shape, device=self._device, dtype=self._dtype)
         if "gate" in name and shape == (1,):
@@ -81,7 +101,7 @@ class RandomTensors(Mapping[str, torch.Tensor]):
 
 
 def random_model(
-    config: VideoMllamaConfig, device: str | torch.device, dtype: torch.dtype, *, seed: int = 0, name: str = "random"
+    config: VideoMllamaConfig, device: str | torch.device, dtype: torch.dtype, *, seed: int = 0, recipe: str = "bf16"
 ) -> VideoMllama:
     """A model of these dimensions with random weights, built on the device.
 
@@ -89,17 +109,21 @@ def random_model(
         config: dimensions.
         device: where it is built and stays.
         dtype: of weights, activations and caches.
-        seed: of the weights.
-        name: under which messages and labels speak of it.
+        seed: of the weights, which are the same whatever the recipe.
+        recipe: which of the decoder's matrices are rounded to fp8, each as it is drawn.
+
+    Raises:
+        InputError: an unknown recipe.
     """
+    chosen = recipe_of(recipe)
     device = torch.device(device)
     with torch.device("meta"):
         vision = VisionEncoder(config)
     shapes = {key: tuple(value.shape) for key, value in vision.state_dict().items()}
-    drawn = RandomTensors(shapes | text_shapes(config), device, dtype, seed)
+    drawn = RandomTensors(shapes | text_shapes(config), device, dtype, seed, lambda name: chosen.covers(name, config))
     vision.load_state_dict({key: drawn[key] for key in shapes}, assign=True)
     vision.requires_grad_(False).eval()
-    return VideoMllama(config, vision, drawn, folder=Path(name), details={})
+    return VideoMllama(config, vision, drawn, folder=Path("random"), details={})
 
 
 def valid_patch_rows(config: VideoMllamaConfig, aspect: float = 16 / 9) -> int:

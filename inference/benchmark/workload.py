@@ -41,7 +41,9 @@ class Workload:
     stream_frames: int = 3600
     """Of the long stream: an hour."""
     stream_rows: int = 2048
-    """Text rows that the long stream keeps."""
+    """Text rows that the long stream keeps, and one session in the jitter's measurement."""
+    position_limit: int = 4096
+    """Of the long stream: positions are numbered anew below it."""
     correct_frames: int = 8
     correct_rows: int = 48
     correct_tokens: int = 64
@@ -73,8 +75,9 @@ WORKLOADS = {
         sessions_fps=5.0,
         window_frames=4,
         sessions_rows=20,
-        stream_frames=40,
-        stream_rows=128,
+        stream_frames=80,
+        stream_rows=16,
+        position_limit=112,
         correct_frames=3,
         correct_rows=14,
         correct_tokens=12,

@@ -22,6 +22,11 @@ PARTS = {
         "How fast videos become frames: decoder, loader, loader of several ranks, memory",
         "moss bench data --levels decoder,loader --work-dir bench --out data-loading.json",
     ),
+    "inference": Action(
+        "moss_train.cli.bench.inference",
+        "Time to first token, tokens a second, many sessions, memory, against what the chip allows",
+        "moss bench inference --model tiny --out inference.json",
+    ),
 }
 
 

@@ -1,0 +1,253 @@
+"""Running the parts one after the other: arguments, order, what is written where."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from inference.benchmark.bench import Bench, Setup
+    from inference.benchmark.roofline import Chip
+
+PACKAGES = ("torch", "triton", "transformers", "flash-attn", "transformer-engine", "av", "numpy")
+"""Whose versions are written beside the numbers."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measurement."""
+
+    help: str
+    module: str
+    function: str = "measure"
+    options: tuple[tuple[str, str], ...] = ()
+    checked_by: str = "correctness"
+    """The part that compares what this one times; '' for none."""
+
+    def load(self) -> Callable[[Bench], dict[str, Any]]:
+        """What measures it."""
+        from importlib import import_module
+
+        return partial(getattr(import_module(f"inference.benchmark.parts.{self.module}"), self.function), **dict(self.options))
+
+
+_FP8 = (("recipe", "fp8"),)
+PARTS = {
+    "chip": Part("what a copy and a matrix product reach here", "chip", checked_by=""),
+    "correctness": Part("cached decoding against the whole sequence", "correctness"),
+    "first-token": Part("time to first token, exact vision", "first_token"),
+    "legacy": Part("the reference's protocol", "legacy"),
+    "end-to-end": Part("256 tokens from pixels, peak memory", "end_to_end"),
+    "decode": Part("tokens a second, bf16", "decode"),
+    "stream": Part("from a new frame, and from a prompt, to the next token", "stream"),
+    "jitter": Part("one session speaking while frames arrive", "live", "measure_jitter"),
+    "sessions": Part("16 sessions speaking", "live", "measure_sessions"),
+    "long-stream": Part("an hour of stream as fast as it goes", "long_stream"),
+    "from-file": Part("time to first token from a video file", "from_file"),
+    "first-token-fast": Part("time to first token, fast vision", "first_token", options=(("vision", "fast"),)),
+    "correctness-fp8": Part("the same with fp8 weights", "correctness", options=_FP8, checked_by="correctness-fp8"),
+    "decode-fp8": Part("tokens a second, fp8", "decode", options=_FP8, checked_by="correctness-fp8"),
+    "sessions-fp8": Part("16 sessions speaking, fp8", "live", "measure_sessions", _FP8, "correctness-fp8"),
+    "peer": Part("stock Qwen2.5-VL-7B beside it", "peer", checked_by=""),
+}
+"""In the order in which they run: parts of one model stand together."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to measure, and where the results go."""
+    parser.add_argument("--model", default="11b", metavar="NAME", help="11b (default) or tiny, with random weights, or a folder")
+    parser.add_argument(
+        "--workload", choices=["full", "small"], help="sizes: full, or small ones for a CPU (default: small for tiny)"
+    )
+    parser.add_argument("--only", metavar="PARTS", help=f"separated by commas, of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--legacy-metric", action="store_true", help="only the reference's protocol: short for --only legacy")
+    parser.add_argument("--runs", type=int, metavar="N", help="whole answers that are timed (default: the workload's)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
+    parser.add_argument("--dtype", default="auto", help="bf16, fp16, fp32 or auto: bf16 on a GPU, fp32 elsewhere (default)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights (default 0)")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="for from-file (default: one is made)")
+    parser.add_argument(
+        "--work-dir", type=Path, metavar="DIR", help="where that one is made and kept (default: a temporary folder)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="JSON of results; parts that it holds are measured anew only by --only"
+    )
+    parser.add_argument("--table", type=Path, metavar="FILE", help="measure nothing; print the tables of this file of results")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure what is asked for, part by part; each is written as soon as it is there.
+
+    Raises:
+        InputError: an unknown part, size or device, or a file of other results.
+    """
+    from inference.benchmark.results import Results, read
+    from inference.benchmark.table import write_tables
+
+    if arguments.table is not None:
+        print(write_tables(read(arguments.table)), end="")
+        return 0
+    names = chosen_parts("legacy" if arguments.legacy_metric else arguments.only)
+    setup = make_setup(arguments)
+    if arguments.out is not None:
+        if arguments.out.is_dir():
+            raise InputError(f"--out {arguments.out} is a folder; give the name of a file")
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    shared = {"model": setup.model, "workload": asdict(setup.workload), "dtype": str(setup.dtype), "seed": setup.seed}
+    results = Results(arguments.out, shared)
+    if arguments.only is None and not arguments.legacy_metric:
+        names = [name for name in names if name not in results.content["parts"]]
+    measure(names, setup, results)
+    print(write_tables(results.content), end="")
+    return 0
+
+
+def chosen_parts(given: str | None) -> list[str]:
+    """Names of parts in the order in which they run.
+
+    Raises:
+        InputError: one is not known, or there is none.
+    """
+    if given is None:
+        return list(PARTS)
+    wanted = {name.strip() for name in given.split(",") if name.strip()}
+    for name in sorted(wanted):
+        if name not in PARTS:
+            raise InputError(f"--only has {name!r}; use some of {', '.join(PARTS)}")
+    if not wanted:
+        raise InputError(f"--only is empty; use some of {', '.join(PARTS)}")
+    return [name for name in PARTS if name in wanted]
+
+
+def make_setup(arguments: argparse.Namespace) -> Setup:
+    """Model, sizes and device.
+
+    Raises:
+        InputError: no such model, device or dtype, or a number that is too small.
+    """
+    import torch
+
+    from inference.benchmark.bench import Setup
+    from inference.benchmark.models import MODELS
+    from inference.benchmark.workload import WORKLOADS
+    from inference.checkpoint import check_device, dtype_of
+
+    if arguments.model not in MODELS and not Path(arguments.model).is_dir():
+        raise InputError(f"--model is {arguments.model!r}; use {', '.join(MODELS)} or the folder of a checkpoint")
+    work = WORKLOADS[arguments.workload or ("small" if arguments.model == "tiny" else "full")]
+    if arguments.runs is not None:
+        if arguments.runs < 1:
+            raise InputError(f"--runs is {arguments.runs}; it must be at least 1")
+        work = replace(work, runs=arguments.runs, legacy_runs=arguments.runs)
+    if arguments.video is not None and not arguments.video.is_file():
+        raise InputError(f"--video {arguments.video} does not exist; give a video file or leave it out")
+    device = check_device(arguments.device)
+    dtype = arguments.dtype if arguments.dtype != "auto" else ("bf16" if device.startswith("cuda") else "fp32")
+    return Setup(
+        model=arguments.model,
+        workload=work,
+        device=torch.device(device),
+        dtype=dtype_of(dtype),
+        seed=arguments.seed,
+        video=arguments.video,
+        work_dir=arguments.work_dir,
+    )
+
+
+def measure(names: list[str], setup: Setup, results: Any, say: Callable[[str], None] | None = None) -> None:
+    """Run these parts; one that cannot run here is noted with its reason.
+
+    Args:
+        results: takes what was found.
+        say: takes lines of progress; None prints them on stderr.
+    """
+    from inference.benchmark.bench import Bench
+
+    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    bench = Bench(setup, chip_for(setup.device), say)
+    for name in names:
+        say(f"{name}: {PARTS[name].help}")
+        begin = bench.meter.now()
+        try:
+            found = PARTS[name].load()(bench)
+        except (InputError, ImportError) as error:
+            say(f"{name}: not measured: {error}")
+            results.miss(name, str(error))
+            continue
+        taken = bench.meter.now() - begin
+        verdict = correctness(name, found, results.content["parts"])
+        results.add(name, {"surroundings": surroundings(setup.device), "seconds_taken": taken, "correctness": verdict, **found})
+        say(f"{name}: done in {taken:.1f} s")
+
+
+def correctness(name: str, found: dict[str, Any], parts: dict[str, Any]) -> str:
+    """yes | no | not compared: whether what this part times computes the right thing."""
+    check = PARTS[name].checked_by
+    if not check:
+        return "not compared"
+    compared = found if check == name else parts.get(check)
+    if compared is None:
+        return "not compared"
+    return "yes" if compared["correct"] else "no"
+
+
+def chip_for(device: torch.device) -> Chip:
+    """The limits that numbers are held against: of the H200, the only chip whose own were measured."""
+    import torch
+
+    from inference.benchmark.roofline import H200
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return H200 if "H200" in name else replace(H200, name=f"NVIDIA H200 (measured on {name})")
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """Command, date, hardware, clocks and versions."""
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    hardware: dict[str, Any] = {"device": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        hardware = {
+            "device": properties.name,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "multiprocessors": properties.multi_processor_count,
+            "clocks": _clocks(device),
+        }
+        versions["cuda"] = str(torch.version.cuda)
+    command = "python -m inference.benchmark" if "inference" in Path(sys.argv[0]).parts else "moss"
+    return {
+        "command": f"{command} {shlex.join(sys.argv[1:])}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": hardware,
+        "versions": versions,
+    }
+
+
+def _clocks(device: torch.device) -> str:
+    """The driver's own line of clocks, power and temperature; '' where its program is missing."""
+    query = "clocks.sm,clocks.mem,power.draw,temperature.gpu,driver_version"
+    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader", f"--id={device.index or 0}"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

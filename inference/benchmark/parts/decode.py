@@ -1,0 +1,41 @@
+"""Tokens a second of one session with the clip's frames cached, and how even the tokens come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference.benchmark import roofline
+from inference.benchmark.bench import Bench
+from inference.benchmark.generation import Generated, fixed_length, session
+from inference.benchmark.statistics import describe, differences
+from inference.benchmark.workload import prompt
+
+
+def measure(bench: Bench, recipe: str = "bf16") -> dict[str, Any]:
+    """Decode a fixed number of tokens several times; the first run is not counted.
+
+    Returns:
+        `tokens_per_second` (mean of the runs), statistics of the gaps between tokens in seconds, every gap of every run.
+    """
+    work, meter = bench.workload, bench.meter
+    engine = bench.engine(recipe, rows=work.frames + work.text_rows + work.decode_tokens, frames=work.frames)
+    rows = prompt(bench.config, work.frames, work.text_rows)
+    features = engine.encode(bench.clip(work.frames))
+    runs: list[Generated] = []
+    for _ in range(1 + work.runs):
+        with session(engine) as cache:
+            runs.append(engine.drive([fixed_length(cache, rows, work.decode_tokens, meter, features=features)])[0])
+    gaps = [differences(run.times) for run in runs[1:]]
+    speed = sum(run.tokens_per_second for run in runs[1:]) / work.runs
+    context = len(rows) + work.decode_tokens / 2
+    floor = roofline.decode_floor(bench.config, bench.chip, work.frames, context, recipe=recipe)
+    return {
+        "tokens_per_second": speed,
+        "runs": gaps,
+        "statistics": {"gap_s": describe([gap for run in gaps for gap in run])},
+        "same_tokens_every_run": all(run.tokens == runs[0].tokens for run in runs),
+        "tokens": work.decode_tokens,
+        "frames": work.frames,
+        "context_rows": context,
+        "roofline": {"decode": {"floor_s": floor, "measured_s": 1 / speed, "percent": 100 * floor * speed}},
+    }

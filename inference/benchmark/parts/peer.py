@@ -1,0 +1,33 @@
+"""Stock transformers' Qwen2.5-VL-7B with random weights, beside this engine in the same run."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from inference.benchmark.bench import Bench
+from inference.benchmark.legacy import legacy_runs
+from inference.benchmark.peer_model import SEVEN_B, TINY, Peer
+
+
+def measure(bench: Bench) -> dict[str, Any]:
+    """The reference's protocol on it, at a fixed output length; this engine's weights are let go first."""
+    bench.release()
+    work = bench.workload
+    sizes = SEVEN_B if bench.setup.model == "11b" else TINY
+    peer = Peer(sizes, work.peer_grid, work.text_rows, bench.device, bench.dtype)
+    accepted = inspect.signature(peer.model.forward).parameters
+    peer.inputs = {name: value for name, value in peer.inputs.items() if name in accepted}
+    bench.meter.reset_peak()
+    found = legacy_runs(peer.generate, bench.meter, work.peer_tokens, work.peer_runs)
+    memory = bench.meter.memory()
+    del peer
+    bench.release()
+    return {
+        **found,
+        "latency_s": found["total_s"] - found["ttft_s"],
+        "visual_tokens": work.peer_grid[0] * work.peer_grid[1] * work.peer_grid[2] // 4,
+        "tokens": work.peer_tokens,
+        "memory_gib": memory,
+        "model": "Qwen2.5-VL-7B" if sizes is SEVEN_B else "Qwen2.5-VL, tiny",
+    }

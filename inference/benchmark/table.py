@@ -1,0 +1,160 @@
+"""Tables in Markdown, drawn from the file of results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inference.benchmark import roofline
+from inference.benchmark.models import MODELS, valid_patch_rows
+from inference.benchmark.roofline import H200
+from inference.benchmark.workload import WORKLOADS, Workload
+from model.config import VideoMllamaConfig
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the table."""
+
+    label: str
+    unit: str
+    must: float
+    aim: float
+    part: str
+    """Whose measurement it is."""
+    at_most: bool = True
+    """Less is better."""
+
+    def holds(self, value: float, bound: float) -> bool:
+        """Whether the bound is kept."""
+        return value <= bound if self.at_most else value >= bound
+
+
+TARGETS = {
+    "ttft_exact_s": Target("first token from pixels, exact", "s", 1.45, 1.30, "first-token"),
+    "ttft_fast_s": Target("first token from pixels, fast mode", "s", 0.80, 0.65, "first-token-fast"),
+    "ttft_stream_p95_ms": Target("first token after a streamed frame, P95", "ms", 40, 25, "stream"),
+    "prompt_to_token_p95_ms": Target("prompt to token, frames cached, P95", "ms", 20, 10, "stream"),
+    "decode_tps_bf16": Target("decoding, bf16", "tokens/s", 150, 175, "decode", at_most=False),
+    "decode_tps_fp8": Target("decoding, fp8", "tokens/s", 230, 270, "decode-fp8", at_most=False),
+    "e2e_256_s": Target("{new_tokens} tokens end to end", "s", 3.2, 2.85, "end-to-end"),
+    "peak_gib": Target("peak memory", "GiB", 26, 24, "end-to-end"),
+    "sessions16_tps": Target("{sessions} sessions speaking, each", "tokens/s", 60, 120, "sessions", at_most=False),
+    "sessions16_frame_p95_ms": Target("{sessions} sessions, frame to token, P95", "ms", 150, 80, "sessions"),
+}
+"""What one H200 must and should reach with the 11B model and 256 frames of 560 pixels."""
+
+
+def floors(config: VideoMllamaConfig, work: Workload) -> dict[str, float]:
+    """What an H200 allows, in the units of `TARGETS`."""
+    rows, frames = work.text_rows + work.frames, work.frames
+    context = rows + work.decode_tokens / 2
+    window, many = work.window_frames, work.sessions
+    pools = frames * roofline.cross_bytes_per_frame(config) + (rows + work.new_tokens) * roofline.self_bytes_per_position(config)
+    step = roofline.decode_floor(config, H200, window, work.sessions_rows, sessions=many)
+    frame = roofline.tower_flops(config) + roofline.projector_flops(config) + roofline.cross_key_value_flops(config)
+    return {
+        "ttft_exact_s": roofline.first_token_floor(config, H200, rows, frames),
+        "ttft_fast_s": roofline.fast_floor(config, H200, rows, frames, valid_patch_rows(config)),
+        "ttft_stream_p95_ms": 1e3 * roofline.stream_floor(config, H200, frames, rows),
+        "prompt_to_token_p95_ms": 1e3 * roofline.decode_floor(config, H200, frames, rows),
+        "decode_tps_bf16": 1 / roofline.decode_floor(config, H200, frames, context),
+        "decode_tps_fp8": 1 / roofline.decode_floor(config, H200, frames, context, recipe="fp8"),
+        "e2e_256_s": roofline.end_to_end_floor(config, H200, rows, frames, work.new_tokens),
+        "peak_gib": (2 * roofline.parameters(config).total + pools) / 2**30,
+        "sessions16_tps": 1 / step,
+        "sessions16_frame_p95_ms": 1e3 * (frame / H200.flops + step),
+    }
+
+
+def write_tables(content: Mapping[str, Any]) -> str:
+    """All tables of one file of results."""
+    parts = [_summary_table(content), _protocol_table(content), _roofline_table(content), _correctness(content)]
+    missing = [f"* {name}: {reason}" for name, reason in content["not_measured"].items()]
+    if missing:
+        parts.append("Not measured:\n\n" + "\n".join(missing))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _summary_table(content: Mapping[str, Any]) -> str:
+    named = content["model"] in MODELS
+    rated = content["model"] == "11b" and Workload(**_tuples(content["workload"])) == WORKLOADS["full"]
+    least = floors(MODELS[content["model"]], Workload(**_tuples(content["workload"]))) if named else {}
+    lines = ["| | measured | must | aim | floor of an H200 | correct |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, target in TARGETS.items():
+        value = content["summary"][name]
+        cells = [f"{target.label.format(**content['workload'])} ({target.unit})", "-" if value is None else _number(value)]
+        if value is not None and rated:
+            cells[1] += "" if target.holds(value, target.must) else " (missed)"
+        cells += [f"{target.must:g}", f"{target.aim:g}"] if rated else ["-", "-"]
+        cells.append(_number(least[name]) if name in least else "-")
+        cells.append(_verdict(content, target.part))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _tuples(workload: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in workload.items()}
+
+
+def _verdict(content: Mapping[str, Any], part: str) -> str:
+    found = content["parts"].get(part)
+    return "-" if found is None else str(found["correctness"])
+
+
+def _protocol_table(content: Mapping[str, Any]) -> str:
+    legacy = content["parts"].get("legacy")
+    if legacy is None:
+        return ""
+    rows = [("this engine", legacy, legacy["runs"][0]["tokens"])]
+    rows += [(f"{name}, published", one, legacy["implied"][f"published {name}"]["tokens"])
+             for name, one in legacy["published"].items()]  # fmt: skip
+    peer = content["parts"].get("peer")
+    if peer is not None:
+        rows.append((f"{peer['model']}, random weights, same device", peer, peer["tokens"]))
+    lines = ["By the reference's protocol:", "", "| | TTFT (s) | P95 (s) | tokens/s | total (s) | tokens |",
+             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    for name, one, tokens in rows:
+        cells = [name, *(_number(one[key]) for key in ("ttft_s", "ttft_p95_s", "tokens_per_second", "total_s")), f"{tokens:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _roofline_table(content: Mapping[str, Any]) -> str:
+    lines = ["| stage | floor (ms) | measured (ms) | percent of the floor's speed |", "| --- | --- | --- | --- |"]
+    for part, found in content["parts"].items():
+        for stage, one in found.get("roofline", {}).items():
+            cells = [f"{part}: {stage.removesuffix('_s').replace('_', ' ')}", _number(1e3 * one["floor_s"])]
+            cells += [_number(1e3 * one["measured_s"]), f"{one['percent']:.1f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _correctness(content: Mapping[str, Any]) -> str:
+    lines = []
+    for part, found in content["parts"].items():
+        if "effect" in found:
+            change = found["effect"]
+            lines.append(
+                f"* {part}: cosine of features with the exact ones {change['cosine mean']:.5f} on average, "
+                f"{change['cosine least']:.5f} at the least; {100 * change['greedy agreement']:.1f} % of greedy tokens the same."
+            )
+        if "timed_weights" not in found:
+            continue
+        logits = found["timed_weights"]
+        greedy = "equal" if found["small_model_greedy_equals_full_forward"] else "DIFFER FROM"
+        batch = "speak as they do" if found["small_model_batch_equals_alone"] else "DO NOT SPEAK as they do"
+        small = f"a small fp32 model's {found['greedy_tokens']} greedy tokens {greedy} the full forward's"
+        together = f"{found['sessions_in_the_batch']} sessions in one batch {batch} alone"
+        lines.append(
+            f"* {part}: logits fed row by row differ from those of the whole sequence by {logits['relative_rms']:.2g} of "
+            f"their own size (allowed {logits['tolerance']:g}), the likeliest token is the same in "
+            f"{100 * logits['same_likeliest']:.1f} % of rows; {small}, and {together}."
+        )
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    """Four digits that count."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,83 @@
+"""The whole kit on the CPU at a size that takes seconds: every part measures, and the file goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from inference.benchmark import workload
+from inference.benchmark.command import PARTS
+from inference.benchmark.results import read
+from moss_train.cli.main import main
+
+SMALLEST = dataclasses.replace(
+    workload.WORKLOADS["small"],
+    frames=2,
+    text_rows=4,
+    runs=1,
+    new_tokens=3,
+    decode_tokens=4,
+    legacy_runs=1,
+    legacy_tokens=12,
+    events=2,
+    jitter_seconds=0.2,
+    jitter_fps=20.0,
+    sessions=2,
+    sessions_seconds=0.2,
+    sessions_fps=20.0,
+    stream_frames=45,
+    stream_rows=8,
+    position_limit=96,
+    correct_frames=2,
+    correct_rows=6,
+    correct_tokens=4,
+    clip_seconds=0.5,
+    peer_tokens=2,
+    peer_runs=1,
+)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of all parts, measured in two calls."""
+    path = tmp_path_factory.mktemp("results") / "made" / "inference.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(workload.WORKLOADS, "small", SMALLEST)
+        same = ["bench", "inference", "--model", "tiny", "--device", "cpu", "--out", str(path)]
+        assert main([*same, "--only", "correctness,decode"]) == 0
+        kept = read(path)["parts"]["decode"]
+        assert main([*same, "--plot", str(path.with_suffix(".svg"))]) == 0
+        assert read(path)["parts"]["decode"] == kept
+    return path
+
+
+def test_every_part_is_measured_and_checked(found: Path) -> None:
+    content = read(found)
+    assert content["not_measured"] == {} and set(content["parts"]) == set(PARTS)
+    assert all(value is not None and value > 0 for value in content["summary"].values())
+    for name, part in content["parts"].items():
+        assert part["correctness"] == ("yes" if PARTS[name].checked_by else "not compared"), name
+        surroundings = part["surroundings"]
+        assert surroundings["versions"]["torch"] and surroundings["date"] and surroundings["hardware"]["device"]
+        for stage in part.get("roofline", {}).values():
+            assert stage["percent"] == pytest.approx(100 * stage["floor_s"] / stage["measured_s"])
+    assert found.with_suffix(".svg").read_text().startswith("<svg")
+
+
+def test_windows_of_the_long_stream_stay_full(found: Path) -> None:
+    stream = json.loads(found.read_text())["parts"]["long-stream"]
+    kept = stream["runs"]["kept"]
+    assert [frames for _, frames, _, _ in kept] == [SMALLEST.window_frames] * 2
+    assert all(rows < 3 * 64 and position < SMALLEST.position_limit for _, _, rows, position in kept)
+    assert stream["frames"] == len(stream["runs"]["step_s"]) == SMALLEST.stream_frames
+
+
+def test_tables_are_drawn_from_the_file_alone(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "inference", "--table", str(found)]) == 0
+    printed = capsys.readouterr().out
+    assert "| this engine |" in printed and "Qwen2.5-VL, tiny, random weights, same device" in printed
+    assert printed.count("| yes |") == 10 and "greedy tokens equal the full forward's" in printed
+    assert "first-token-fast: cosine of features with the exact ones 0.9" in printed
