@@ -95,6 +95,7 @@ def load_engine(args: argparse.Namespace, *, realtime: bool = False) -> tuple[An
         realtime: refuse a checkpoint that was not trained on real-time dialogues, before its weights are read.
     """
     from data_pipeline.text.tokenizer import Tokenizer
+    from inference.cache.store import KVStore
     from inference.checkpoint import check_device, require_realtime, resolve_checkpoint
     from inference.engine import StepEngine
     from inference.model.folder import read_config
@@ -113,7 +114,8 @@ def load_engine(args: argparse.Namespace, *, realtime: bool = False) -> tuple[An
             f"{tokenizer.source} has {tokenizer.vocab_size} entries, the checkpoint's head {model.config.text.vocab_size} rows; "
             "use the checkpoint's own"
         )
-    return StepEngine(model), tokenizer
+    store = KVStore(model.config, model.device, model.dtype, fp8_frames=True) if args.cross_kv == "fp8" else None
+    return StepEngine(model, store), tokenizer
 
 
 def system_text(given: str | None, details: dict[str, Any], foreign_default: str) -> str:

@@ -32,6 +32,8 @@ class EvaluationRequest:
     """Scenarios that one pass of the model serves."""
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    precision: str = "bf16"
+    """Recipe of the decoder's weights, see `inference.quantize`."""
     limit: int | None = None
     """Only the first so many scenarios."""
     untrained_baseline: bool = False
@@ -63,6 +65,7 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
             request.device,
             request.dtype,
             untrained=name == "untrained",
+            precision=request.precision,
         )
         report = None if on_done is None else functools.partial(_report, on_done, name, len(scenarios))
         traces = run_scenarios(make, scenarios, workers=request.workers, together=request.together, on_done=report)

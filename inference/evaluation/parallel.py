@@ -22,10 +22,19 @@ _runner: ScenarioRunner | None = None
 
 
 def make_runner(
-    checkpoint: Path, folder: Path, settings: RunSettings, device: str, dtype: torch.dtype, *, untrained: bool = False
+    checkpoint: Path,
+    folder: Path,
+    settings: RunSettings,
+    device: str,
+    dtype: torch.dtype,
+    *,
+    untrained: bool = False,
+    precision: str = "bf16",
 ) -> ScenarioRunner:
-    """Load a checkpoint (or make an untrained model of its dimensions) and its tokenizer."""
-    engine = StepEngine(untrained_model(checkpoint, device, dtype) if untrained else load_model(checkpoint, device, dtype))
+    """Load a checkpoint (or make an untrained model of its dimensions, never in fp8) and its tokenizer."""
+    engine = StepEngine(
+        untrained_model(checkpoint, device, dtype) if untrained else load_model(checkpoint, device, dtype, recipe=precision)
+    )
     tokenizer = Tokenizer.from_file(checkpoint)
     rows = engine.model.config.text.vocab_size
     if tokenizer.vocab_size != rows:

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-answer-tokens", type=int, default=32, help="an answer is cut there (default 32)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default cpu)")
     parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16"), help="of weights and caches (default fp32)")
+    parser.add_argument("--precision", help="the decoder's weights in fp8 or fp8_self (default: all in --dtype)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from inference.checkpoint import check_device, dtype_of, resolve_checkpoint
     from inference.evaluation.evaluate import EvaluationRequest, evaluate
     from inference.evaluation.runner import RunSettings
+    from inference.quantize import recipe_of
     from model.errors import InputError
 
     for name in ("tokens_per_frame", "max_answer_tokens", "workers", "together"):
@@ -47,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be at least 1")
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit is {args.limit}; it must be at least 1")
+    precision = recipe_of(args.precision or "bf16").name
     request = EvaluationRequest(
         scenarios=args.scenarios,
         checkpoint=_of_run(args.checkpoint, args.out, args.scenarios) or resolve_checkpoint(args.checkpoint),
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         together=args.together,
         device=check_device(args.device),
         dtype=dtype_of(args.dtype),
+        precision=precision,
         limit=args.limit,
         untrained_baseline=args.untrained_baseline,
     )
