@@ -11,6 +11,8 @@ import torch
 from inference.cache.policies.policy import CachePolicy
 from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
+from inference.graphs.ahead import AheadServer, Wish
+from inference.graphs.runner import GraphRunner
 from inference.model.rows import RowGroup
 from inference.model.video_mllama import VideoMllama
 from inference.sampling import Sampler
@@ -32,6 +34,9 @@ class StepRequest:
     """[f, P, H] of frames that are encoded already, instead of `frames`."""
     sampler: Sampler | None = None
     """Chooses the token that follows the last row; None: the session wants the logits themselves."""
+    ahead: bool = False
+    """The session will most likely feed the chosen token alone next: that step may be launched before the token is read.
+    Changes no token, only when they are there."""
 
     @property
     def new_frames(self) -> int:
@@ -55,13 +60,17 @@ class StepEngine:
         model: weights and arithmetic.
         store: the pages that all its sessions share; by default one that grows, on a GPU from 8192 rows and 512
             frames (1.1 and 1.7 GB of an 11B model in bf16).
+        graphs: run steps on static buffers, as CUDA graphs where there is CUDA; None: on CUDA only.
     """
 
-    def __init__(self, model: VideoMllama, store: KVStore | None = None) -> None:
+    def __init__(self, model: VideoMllama, store: KVStore | None = None, *, graphs: bool | None = None) -> None:
         self.model = model
         self.image_id = model.config.image_token_id
         positions, frames = (8192, 512) if model.device.type == "cuda" else (256, 16)
         self.store = store or KVStore(model.config, model.device, model.dtype, positions=positions, frames=frames)
+        self.server: AheadServer | None = None
+        if graphs if graphs is not None else model.device.type == "cuda":
+            self.server = AheadServer(GraphRunner(model, self.store))
 
     def new_cache(self, *, positions: int = 256, frames: int = 16, policy: CachePolicy | None = None) -> SessionCache:
         """An empty session; `positions` and `frames` say what it may need and bind nobody: pages are taken when they are.
@@ -111,7 +120,10 @@ class StepEngine:
         Raises:
             InputError: no token, an id outside the vocabulary, or another number of frames than image tokens.
         """
-        return self.model.run([self._group(cache, tokens, frame_states)], every_row=every_row)
+        group = self.group(cache, tokens, frame_states)
+        if self.server is not None:
+            self.server.forget(cache)
+        return self.model.run([group], every_row=every_row)
 
     def serve(self, requests: Sequence[StepRequest]) -> list[Any]:
         """One step of several sessions: all new frames in one call of the tower, all rows in one pass of the decoder.
@@ -125,9 +137,16 @@ class StepEngine:
         if len({id(request.cache) for request in requests}) != len(requests):
             raise InputError("a session occurs twice in one step; feed it all its tokens in one request")
         groups = [
-            self._group(request.cache, request.tokens, states)
+            self.group(request.cache, request.tokens, states)
             for request, states in zip(requests, self._features(requests), strict=True)
         ]
+        samplers = [request.sampler for request in requests if request.sampler is not None]
+        if self.server is not None and len(samplers) == len(requests):
+            wishes = zip(groups, samplers, (request.ahead for request in requests), strict=True)
+            return self.server.serve([Wish(*wish) for wish in wishes])
+        if self.server is not None:
+            for group in groups:
+                self.server.forget(group.cache)
         rows = self.model.run(groups)
         return [
             row if request.sampler is None else request.sampler.choose(row) for request, row in zip(requests, rows, strict=True)
@@ -165,7 +184,7 @@ class StepEngine:
                 advance(number, answer)
         return [results[number] for number in range(len(sessions))]
 
-    def _group(self, cache: SessionCache, tokens: Sequence[int], frame_states: torch.Tensor | None) -> RowGroup:
+    def group(self, cache: SessionCache, tokens: Sequence[int], frame_states: torch.Tensor | None) -> RowGroup:
         """Check a step and count what its rows see."""
         if not tokens:
             raise InputError("a step has no tokens; feed at least one")

@@ -81,34 +81,36 @@ def plan_step(
         attend_all: rows without a visible frame attend to every frame of their session, as the reference lets them.
         always_rotate: False leaves the cross-attention queries of groups without new frames unrotated.
         sessions: each group's row in the tables of pages; None counts them from 0.
-        sources: group number -> session row whose last sampled token, known to the device alone, is that group's first.
+        sources: group number -> session row whose last sampled token, known to the device alone, is that group's only one.
     """
     plan = StepPlan()
     for number, group in enumerate(groups):
         _add(plan, group, number if sessions is None else sessions[number], page_rows, attend_all, always_rotate)
         if sources is not None and number in sources:
-            plan.fields["source"][plan.last[-1] + 1 - len(group.tokens)] = sources[number]
+            plan.fields["source"][plan.last[-1]] = sources[number]
     return plan
 
 
 def _add(plan: StepPlan, group: RowGroup, session: int, page_rows: int, attend_all: bool, always_rotate: bool) -> None:
-    cache, count, offset, add = group.cache, len(group.tokens), plan.rows, plan.fields
-    begin, total = cache.length, cache.frames + group.new_frames
-    positions = range(cache.next_position, cache.next_position + count)
+    cache, skip, offset, add = group.cache, group.written, plan.rows, plan.fields
+    count = len(group.tokens) - skip
+    begin, total = cache.length + skip, cache.frames + group.new_frames
+    positions = range(cache.next_position + skip, cache.next_position + skip + count)
     rotated = always_rotate or group.new_frames > 0
+    visible = group.visible[skip:]
     # A row that sees no frame of its own right: the reference lets it attend to all, without the MLP behind.
-    seen = [frames or (total if attend_all else 0) for frames in group.visible]
+    seen = [frames or (total if attend_all else 0) for frames in visible]
     self_limits = list(range(begin + 1, begin + count + 1))
     cross_limits = [frames * page_rows for frames in seen]
-    add["token"] += group.tokens
+    add["token"] += group.tokens[skip:]
     add["source"] += [NO_SOURCE] * count
     add["position"] += positions
     add["query_position"] += positions if rotated else [0] * count
-    add["slot"] += cache.row_slots(count)
+    add["slot"] += cache.row_slots(skip + count)[skip:]
     add["session"] += [session] * count
     add["self_limit"] += self_limits
     add["cross_limit"] += cross_limits
-    add["sees"] += [int(frames > 0) for frames in group.visible]
+    add["sees"] += [int(frames > 0) for frames in visible]
     plan.last.append(offset + count - 1)
     plan.self_groups.append(PagedGroup(offset, offset + count, cache.self_table, self_limits))
     plan.cross_groups.append(PagedGroup(offset, offset + count, cache.cross_table, cross_limits))

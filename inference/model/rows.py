@@ -27,6 +27,8 @@ class RowGroup:
     """[f, P, H] of the new frames."""
     frame_positions: Sequence[int] = ()
     """Rotary position of each new frame: that of its image token."""
+    written: int = 0
+    """So many of the first rows were computed by an earlier step, at their places: they are counted, not computed again."""
 
     @property
     def new_frames(self) -> int:

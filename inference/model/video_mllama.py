@@ -86,6 +86,12 @@ class VideoMllama:
         """
         return self.encoder.encode(frames, aspect_ratio_ids)
 
+    @property
+    def portions_freely(self) -> bool:
+        """Whether rows may be fed in any portions without changing their logits; not so with switches of the reference."""
+        switches = self.config.switches
+        return switches.decode_query_rope == "always" and switches.no_visible_rows != "attend_all"
+
     @torch.inference_mode()
     def run(self, groups: Sequence[RowGroup], *, every_row: bool = False) -> torch.Tensor:
         """Append rows (and frames) to one or more sessions in one pass.

@@ -1,0 +1,243 @@
+"""Steps of at most 64 rows on static buffers, a CUDA graph for each bucket of rows; longer ones eagerly into the same buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from inference.cache.store import KVStore
+from inference.graphs.readout import ReadOut, TokenRead
+from inference.graphs.record import Recorder
+from inference.graphs.tables import SessionTables
+from inference.graphs.upload import Upload
+from inference.model.plan import StepPlan
+from inference.model.rows import FIELDS, RowGroup, StepRows
+from inference.model.video_mllama import VideoMllama
+from inference.sampling import GraphSampler, Sampler, SamplingPath, choose_rows
+
+BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+"""Numbers of rows, and of sessions, for which there are graphs."""
+FRAME_BUCKETS = (1, 2, 4, 8)
+"""Numbers of new frames for which there are graphs."""
+MOST_SESSIONS = BUCKETS[-1]
+"""In one launch."""
+SESSIONS = 256
+"""Sessions whose tables stay on the device."""
+GPU_WIDTHS = (2048, 16384)
+"""Pages that the tables of a session have room for on a GPU: 131072 rows and 16384 frames, 4.7 MB in all."""
+
+
+_FRAME_INTS = 2 * FRAME_BUCKETS[-1]
+
+
+@dataclass
+class Feed:
+    """What one session contributes to a launch. Its cache has room reserved."""
+
+    group: RowGroup
+    sampler: Sampler
+    follows: bool = False
+    """The one row's token is what the session's last launch sampled, not read yet; the group's own token is ignored."""
+
+
+@dataclass
+class Launch:
+    """A step that was enqueued: its tokens, in the order of its feeds."""
+
+    read: TokenRead
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a graph of a step depends on."""
+
+    rows: int
+    outputs: int
+    path: SamplingPath
+
+
+class GraphRunner:
+    """Enqueues steps of one model and one store; nothing here waits for the device.
+
+    Args:
+        model: weights and arithmetic.
+        store: where all sessions' pages are.
+        widths: pages that the tables of a session have room for at first; graphs are captured anew when it gets too little.
+    """
+
+    def __init__(self, model: VideoMllama, store: KVStore, widths: tuple[int, int] | None = None) -> None:
+        self.model, self.store, self.device = model, store, model.device
+        most = BUCKETS[-1]
+        config = model.config
+        self._upload = Upload(self.device)
+        self._recorder = Recorder(self.device)
+        self._read_out = ReadOut(most, self.device)
+        self.tables = SessionTables(
+            SESSIONS, widths or (GPU_WIDTHS if self.device.type == "cuda" else (8, 32)), self.device, self._upload
+        )
+        self._sampler = GraphSampler(most, config.text.vocab_size, self.device)
+        # All integers of a step, in one copy: pages and positions of its frames, fields of its rows, rows of its outputs and
+        # their sessions.
+        self._inputs = torch.zeros(_FRAME_INTS + (len(FIELDS) + 2) * most, dtype=torch.int32, device=self.device)
+        self._last = torch.zeros(SESSIONS + 1, dtype=torch.int32, device=self.device)  # what each session sampled last
+        self.logits = torch.zeros(most, config.text.vocab_size, device=self.device)
+        """fp32 [64, vocab_size]: of the last launch's outputs."""
+        shape = (FRAME_BUCKETS[-1], config.vision.tokens_per_frame, config.text.hidden_size)
+        self._states = torch.zeros(shape, dtype=model.dtype, device=self.device)
+        self._graphs: dict[_Key, Callable[[], None]] = {}
+        self._frame_graphs: dict[int, Callable[[], None]] = {}
+        self._built_for: tuple[int, ...] = ()
+
+    @torch.inference_mode()
+    def launch(self, feeds: Sequence[Feed]) -> Launch:
+        """Enqueue one step of several sessions; their caches advance, but for those that follow a token not read yet.
+
+        Args:
+            feeds: one for each session, at most 64.
+        """
+        groups = [feed.group for feed in feeds]
+        sessions = self.tables.update([group.cache for group in groups])
+        self._follow_moves()
+        plan = self.model.plan(
+            groups, sessions=sessions, sources={i: sessions[i] for i, feed in enumerate(feeds) if feed.follows}
+        )
+        states = [group.frame_states for group in groups if group.frame_states is not None and group.new_frames]
+        whole = torch.cat(states) if len(states) > 1 else (states[0] if states else None)
+        extra = [int(feed.follows) for feed in feeds]
+        samplers = [feed.sampler for feed in feeds]
+        if plan.rows <= BUCKETS[-1]:
+            tokens = self._replay(plan, sessions, samplers, extra, whole)
+        else:
+            tokens = self._run_eagerly(plan, sessions, samplers, extra, whole)
+        for feed in feeds:
+            if not feed.follows:
+                feed.group.cache.advance(len(feed.group.tokens), feed.group.frame_positions)
+        return Launch(self._read_out.copy(tokens))
+
+    @torch.inference_mode()
+    def prepare(self, rows: Sequence[int], samplers: Sequence[Sampler]) -> None:
+        """Capture graphs before they are needed.
+
+        Args:
+            rows: numbers of rows that will be fed at once.
+            samplers: one for each session of a step.
+        """
+        self._follow_moves()
+        path = self._sampler.load(samplers)
+        for count in rows:
+            self._graph(_Key(_bucket(count, BUCKETS), _bucket(len(samplers), BUCKETS), path))
+        for frames in FRAME_BUCKETS[:2]:
+            self._frame_graph(frames)
+
+    def _replay(
+        self,
+        plan: StepPlan,
+        sessions: Sequence[int],
+        samplers: Sequence[Sampler],
+        extra: Sequence[int],
+        states: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """A step on the static buffers -> int64 [outputs], a part of a static buffer."""
+        rows, outputs = _bucket(plan.rows, BUCKETS), _bucket(len(plan.last), BUCKETS)
+        path = self._sampler.load(samplers, extra)
+        graph = self._graph(_Key(rows, outputs, path))  # before the inputs: a capture runs on empty ones
+        count = 0 if states is None else len(states)
+        few = 0 < count <= FRAME_BUCKETS[-1]
+        write_frames = self._frame_graph(_bucket(count, FRAME_BUCKETS)) if few else None
+        packed = np.zeros(_FRAME_INTS + len(FIELDS) * rows + 2 * outputs, dtype=np.int32)
+        if few:
+            packed[:_FRAME_INTS].reshape(2, -1)[:, :count] = plan.frame_pages, plan.frame_positions
+        plan.pack(packed[_FRAME_INTS:][: len(FIELDS) * rows].reshape(len(FIELDS), rows))
+        packed[_FRAME_INTS + len(FIELDS) * rows :].reshape(2, -1)[:, : len(sessions)] = plan.last, sessions
+        self._upload.copy(self._inputs, packed)
+        if write_frames is not None and states is not None:
+            self._states[:count].copy_(states)
+            write_frames()
+        elif states is not None:
+            self._write_frames(plan, states)
+        graph()
+        return self._sampler.tokens[: len(plan.last)]
+
+    def _run_eagerly(
+        self,
+        plan: StepPlan,
+        sessions: Sequence[int],
+        samplers: Sequence[Sampler],
+        extra: Sequence[int],
+        states: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """A step of any length -> int64 [outputs]."""
+        if states is not None:
+            self._write_frames(plan, states)
+        rows = plan.tensors(self.device)
+        tokens = self._tokens(rows)
+        h = self.model.decode(rows, tokens, self.store.self_pool, self.store.cross_pool, attends=plan.attends)
+        last = torch.tensor(plan.last, device=self.device)
+        logits = self.model.logits(h[last])
+        self.logits[: len(last)] = logits
+        chosen = choose_rows(logits, samplers, extra=extra, following=_following(rows, tokens, last))
+        self._last.index_copy_(0, torch.tensor(sessions, device=self.device), chosen.clamp(min=0).int())
+        return chosen
+
+    def _write_frames(self, plan: StepPlan, states: torch.Tensor) -> None:
+        pages, positions = (
+            torch.tensor(values, dtype=torch.int64, device=self.device) for values in (plan.frame_pages, plan.frame_positions)
+        )
+        self.model.add_frames(states, pages, positions, self.store.cross_pool)
+
+    def _tokens(self, rows: StepRows) -> torch.Tensor:
+        """int32 [N]: given by the host, or what the row's session sampled last."""
+        return torch.where(rows.sources >= 0, self._last.index_select(0, rows.sources.clamp(min=0)), rows.tokens)
+
+    def _graph(self, key: _Key) -> Callable[[], None]:
+        if key not in self._graphs:
+            self._inputs.zero_()
+            self._graphs[key] = self._recorder.record(lambda: self._step(key))
+        return self._graphs[key]
+
+    def _step(self, key: _Key) -> None:
+        """All of a step, from the static inputs to the static tokens: what a graph holds. Padding rows see nothing and write to
+        the scratch page, padding outputs belong to the scratch session."""
+        packed = self._inputs[_FRAME_INTS:]
+        fields = packed[: len(FIELDS) * key.rows].view(len(FIELDS), key.rows)
+        last, sessions = packed[len(FIELDS) * key.rows :][: 2 * key.outputs].view(2, key.outputs).long()
+        rows = StepRows.of(fields, self.tables.self_tables, self.tables.cross_tables)
+        tokens = self._tokens(rows)
+        h = self.model.decode(rows, tokens, self.store.self_pool, self.store.cross_pool)
+        logits = self.logits[: key.outputs].copy_(self.model.logits(h.index_select(0, last)))
+        self._sampler.sample(logits, key.path, _following(rows, tokens, last) if key.path.penalty else None)
+        self._last.index_copy_(0, sessions, self._sampler.fed[: key.outputs].int())
+
+    def _frame_graph(self, frames: int) -> Callable[[], None]:
+        """Writes the keys and values of the first `frames` static states into their pages."""
+        if frames not in self._frame_graphs:
+            self._inputs.zero_()
+
+            def work() -> None:
+                pages, positions = self._inputs[:_FRAME_INTS].view(2, -1)[:, :frames]
+                self.model.add_frames(self._states[:frames], pages, positions, self.store.cross_pool)
+
+            self._frame_graphs[frames] = self._recorder.record(work)
+        return self._frame_graphs[frames]
+
+    def _follow_moves(self) -> None:
+        """Forget the graphs when what they address has moved: a pool grew, or the tables."""
+        pools = (self.store.self_pool, self.store.cross_pool)
+        now = (*(pool.generation for pool in pools), self.tables.generation)
+        if now != self._built_for:
+            self._graphs.clear()
+            self._frame_graphs.clear()
+            self._built_for = now
+
+
+def _following(rows: StepRows, tokens: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """int64 [outputs]: the tokens that samplers have not accepted yet, -1 where there are none."""
+    return torch.where(rows.sources >= 0, tokens, -1).index_select(0, last).long()
+
+
+def _bucket(count: int, buckets: Sequence[int]) -> int:
+    """The smallest bucket that holds `count`."""
+    return next(bucket for bucket in buckets if bucket >= count)

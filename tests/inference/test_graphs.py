@@ -1,0 +1,232 @@
+"""Steps on static buffers and steps launched ahead give the tokens of plain steps, whatever sessions do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.cache.session_cache import SessionCache
+from inference.cache.store import KVStore
+from inference.engine import StepEngine, Stepping, StepRequest
+from inference.graphs.runner import BUCKETS, Feed, GraphRunner
+from inference.model.load import load_model
+from inference.model.video_mllama import VideoMllama
+from inference.sampling import Sampler, SamplingConfig
+from model.config import SwitchConfig
+from tests.inference.checkpoints import random_tensors, tiny_config, write_checkpoint
+
+CONFIG = tiny_config(vocab_size=40)
+IMAGE = CONFIG.image_token_id
+FRAMES = torch.randint(0, 256, (8, 3, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+SAMPLING = (
+    SamplingConfig(),
+    SamplingConfig(do_sample=True, temperature=1.5, seed=3),
+    SamplingConfig(do_sample=True, top_k=5, top_p=0.9, seed=4),
+    SamplingConfig(repetition_penalty=1.3),
+    SamplingConfig(do_sample=True, repetition_penalty=0.8, silence_threshold=0.2, seed=5),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("graphs"), CONFIG, tensors=random_tensors(CONFIG, seed=3))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> VideoMllama:
+    return load_model(folder)
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a session does at a token boundary."""
+
+    extra: tuple[int, ...] = ()
+    """Ids fed behind the token."""
+    replace: int | None = None
+    """Feed this instead of the token."""
+    act: str = ""
+    """Done before: go on with a fork, put a fork aside, forget the oldest frame or the last row, take another sampler."""
+
+
+@dataclass
+class Plan:
+    """A whole session."""
+
+    prompt: list[int]
+    sampling: int
+    moves: list[Move] = field(default_factory=list)
+
+
+_TOKEN = st.one_of(st.integers(0, 39), st.integers(0, 39), st.just(IMAGE))
+_PLAIN = st.just(Move())
+_MOVE = st.builds(
+    Move,
+    extra=st.lists(_TOKEN, max_size=3).map(tuple),
+    replace=st.one_of(st.none(), st.none(), st.integers(0, 39)),
+    act=st.sampled_from(["", "", "", "fork", "aside", "evict", "rewind", "sampler"]),
+)
+_PLAN = st.builds(
+    Plan,
+    prompt=st.lists(_TOKEN, min_size=1, max_size=12),
+    sampling=st.integers(0, len(SAMPLING) - 1),
+    moves=st.lists(st.one_of(_PLAIN, _PLAIN, _PLAIN, _MOVE), max_size=12),
+)
+
+
+def _sampler(number: int) -> Sampler:
+    return Sampler(SAMPLING[number], banned=[7, 8], silence_id=9, silenced=[10, 11])
+
+
+def _session(engine: StepEngine, plan: Plan, ahead: bool, first: int) -> Stepping[tuple[list[int], torch.Tensor]]:
+    """Runs a plan; every session sees other frames.
+
+    Returns:
+        Its tokens, and logits that tell whether what it keeps is right.
+    """
+    frames: Iterator[torch.Tensor] = (FRAMES[(first + i) % len(FRAMES)] for i in range(100))
+    cache, sampler = engine.new_cache(), _sampler(plan.sampling)
+    forks: list[SessionCache] = []
+    said: list[int] = []
+
+    def request(tokens: list[int]) -> StepRequest:
+        count = tokens.count(IMAGE)
+        pictures = torch.stack([next(frames) for _ in range(count)]) if count else None
+        return StepRequest(cache, tokens, pictures, sampler=sampler, ahead=ahead)
+
+    token = yield request(plan.prompt)
+    for move in plan.moves:
+        said.append(token)
+        if move.act == "fork":
+            forks.append(cache)
+            cache = cache.fork()
+        elif move.act == "aside":
+            forks.append(cache.fork())
+        elif move.act == "evict" and cache.frames > 1:
+            cache.drop_frames(0, 1)
+        elif move.act == "rewind" and cache.length > 2:
+            cache.rewind(cache.length - 1, cache.frames)
+        elif move.act == "sampler":
+            sampler = _sampler((plan.sampling + 1) % len(SAMPLING))
+        token = yield request([token if move.replace is None else move.replace, *move.extra])
+    found = []
+    for cache in [cache, *forks]:  # noqa: B020 (the others go on in the same way)
+        said.append((yield request([12])))
+        found.append((yield StepRequest(cache, [13])))
+    return [*said, token], torch.stack(found)
+
+
+def _run(engine: StepEngine, plans: list[Plan], ahead: bool) -> list[tuple[list[int], torch.Tensor]]:
+    return engine.drive([_session(engine, plan, ahead, 3 * i) for i, plan in enumerate(plans)])
+
+
+def _same(found: list[tuple[list[int], torch.Tensor]], expected: list[tuple[list[int], torch.Tensor]]) -> None:
+    assert [tokens for tokens, _ in found] == [tokens for tokens, _ in expected]
+    for (_, ours), (_, theirs) in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@given(plans=st.lists(_PLAN, min_size=1, max_size=4))
+@settings(max_examples=25)
+def test_static_and_ahead_give_the_tokens_of_plain_steps(model: VideoMllama, plans: list[Plan]) -> None:
+    expected = _run(StepEngine(model, graphs=False), plans, ahead=False)
+    engine = StepEngine(model, graphs=True)
+    _same(_run(engine, plans, ahead=False), expected)
+    _same(_run(engine, plans, ahead=True), expected)
+
+
+@given(plans=st.lists(_PLAN, min_size=1, max_size=2))
+@settings(max_examples=15)
+def test_ahead_with_the_switches_of_the_reference(folder: Path, plans: list[Plan]) -> None:
+    switches = SwitchConfig(decode_query_rope="only_with_new_frames", no_visible_rows="attend_all")
+    reference = load_model(folder, switches=switches)
+    expected = _run(StepEngine(reference, graphs=False), plans, ahead=False)
+    _same(_run(StepEngine(reference, graphs=True), plans, ahead=True), expected)
+
+
+@given(
+    rows=st.lists(st.lists(_TOKEN, min_size=1, max_size=30), min_size=1, max_size=5),
+    cuts=st.integers(1, 4),
+)
+@settings(max_examples=15)
+def test_padded_logits_equal_eager_ones(model: VideoMllama, rows: list[list[int]], cuts: int) -> None:
+    """Also where a step has more rows than the largest bucket, and while pools and tables grow."""
+    plain = StepEngine(model, graphs=False)
+    runner = GraphRunner(model, KVStore(CONFIG, model.device, model.dtype, positions=1, frames=1), widths=(1, 1))
+    ours, theirs = [runner.store.new_cache() for _ in rows], [plain.new_cache() for _ in rows]
+    for part in range(cuts):
+        feeds, expected = [], []
+        for session, tokens in enumerate(rows):
+            states = model.encode(FRAMES[: tokens.count(IMAGE) % 9]) if IMAGE in tokens else None
+            if states is not None and len(states) != tokens.count(IMAGE):
+                tokens = [5] * len(tokens)
+                states = None
+            own, other = ours[session], theirs[session]
+            feeds.append(Feed(plain.group(own, tokens, states), Sampler(SamplingConfig())))
+            own.reserve(len(tokens), 0 if states is None else len(states))
+            expected.append(plain.step(other, tokens, states))
+        runner.launch(feeds)
+        torch.testing.assert_close(runner.logits[: len(rows)], torch.cat(expected), atol=1e-5, rtol=0)
+        assert [(c.length, c.frames) for c in ours] == [(c.length, c.frames) for c in theirs], part
+
+
+def test_a_session_that_speaks_always_has_a_step_under_way(model: VideoMllama) -> None:
+    engine = StepEngine(model, graphs=True)
+    assert engine.server is not None
+    _run(engine, [Plan([1, IMAGE, 2], 1, [Move()] * 20)], ahead=True)
+    assert (engine.server.launched, engine.server.used) == (22, 20)
+    # A frame mid-sentence costs the sample that was drawn without it, not the row.
+    engine = StepEngine(model, graphs=True)
+    assert engine.server is not None
+    _run(engine, [Plan([1, IMAGE, 2], 1, [Move(), Move(extra=(IMAGE,)), Move()])], ahead=True)
+    assert (engine.server.launched, engine.server.used) == (5, 2)
+
+
+def test_more_sessions_than_one_launch_holds(model: VideoMllama) -> None:
+    plans = [Plan([i % 40, (i // 40) % 40], 0, [Move()] * 2) for i in range(BUCKETS[-1] + 5)]
+    expected = _run(StepEngine(model, graphs=False), plans, ahead=False)
+    _same(_run(StepEngine(model, graphs=True), plans, ahead=True), expected)
+
+
+def test_a_plain_step_makes_what_was_launched_ahead_void(model: VideoMllama) -> None:
+    """The row that was written ahead is written over; the counts come back to where they were."""
+    answers = []
+    for ahead in (False, True):
+        engine = StepEngine(model, graphs=True)
+        cache, sampler = engine.new_cache(), Sampler(SamplingConfig())
+        (token,) = engine.serve([StepRequest(cache, [1, 2, 3], sampler=sampler, ahead=ahead)])
+        engine.step(cache, [30])
+        cache.rewind(cache.length - 1, cache.frames)
+        answers.append(engine.serve([StepRequest(cache, [token, 4], sampler=sampler, ahead=ahead)]))
+        answers[-1] += engine.serve([StepRequest(cache, [5], sampler=sampler)])
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.gpu
+def test_graphs_on_a_gpu_equal_eager_steps_and_allocate_nothing(folder: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    model = load_model(folder, device="cuda", dtype=torch.bfloat16)
+    plain, engine = StepEngine(model, graphs=False), StepEngine(model, graphs=True)
+    assert engine.server is not None
+    states = model.encode(FRAMES[:2].cuda())
+    prompt = [1, IMAGE, 2, IMAGE, 3]
+    ours, theirs, sampler = engine.new_cache(), plain.new_cache(), Sampler(SamplingConfig())
+    (token,) = engine.serve([StepRequest(ours, prompt, features=states, sampler=sampler)])
+    torch.testing.assert_close(engine.server.runner.logits[:1], plain.step(theirs, prompt, states), atol=5e-2, rtol=2e-2)
+    for _ in range(4):
+        fed = token
+        (token,) = engine.serve([StepRequest(ours, [fed], sampler=sampler)])
+        torch.testing.assert_close(engine.server.runner.logits[:1], plain.step(theirs, [fed]), atol=5e-2, rtol=2e-2)
+    for _ in range(3):
+        (token,) = engine.serve([StepRequest(ours, [token], sampler=sampler, ahead=True)])
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    for _ in range(16):
+        (token,) = engine.serve([StepRequest(ours, [token], sampler=sampler, ahead=True)])
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
