@@ -45,9 +45,10 @@ class StepRequest:
         return 0 if given is None else len(given)
 
 
-Stepping = Generator[StepRequest, Any, T]
+Stepping = Generator[StepRequest | list[StepRequest], Any, T]
 """A session as a generator: it yields what to feed, is sent the token that its sampler chose (or, without a sampler, fp32
-logits [vocab_size] of the last row), and returns its result."""
+logits [vocab_size] of the last row), and returns its result. It may yield a list of requests of several caches (its forks),
+and is then sent the list of their answers."""
 
 
 class StepEngine:
@@ -166,7 +167,7 @@ class StepEngine:
             The result of each session, in their order.
         """
         results: dict[int, T] = {}
-        waiting: dict[int, StepRequest] = {}
+        waiting: dict[int, StepRequest | list[StepRequest]] = {}
 
         def advance(number: int, answer: Any) -> None:
             session = sessions[number]
@@ -178,10 +179,11 @@ class StepEngine:
         for number in range(len(sessions)):
             advance(number, None)
         while waiting:
-            numbers = list(waiting)
-            requests = [waiting.pop(number) for number in numbers]
-            for number, answer in zip(numbers, self.serve(requests), strict=True):
-                advance(number, answer)
+            wishes = [(number, waiting.pop(number)) for number in list(waiting)]
+            requests = [one for _, wish in wishes for one in (wish if isinstance(wish, list) else [wish])]
+            answers = iter(self.serve(requests))
+            for number, wish in wishes:
+                advance(number, [next(answers) for _ in wish] if isinstance(wish, list) else next(answers))
         return [results[number] for number in range(len(sessions))]
 
     def group(self, cache: SessionCache, tokens: Sequence[int], frame_states: torch.Tensor | None) -> RowGroup:
