@@ -12,8 +12,12 @@ from data_pipeline.text.tokenizer import IMAGE, VIDEO, Tokenizer
 from inference.cache.session_cache import SessionCache
 from inference.engine import StepEngine, Stepping, StepRequest
 from inference.sampling import Sampler, SamplingConfig
+from inference.serving.forks import together
 from inference.text_stream import TextStream
 from model.errors import InputError
+
+MAX_FORKS = 64
+"""Prompts that are answered in one step."""
 
 
 def question_rows(
@@ -56,12 +60,20 @@ class Answerer:
         tokenizer: the checkpoint's own.
         sampling: how tokens are chosen; greedy by default.
         max_new_tokens: a reply is cut there.
+        chunk: frames encoded at a time, which bounds memory; None: as the engine does it.
     """
 
     def __init__(
-        self, engine: StepEngine, tokenizer: Tokenizer, *, sampling: SamplingConfig | None = None, max_new_tokens: int = 512
+        self,
+        engine: StepEngine,
+        tokenizer: Tokenizer,
+        *,
+        sampling: SamplingConfig | None = None,
+        max_new_tokens: int = 512,
+        chunk: int | None = None,
     ) -> None:
         self.engine, self.tokenizer = engine, tokenizer
+        self._chunk = chunk
         self.sampling = sampling or SamplingConfig()
         self.max_new_tokens = max_new_tokens
         self._stop = {tokenizer.eot_id, tokenizer.eom_id, tokenizer.eos_text_id}
@@ -86,20 +98,33 @@ class Answerer:
     ) -> Stepping[list[list[int]]]:
         """`replies` as a generator, for answering about several clips in lockstep with `StepEngine.drive`.
 
-        What the prompts begin with in common is computed once, where it holds all the frames.
+        What the prompts begin with in common is computed once, where it holds all the frames; each prompt then goes on
+        in a fork that shares its pages, all of them in one step.
         """
         count = 0 if frames is None else len(frames)
         shared = _common_prefix(prompts) if len(prompts) > 1 else 0
         if list(prompts[0][:shared]).count(self.tokenizer.image_id) != count:
             shared = 0
-        cache = self.engine.new_cache(positions=max(map(len, prompts)) + 64, frames=max(1, count))
-        if shared:
-            yield StepRequest(cache, prompts[0][:shared], frames)
-        found = []
-        for rows in prompts:
-            cache.rewind(shared, count if shared else 0)
-            found.append((yield from self._decode(cache, rows, shared, None if shared else frames, on_text)))
+        if not shared:
+            wanted = frames is not None and count and (len(prompts) > 1 or self._chunk is not None)
+            features = self._encode(frames) if wanted and frames is not None else None
+            caches = [self.engine.new_cache(positions=len(rows) + 64, frames=max(1, count)) for rows in prompts]
+        else:
+            first = self.engine.new_cache(positions=max(map(len, prompts)) + 64, frames=max(1, count))
+            features = None if frames is None or not count else self._encode(frames)
+            yield StepRequest(first, prompts[0][:shared], features=features)
+            frames, features = None, None
+            caches = [first, *(first.fork() for _ in prompts[1:])]
+        found: list[list[int]] = []
+        for begin in range(0, len(prompts), MAX_FORKS):
+            part = list(zip(prompts, caches, strict=True))[begin : begin + MAX_FORKS]
+            found += yield from together([self._decode(cache, rows, shared, frames, features, on_text) for rows, cache in part])
         return found
+
+    def _encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """[F, P, H], chunk by chunk."""
+        parts = frames.split(self._chunk or len(frames))
+        return torch.cat([self.engine.encode(part) for part in parts])
 
     def _decode(
         self,
@@ -107,14 +132,15 @@ class Answerer:
         prompt: Sequence[int],
         done: int,
         frames: torch.Tensor | None,
+        features: torch.Tensor | None,
         on_text: Callable[[str], None] | None,
     ) -> Stepping[list[int]]:
-        """Feed the rows of `prompt` behind the first `done`, then one token after the other."""
+        """Feed the rows of `prompt` behind the first `done`, then one token after the other; gives the pages back at the end."""
         sampler = Sampler(self.sampling, banned=self._banned, silence_id=self.tokenizer.silence_id)
         sampler.remember(prompt)
         text = TextStream(self.tokenizer)
         reply: list[int] = []
-        token = yield StepRequest(cache, prompt[done:], frames, sampler=sampler)
+        token = yield StepRequest(cache, prompt[done:], None if features is not None else frames, features, sampler=sampler)
         while len(reply) < self.max_new_tokens:
             if token in self._stop:
                 break
@@ -125,6 +151,7 @@ class Answerer:
                 token = yield StepRequest(cache, [token], sampler=sampler)
         if on_text is not None and (rest := text.flush()):
             on_text(rest)
+        cache.release()
         return reply
 
 

@@ -12,7 +12,9 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 
 if TYPE_CHECKING:
+    from inference.cache.policies.policy import CachePolicy
     from inference.cache.policies.runner import PolicyRunner
+    from inference.model.video_mllama import VideoMllama
 
 ROWS_PER_PAGE = 64
 """Text positions in a page of the self pool, unless told otherwise."""
@@ -71,6 +73,41 @@ class KVStore:
     def new_cache(self, policy: PolicyRunner | None = None) -> SessionCache:
         """An empty session; `policy` says what it forgets as it grows."""
         return SessionCache(self.self_pool, self.cross_pool, policy)
+
+
+def store_for(
+    model: VideoMllama,
+    policy: CachePolicy,
+    *,
+    sessions: int = 1,
+    max_rows: int = 8192,
+    max_frames: int = 512,
+    fp8_frames: bool = False,
+) -> KVStore:
+    """A store with room for sessions under a policy, fixed on a GPU; it keeps unrotated keys where the policy needs them.
+
+    Args:
+        model: whose sessions they are.
+        policy: what each keeps.
+        sessions: at the same time.
+        max_rows: rows of one session, where its text is not bounded by the policy.
+        max_frames: frames of one session, where they are not bounded by the policy.
+        fp8_frames: keep keys and values of frames in fp8.
+    """
+    tokens = model.config.vision.tokens_per_frame
+    bounds = policy.bounds(ROWS_PER_PAGE, tokens, max_rows=max_rows, max_frames=max_frames)
+    on_gpu = model.device.type == "cuda"
+    return KVStore(
+        model.config,
+        model.device,
+        model.dtype,
+        # Where it may grow, a small beginning is enough.
+        positions=bounds.row_pages * ROWS_PER_PAGE * sessions if on_gpu else ROWS_PER_PAGE,
+        frames=bounds.frame_pages * sessions if on_gpu else 1,
+        growable=not on_gpu,
+        fp8_frames=fp8_frames,
+        raw_keys=policy.needs_raw_keys,
+    )
 
 
 def pool_shapes(

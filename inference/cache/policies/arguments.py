@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any
+from typing import Any, Protocol
 
 from inference.cache.policies.full import Full
 from inference.cache.policies.offload import Offload
@@ -83,7 +83,20 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", f"--{name.replace('_', '-')}", dest=name, **settings)
 
 
-def policy_from(args: argparse.Namespace) -> CachePolicy:
+class PolicyArguments(Protocol):
+    """Parsed arguments, or anything else with these three."""
+
+    @property
+    def cross_policy(self) -> str: ...
+
+    @property
+    def text_window(self) -> str: ...
+
+    @property
+    def position_limit(self) -> int | None: ...
+
+
+def policy_from(args: PolicyArguments | argparse.Namespace) -> CachePolicy:
     """The policy of parsed arguments.
 
     Raises:
