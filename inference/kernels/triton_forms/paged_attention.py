@@ -49,8 +49,8 @@ def launch_shape(rows: int, heads: int, kv_heads: int, head_dim: int, width: int
     programs = triton.cdiv(rows, tile) * kv_heads
     most = max(triton.cdiv(width * page_rows, 2 * block), 1)
     splits = max(1, min(triton.cdiv(2 * units, programs), most, 128))
-    # Four stages: page numbers, then keys, are fetched ahead of the product that needs them.
-    return Launch(tile, block, splits, stages=4 if tile * group <= 16 else 3)
+    # Five stages keep two blocks of keys on their way: half of the stages go into fetching page numbers ahead of them.
+    return Launch(tile, block, splits, stages=5 if tile * group <= 16 else 3)
 
 
 @triton.jit

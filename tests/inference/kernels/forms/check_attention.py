@@ -1,0 +1,60 @@
+"""Attention over pages in Triton, held against fp64 and against the torch form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.kernels import paged_attention
+from inference.kernels.triton_forms.paged_attention import Launch, launch_shape
+from inference.kernels.triton_forms.paged_attention import paged_attention as launch
+from inference.model.rows import PagedView
+from tests.inference.kernels.forms.where import DEVICE, few
+from tests.inference.kernels.oracle import Case, attention, cases
+
+LAUNCHES = [None, Launch(4, 16, 1), Launch(4, 64, 3), Launch(16, 32, 2)]
+
+
+def _run(case: Case, shape: Launch | None) -> torch.Tensor:
+    there = case.to(DEVICE)
+    view = there.view
+    found = launch(there.queries, there.keys, there.values, there.scales, view.tables, view.session, view.limits, shape)
+    assert not found[view.limits == 0].any(), "a row that sees nothing is not 0"
+    return found.cpu()
+
+
+@few
+@given(cases(), st.sampled_from(LAUNCHES))
+def test_fp32(case: Case, shape: Launch | None) -> None:
+    found = _run(case, shape)
+    torch.testing.assert_close(found.double(), attention(case), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found, paged_attention(case.queries, case.keys, case.values, None, case.view))
+
+
+@few
+@given(cases(dtype=torch.bfloat16, most_rows=4), st.sampled_from(LAUNCHES))
+def test_bf16(case: Case, shape: Launch | None) -> None:
+    torch.testing.assert_close(_run(case, shape).double(), attention(case), atol=2e-2, rtol=2e-2)
+
+
+@few
+@given(cases(fp8=True, most_rows=4), st.sampled_from(LAUNCHES))
+def test_fp8(case: Case, shape: Launch | None) -> None:
+    torch.testing.assert_close(_run(case, shape).double(), attention(case), atol=1e-5, rtol=1e-5)
+
+
+def test_many_rows_take_wider_tiles() -> None:
+    torch.manual_seed(0)
+    count, width, page_rows = 21, 3, 8
+    view_limits = torch.arange(1, count + 1, dtype=torch.int32)
+    view = PagedView(torch.tensor([[2, 0, 1]], dtype=torch.int32), torch.zeros(count, dtype=torch.int32), view_limits)
+    case = Case(torch.randn(count, 4, 16), *torch.randn(2, 4, page_rows, 1, 16), None, view)
+    assert launch_shape(count, 4, 1, 16, width, page_rows, 4).tile == 16
+    torch.testing.assert_close(_run(case, None).double(), attention(case), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "splits"), [(1, 33), (4, 33), (16, 9), (64, 9), (320, 2), (2048, 1)])
+def test_a_launch_is_two_waves_of_programs(rows: int, splits: int) -> None:
+    assert launch_shape(rows, 32, 8, 128, 256, 101, 132).splits == splits
