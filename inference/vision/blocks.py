@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inference.vision.products import Matrix, product
+from inference.vision.products import Matrix, Operand, multiply, operand, product
 from model.vision.encoder import normalise_pixels
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -78,7 +78,8 @@ def embed(
     patch: int,
     pad: int,
     eps: float,
-) -> tuple[Tensor, Tensor]:
+    fp8: bool,
+) -> tuple[Tensor, Operand]:
     """Pixels to the first layer's input.
 
     Args:
@@ -87,14 +88,14 @@ def embed(
         pad: zero rows behind the tokens, which take part as keys and values.
 
     Returns:
-        The state [F, 1 + rows * columns + pad, D] and its norm for the first layer.
+        The state [F, 1 + rows * columns + pad, D] and its norm for the first layer, in fp8 if that multiplies so.
     """
     weight = patches.weight
     x = product(cut_patches(pixels, patch, weight.shape[1], weight.dtype), patches) + positions.tile
     x = torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1)
     x = layer_norm(x + positions.shared + positions.own, norm, eps)
     x = F.pad(x, (0, 0, 0, pad))
-    return x, layer_norm(x, next_norm, eps)
+    return x, operand(layer_norm(x, next_norm, eps), fp8=fp8)
 
 
 def layer_norm(x: Tensor, norm: Norm, eps: float) -> Tensor:
@@ -110,31 +111,39 @@ def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def block(
-    x: Tensor, y: Tensor, layer: Layer, borrowed: tuple[Tensor, Tensor] | None, attend: Attend, heads: int, eps: float
-) -> tuple[Tensor, Tensor]:
+    x: Tensor,
+    y: Operand,
+    layer: Layer,
+    borrowed: tuple[Tensor, Tensor] | None,
+    fp8: bool,
+    attend: Attend,
+    heads: int,
+    eps: float,
+) -> tuple[Tensor, Operand]:
     """One layer.
 
     Args:
         x: the state [F, T, D].
         y: its norm.
         borrowed: keys and values [1, heads, n, D / heads] of another frame that every frame attends to as well.
+        fp8: whether the next layer multiplies in fp8: its input is then rounded here.
 
     Returns:
         The next state and its norm for the next layer.
     """
-    q, k, v = split_heads(product(y, layer.qkv), heads)
+    q, k, v = split_heads(multiply(y, layer.qkv, x.dtype), heads)
     if borrowed is not None:
         k, v = (torch.cat([own, more.expand(x.shape[0], -1, -1, -1)], dim=2) for own, more in zip((k, v), borrowed, strict=True))
     x = x + layer.gate_attention * product(attend(q, k, v), layer.out)
-    y = layer_norm(x, layer.norm_mlp, eps)
-    x = x + layer.gate_mlp * product(F.gelu(product(y, layer.up)), layer.down)
-    return x, layer_norm(x, layer.next_norm, eps)
+    inner = F.gelu(product(layer_norm(x, layer.norm_mlp, eps), layer.up))
+    x = x + layer.gate_mlp * product(inner, layer.down)
+    return x, operand(layer_norm(x, layer.next_norm, eps), fp8=fp8)
 
 
-def enter_global(y: Tensor, tile: Tensor, next_norm: Norm, eps: float) -> tuple[Tensor, Tensor]:
+def enter_global(y: Tensor, tile: Tensor, next_norm: Norm, eps: float, fp8: bool) -> tuple[Tensor, Operand]:
     """What lies between the stacks: the post-normed state [F, T, D] with its tile's vector [1 or F, 1, D] added, and its norm."""
     x = y + tile
-    return x, layer_norm(x, next_norm, eps)
+    return x, operand(layer_norm(x, next_norm, eps), fp8=fp8)
 
 
 def pool_region(x: Tensor, rows: int, columns: int, stride: int, side: int, mode: str, rest: Tensor | None) -> Tensor:

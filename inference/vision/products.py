@@ -43,26 +43,44 @@ def fp8_matrix(weight: Tensor, bias: Tensor | None = None) -> Matrix:
     return Matrix(rounded, bias, scale.view(1, -1))
 
 
-def product(x: Tensor, matrix: Matrix) -> Tensor:
-    """[..., in] -> [..., out] in the dtype of x.
+class Operand(NamedTuple):
+    """Rows as a product takes them."""
 
-    In fp8 the rows of x get their scales here. On CUDA the product is one of 8-bit numbers with fp32 sums; elsewhere the same
-    rounded numbers are multiplied in the dtype of x, which shows the effect of the rounding.
+    rows: Tensor
+    """[..., in]; float8_e4m3fn where `scale` is given."""
+    scale: Tensor | None = None
+    """fp32 [..., 1]"""
+
+
+def operand(x: Tensor, *, fp8: bool) -> Operand:
+    """Rows for a product in the dtype of x or in fp8: rounding is best left to the kernel that makes x."""
+    return Operand(*quantise_rows(x)) if fp8 else Operand(x)
+
+
+def multiply(x: Operand, matrix: Matrix, dtype: torch.dtype) -> Tensor:
+    """[..., in] -> [..., out] in `dtype`.
+
+    On CUDA an fp8 product is one of 8-bit numbers with fp32 sums; elsewhere the same rounded numbers are multiplied in
+    `dtype`, which shows the effect of the rounding.
     """
-    if matrix.scale is None:
-        return F.linear(x, matrix.weight, matrix.bias)
-    rows, scale = quantise_rows(x)
-    if x.is_cuda:
+    if x.scale is None or matrix.scale is None:
+        return F.linear(x.rows, matrix.weight, matrix.bias)
+    if x.rows.is_cuda:
         flat = torch._scaled_mm(
-            rows.flatten(0, -2),
+            x.rows.flatten(0, -2),
             matrix.weight.t(),
-            scale.flatten(0, -2),
+            x.scale.flatten(0, -2),
             matrix.scale,
             out_dtype=torch.bfloat16,
             use_fast_accum=True,
         )
         # The bias is left to the kernel that follows (gelu, or residual and norm).
-        y = flat.view(*x.shape[:-1], -1).to(x.dtype)
+        y = flat.view(*x.rows.shape[:-1], -1).to(dtype)
     else:
-        y = (F.linear(rows.to(x.dtype), matrix.weight.to(x.dtype)) * (scale * matrix.scale)).to(x.dtype)
+        y = (F.linear(x.rows.to(dtype), matrix.weight.to(dtype)) * (x.scale * matrix.scale)).to(dtype)
     return y if matrix.bias is None else y + matrix.bias
+
+
+def product(x: Tensor, matrix: Matrix) -> Tensor:
+    """[..., in] -> [..., out] in the dtype of x, which is rounded first where the matrix is in fp8."""
+    return multiply(operand(x, fp8=matrix.scale is not None), matrix, x.dtype)

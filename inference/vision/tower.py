@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inference.vision.attention.choose import Backend
 from inference.vision.blocks import Layer, Positions, block, embed, enter_global, pool_region, split_heads
-from inference.vision.products import product
+from inference.vision.products import Operand, multiply, product
 from inference.vision.region import Region, whole
 from inference.vision.weights import TowerWeights, position_tables, tower_weights
 from model.errors import InputError
@@ -20,7 +20,7 @@ from model.vision.encoder import VisionEncoder
 COMPILE = ("off", "default", "autotune")
 """How layers are fused: not; by torch's compiler around the vendor's products; so that its own products (gelu inside) compete."""
 
-Observer = Callable[[Tensor, Layer], None]
+Observer = Callable[[Operand, Layer], None]
 _Function = Callable[..., Any]
 
 _SIZES = 64
@@ -76,6 +76,7 @@ class Tower:
     def __init__(self, encoder: VisionEncoder, backend: Backend, *, fp8: bool = False, compile_layers: str = "off") -> None:
         self.encoder = encoder
         self.config = encoder.config
+        self.fp8 = fp8
         self.weights: TowerWeights = tower_weights(encoder, fp8=fp8)
         vision = self.config.vision
         self.heads, self.eps = vision.num_attention_heads, vision.norm_eps
@@ -88,8 +89,10 @@ class Tower:
         self._embed, self._enter, self._pool = wrap(embed), wrap(enter_global), wrap(pool_region)
         attend, heads, eps = backend.attend, self.heads, self.eps
 
-        def one_block(x: Tensor, y: Tensor, layer: Layer, borrowed: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-            return block(x, y, layer, borrowed, attend, heads, eps)
+        def one_block(
+            x: Tensor, y: Operand, layer: Layer, borrowed: tuple[Tensor, Tensor] | None, rounded: bool
+        ) -> tuple[Tensor, Operand]:
+            return block(x, y, layer, borrowed, rounded, attend, heads, eps)
 
         self._block = wrap(one_block)
 
@@ -135,7 +138,16 @@ class Tower:
         borrowed = None if padding is None else padding.borrowed
         kept: dict[int, Tensor] = {}
         x, y = self._embed(
-            pixels, w.patches, w.first, self._tables(region, ids), w.norm_pre, w.entry, vision.patch_size, self.pad, self.eps
+            pixels,
+            w.patches,
+            w.first,
+            self._tables(region, ids),
+            w.norm_pre,
+            w.entry,
+            vision.patch_size,
+            self.pad,
+            self.eps,
+            self.fp8 and bool(w.local),
         )
         for number, layer in enumerate([*w.local, *w.global_]):
             if number < len(w.local) and number in vision.intermediate_layers_indices:
@@ -144,7 +156,9 @@ class Tower:
                 x, y = self._leave_local(kept, x, y, ids)
             if observe is not None:
                 observe(y, layer)
-            x, y = self._block(x, y, layer, None if borrowed is None else borrowed[number])
+            # Behind the last local layer stands the post norm, whose output is the state that goes on: it is never rounded.
+            rounded = self.fp8 and number != len(w.local) - 1
+            x, y = self._block(x, y, layer, None if borrowed is None else borrowed[number], rounded)
         if not w.global_:
             x, y = self._leave_local(kept, x, y, ids)
         return [x, *(kept[index] for index in vision.intermediate_layers_indices)]
@@ -162,8 +176,9 @@ class Tower:
         skipped = self._skipped[region]
         borrowed: list[tuple[Tensor, Tensor]] = []
 
-        def observe(y: Tensor, layer: Layer) -> None:
-            _, k, v = split_heads(product(y[:, skipped], layer.qkv), self.heads)
+        def observe(y: Operand, layer: Layer) -> None:
+            rows = Operand(y.rows[:, skipped], None if y.scale is None else y.scale[:, skipped])
+            _, k, v = split_heads(multiply(rows, layer.qkv, self.dtype), self.heads)
             borrowed.append((k.contiguous(), v.contiguous()))
 
         states = self.states(frame, whole(self.config.vision), None, None, observe if borrow else None)
@@ -183,13 +198,13 @@ class Tower:
         pooled: Tensor = self._pool(state, region.rows, region.columns, self.stride, self.side, self.pool_mode, rest)
         return pooled
 
-    def _leave_local(self, kept: dict[int, Tensor], x: Tensor, y: Tensor, ids: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _leave_local(self, kept: dict[int, Tensor], x: Tensor, y: Operand, ids: Tensor | None) -> tuple[Tensor, Operand]:
         """Behind the last local layer its norm is the post norm, and the normed state goes on."""
         kept[len(self.weights.local)] = x
         tile = self.weights.after[1:2] if ids is None else self.weights.after[ids]
         if self.weights.global_entry is None:
-            return y + tile, y
-        left: tuple[Tensor, Tensor] = self._enter(y, tile, self.weights.global_entry, self.eps)
+            return y.rows + tile, y
+        left: tuple[Tensor, Operand] = self._enter(y.rows, tile, self.weights.global_entry, self.eps, self.fp8)
         return left
 
     def _tables(self, region: Region, ids: Tensor | None) -> Positions:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from inference.vision.blocks import embed, pool_region
 from inference.vision.encoder import FrameEncoder
+from inference.vision.mode import vision_mode
 from inference.vision.region import whole
 from model.errors import InputError
 from tests.inference.vision.towers import published, random_frames, vision_encoder
@@ -75,6 +76,21 @@ def test_one_compiled_layer_serves_all_layers() -> None:
     torch.testing.assert_close(tower.run(frames, region), published(vision, frames), atol=EXACT, rtol=0)
     assert counter.frame_count == 1
     tower.run(random_frames(3), region)
+    assert counter.frame_count == 2
+
+
+def test_a_fast_layer_can_be_traced_too() -> None:
+    """With fp8 products and borrowed keys; the layer before the post norm, whose output is not rounded, is a second form."""
+    from torch._dynamo.testing import CompileCounter
+
+    vision, counter = vision_encoder(), CompileCounter()
+    encoder = FrameEncoder(vision, mode=vision_mode("fast"), attention="sdpa")
+    frames = random_frames(3, height=18)
+    expected = encoder.encode(frames)
+    tower, clip = encoder.tower, encoder.new_clip()
+    encoder.encode(frames, clip=clip)
+    tower._block = torch.compile(tower._block, backend=counter, dynamic=False, fullgraph=True)
+    torch.testing.assert_close(encoder.encode(frames, clip=clip), expected, atol=EXACT, rtol=0)
     assert counter.frame_count == 2
 
 
