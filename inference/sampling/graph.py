@@ -12,7 +12,7 @@ from inference.sampling.sampler import Sampler, packed_rows, sampling_path
 from model.errors import InputError
 
 _STAGES = 4
-"""Steps that may be under way at once before the host overwrites what it gave to the first."""
+"""Steps that may be under way at once before the host waits for the first one's copy."""
 
 
 class GraphSampler:
@@ -43,6 +43,7 @@ class GraphSampler:
         self._blank = torch.zeros(vocab_size, dtype=torch.uint8, device=self.device)
         pinned = self.device.type == "cuda"
         self._staging = [torch.zeros(rows, COLUMNS, dtype=torch.int64, pin_memory=pinned) for _ in range(_STAGES)]
+        self._copied = [torch.cuda.Event() for _ in range(_STAGES)] if pinned else []
         self._stage = 0
         # The sampler itself is kept: an id could be that of another one by now.
         self._loaded: list[tuple[Sampler | None, int]] = [(None, 0)] * rows
@@ -64,10 +65,7 @@ class GraphSampler:
         count = len(samplers)
         if count > self.rows:
             raise InputError(f"a step has {count} sessions, its buffers {self.rows} rows; make them for more")
-        staging = self._staging[self._stage]
-        self._stage = (self._stage + 1) % _STAGES
-        staging[:count] = packed_rows(samplers, extra)
-        self._packed[:count].copy_(staging[:count], non_blocking=True)
+        self._send(packed_rows(samplers, extra))
         places, flags = [], []
         for row, sampler in enumerate(samplers):
             version = 0 if sampler is None else sampler.version
@@ -79,6 +77,17 @@ class GraphSampler:
         if places:
             torch._foreach_copy_(places, flags)
         return sampling_path(samplers)
+
+    def _send(self, packed: torch.Tensor) -> None:
+        """Copy rows into the buffer behind the host's back."""
+        staging, count = self._staging[self._stage], len(packed)
+        if self._copied:
+            self._copied[self._stage].synchronize()  # of four steps ago: done, unless very many are under way
+        staging[:count] = packed
+        self._packed[:count].copy_(staging[:count], non_blocking=True)
+        if self._copied:
+            self._copied[self._stage].record()
+        self._stage = (self._stage + 1) % _STAGES
 
     @torch.inference_mode()
     def sample(self, logits: torch.Tensor, path: SamplingPath, following: torch.Tensor | None = None) -> torch.Tensor:
