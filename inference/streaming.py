@@ -230,11 +230,12 @@ def replay(args: argparse.Namespace, name: str) -> int:
         InputError: the trace cannot be read, or is not that of one stream.
     """
     from inference.evaluation.storage import load_traces
-    from inference.session.replay import replay_trace
 
     traces = load_traces(args.replay)
     if len(traces) != 1 or traces[0].mode != "push":
         raise InputError(f"--replay {args.replay} holds {len(traces)} traces; give one that `moss stream --trace` wrote")
+    from inference.session.replay import replay_trace
+
     engine, tokenizer = load_engine(args, realtime=True)
     fps = float(traces[0].engine.get("fps", args.fps))
     source = open_source(name, fps=fps, size=engine.model.config.vision.image_size, follow=False)

@@ -7,6 +7,13 @@ from pathlib import Path
 
 from model.errors import InputError
 
+_THINKING = (
+    " Before you answer, think it through step by step between <thinking> and </thinking>; "
+    "then give the answer alone between <answer> and </answer>."
+)
+_VIDEO = "You are given frames of a video in the order in which they were taken. Answer the user's request from them."
+_TEXT_IMAGE = "You are a helpful assistant. Answer the user's request, from the picture where there is one."
+
 DEFAULT_PROMPTS = {
     "none": "",
     "realtime": (
@@ -14,8 +21,10 @@ DEFAULT_PROMPTS = {
         "Speak only about what the frames have shown so far. Speak up when something the user cares about changes, "
         "correct yourself when the picture proves you wrong, and answer with <|silence|> while there is nothing to say."
     ),
-    "video": "You are given frames of a video in the order in which they were taken. Answer the user's request from them.",
-    "text_image": "You are a helpful assistant. Answer the user's request, from the picture where there is one.",
+    "video": _VIDEO,
+    "text_image": _TEXT_IMAGE,
+    "video_thinking": _VIDEO + _THINKING,
+    "text_image_thinking": _TEXT_IMAGE + _THINKING,
 }
 """Name -> text; `none` is for models trained without a system message."""
 

@@ -7,7 +7,7 @@ import select
 import sys
 import threading
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 from inference.console.intents import Intent, interpret
 from inference.console.line_editor import LineEditor
@@ -62,7 +62,7 @@ class KeyInput:
         self._terminal, self._act, self._on_change = terminal, act, on_change
         self._wake, self._wakened = os.pipe()
         self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
-        self._before: list[object] | None = None
+        self._before: Any = None
 
     def start(self) -> None:
         """Switch the terminal over and begin to read."""

@@ -13,10 +13,12 @@ from inference.console.half_blocks import half_blocks
 from inference.console.line_editor import LineEditor
 from inference.evaluation.schema import TraceEvent
 from inference.sinks.statistics import StreamStatistics
-from inference.sinks.terminal import clock_of, line_of
+from inference.sinks.terminal import clock_of, line_of, printable
 from inference.sources.source import Now
 
 REFRESH_PER_SECOND = 8
+MOST_SHOWN = 400
+"""Characters of the present utterance in the view."""
 _STYLES = {"prompt": "bold cyan", "turn_interrupted": "yellow", "stop": "yellow", "frame_dropped": "red", "frame_rejected": "red"}
 
 
@@ -80,7 +82,7 @@ class LiveView:
         if event.kind == "token":
             begins = bool(event.text) and not self._said
             self._since = event.t if begins else self._since
-            self._said += event.text
+            self._said += printable(event.text)
             return [Text(f"{clock_of(event.t)} <|silence|> x{silent_run}", style="dim")] if begins and silent_run else []
         if event.kind in ("frame_in", "frame_done", "frame_during_speech"):
             return []
@@ -102,13 +104,19 @@ class LiveView:
             if self._frame is not None:
                 parts.append(half_blocks(self._frame))
             if self._said:
-                parts.append(Text(f"{clock_of(self._since)} {self._said}▌"))
+                parts.append(Text(f"{clock_of(self._since)} {_newest(self._said)}▌"))
             elif self._statistics.silent_run:
                 parts.append(Text(f"{' ' * 12} <|silence|> x{self._statistics.silent_run}", style="dim"))
             parts.append(Text(self._statistics.summary(self._clock.now()), style="reverse", overflow="crop", no_wrap=False))
             if self.editor is not None:
                 parts.append(_typed(self.editor))
             return Group(*parts)
+
+
+def _newest(said: str) -> str:
+    """The end of a long utterance, on few lines; all of it goes above once it is over."""
+    flat = " ".join(said.split())
+    return flat if len(flat) <= MOST_SHOWN else "…" + flat[-MOST_SHOWN:]
 
 
 def _typed(editor: LineEditor) -> Text:

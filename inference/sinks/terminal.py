@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TextIO
 
 from inference.evaluation.schema import TraceEvent
@@ -16,13 +17,14 @@ class TerminalSink:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._bare = out.isatty()
         self._state = ""
         """What the open line holds: '' (nothing is open), `speech` or `silence`."""
 
     def __call__(self, event: TraceEvent) -> None:
         if event.kind == "token" and event.text:
             self._open("speech", event.t)
-            self._out.write(event.text)
+            self._out.write(printable(event.text) if self._bare else event.text)
         elif event.kind == "silence":
             self._open("silence", event.t, event.text or "<|silence|>")
         elif line := line_of(event):
@@ -51,6 +53,11 @@ class TerminalSink:
         self.break_line()
         self._out.write(f"{clock_of(t)} {text}")
         self._state = state
+
+
+def printable(text: str) -> str:
+    """Text that moves no cursor and rings no bell, whatever a model says: control characters become U+FFFD."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text)
 
 
 def clock_of(t: float) -> str:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_pipeline.text.prompts import DEFAULT_PROMPTS
 from inference import offline_infer, realtime_offline_infer, realtime_streaming_infer
 from inference.checkpoint import check_device, dtype_of, resolve_checkpoint
 from inference.evaluation import parallel
@@ -124,6 +125,11 @@ def test_a_checkpoint_that_cannot_be_silent_is_refused(files: dict[str, str], ca
         (["--tokens_per_second", "nan"], "tokens_per_second is nan"),
         (["--prompt", "x", "--prompt_at", "inf"], "--prompt_at is inf"),
         (["--trace", "."], "--trace . is a folder"),
+        (["--srt", "."], "--srt . is a folder"),
+        (["--source", "world:1"], "give one of --source and --video_path"),
+        (["--follow"], "--follow works on a folder"),
+        (["--max_pending_frames", "0"], "max_pending_frames is 0"),
+        (["--replay", "none.jsonl"], "none.jsonl does not exist"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -144,6 +150,52 @@ def test_what_is_typed_outranks_the_environment(
     assert capsys.readouterr().out.count("<|image|>") == 2
     assert realtime_offline_infer.main([*common, "--image_path", files["still"]]) == 0
     assert capsys.readouterr().out.count("<|image|>") == 1
+
+
+def test_defaults_that_are_not_there_are_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert offline_infer.main([]) == 2
+    assert "--checkpoint was not given, and its default models/moss-video-sft is no folder here" in capsys.readouterr().err
+    monkeypatch.delenv("CHECKPOINT", raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        realtime_offline_infer.main([])
+
+
+def test_offline_takes_the_references_video_where_none_is_named(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "example_video.mp4").write_bytes(Path(files["clip"]).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    common = ["--checkpoint", files["offline"], "--max_new_tokens", "2", "--show-prompt"]
+    assert offline_infer.main([*common, "--video_minlen", "2", "--video_maxlen", "2"]) == 0
+    assert capsys.readouterr().out.count("<|image|>") == 2
+    assert offline_infer.main([*common, "--image_path", files["still"]]) == 0  # the default video does not stand in its way
+    assert capsys.readouterr().out.count("<|image|>") == 1
+
+
+def test_thinking_modes_choose_the_system_text(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*more: str) -> str:
+        arguments = ["--checkpoint", files["foreign"], "--max_new_tokens", "2", "--show-prompt", *more]
+        assert realtime_offline_infer.main(arguments) == 0
+        return capsys.readouterr().out
+
+    video, image = ["--video_path", files["clip"], "--video_maxlen", "2"], ["--image_path", files["still"]]
+    assert DEFAULT_PROMPTS["video"] in shown(*video) and "<thinking>" not in shown(*video)
+    assert DEFAULT_PROMPTS["text_image"] in shown(*image)
+    assert DEFAULT_PROMPTS["video_thinking"] in shown(*video, "--thinking_mode", "deep_thinking")
+    assert DEFAULT_PROMPTS["text_image_thinking"] in shown(
+        *video, "--thinking_mode", "deep_thinking", "--system_prompt_type", "text_image"
+    )
+    assert "watch quietly" in shown(*video, "--thinking_mode", "deep_thinking", "--system_prompt", "watch quietly")
+
+
+def test_frames_encoded_in_chunks_give_the_same_answer(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for chunk in ("64", "4", "1"):
+        arguments = ["--checkpoint", files["offline"], "--video_path", files["clip"], "--max_new_tokens", "8"]
+        assert offline_infer.main([*arguments, "--vision_chunked_length", chunk]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == said[2]
 
 
 def test_offline_needs_exactly_one_medium(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
