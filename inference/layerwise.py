@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from inference.cache.store import KVStore
 from inference.model.folder import OpenTensors
-from inference.model.layers import CrossLayer, SelfLayer, rms_norm
+from inference.model.layers import CrossLayer, Residual, SelfLayer
 from inference.model.plan import plan_step
 from inference.model.rotary import Rotary
 from inference.model.rows import FrameRows, RowGroup, StepTensors
@@ -57,7 +57,7 @@ def folder_logits(
     step = StepTensors(rows, *cosines, store.self_pool, store.cross_pool, plan.attends)
     slots = torch.tensor(cache.frame_slots(len(positions)), dtype=torch.int64)
     frames_at = FrameRows(*rotary(torch.tensor(positions, dtype=torch.int64)), slots)
-    h = F.embedding(torch.tensor(tokens), tensors[f"{_TEXT}embed_tokens.weight"])
+    stream = Residual(F.embedding(torch.tensor(tokens), tensors[f"{_TEXT}embed_tokens.weight"]))
     counts = {SelfLayer: 0, CrossLayer: 0}
     for i in range(config.text.num_hidden_layers):
         kind = CrossLayer if i in config.text.cross_attention_layers else SelfLayer
@@ -65,9 +65,9 @@ def folder_logits(
         counts[kind] += 1
         if isinstance(layer, CrossLayer):
             layer.add_frames(states, frames_at, store.cross_pool)
-        h = layer.forward(h, step)
+        stream = layer.forward(stream, step)
         del layer
-    h = rms_norm(h, tensors[f"{_TEXT}norm.weight"], config.text.rms_norm_eps)
+    _, h = stream.norm(tensors[f"{_TEXT}norm.weight"], config.text.rms_norm_eps)
     return F.linear(h, tensors["language_model.lm_head.weight"])
 
 

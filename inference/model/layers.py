@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from inference.cache.pool import KVPool
 from inference.kernels import paged_attention
+from inference.kernels.heads import norm_rotate, rotate_and_store, store_frames
+from inference.kernels.norms import add_rms_norm, rms_norm
 from inference.model.linear import Linear, fuse
-from inference.model.rows import FrameRows, PagedView, StepTensors
+from inference.model.rows import FrameRows, StepTensors
 from model.config import TextConfig
-from model.text.rope import apply_rope
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Normalise in fp32, round to the input's dtype, then scale: the order of rounding that the weights were trained with."""
-    if x.dtype == torch.float32:
-        return F.rms_norm(x, weight.shape, weight, eps)
-    return F.rms_norm(x.float(), weight.shape, None, eps).to(x.dtype) * weight
+class Residual(NamedTuple):
+    """The residual stream between two blocks: a sum that the next norm will make, so that both are one launch."""
+
+    h: torch.Tensor
+    """[N, H]"""
+    change: torch.Tensor | None = None
+    """[N, H], the last block's result."""
+    gate: torch.Tensor | None = None
+    """Factor of `change`, [1] or [N]; None: 1."""
+
+    def norm(self, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum and its norm, [N, H] each."""
+        if self.change is None:
+            return self.h, rms_norm(self.h, weight, eps)
+        return add_rms_norm(self.h, self.change, weight, eps, self.gate)
 
 
 def _swiglu(x: torch.Tensor, gate_up: Linear, down: Linear) -> torch.Tensor:
     gate, up = gate_up(x).chunk(2, dim=-1)
     return down(F.silu(gate) * up)
-
-
-def attend(queries: torch.Tensor, pool: KVPool, layer: int, view: PagedView) -> torch.Tensor:
-    """Queries [N, heads, head_dim] over the keys of one layer of a pool -> [N, heads * head_dim]."""
-    return paged_attention(queries, pool.keys(layer), pool.values(layer), pool.scales(layer), view)
 
 
 class SelfLayer:
@@ -46,15 +53,17 @@ class SelfLayer:
         self.gate_up = fuse(tensors, f"{prefix}mlp.gate_proj.weight", f"{prefix}mlp.up_proj.weight")
         self.down = fuse(tensors, f"{prefix}mlp.down_proj.weight")
 
-    def forward(self, h: torch.Tensor, step: StepTensors) -> torch.Tensor:
-        """[N, H] -> [N, H]; writes the rows' keys and values into their slots, then lets each row see its own session's."""
-        qkv = self.qkv(rms_norm(h, self.norm_in, self.eps)).view(h.shape[0], -1, self.head_dim)
-        rotated = apply_rope(qkv[:, : self.heads + self.kv_heads], step.cos, step.sin)
-        raw, values = qkv[:, self.heads : self.heads + self.kv_heads], qkv[:, self.heads + self.kv_heads :]
-        pool = step.self_pool
-        pool.write(self.index, step.rows.slots, rotated[:, self.heads :], values, raw if pool.shape.raw_keys else None)
-        h = h + self.out(attend(rotated[:, : self.heads], pool, self.index, step.rows.self_view))
-        return h + _swiglu(rms_norm(h, self.norm_mlp, self.eps), self.gate_up, self.down)
+    def forward(self, stream: Residual, step: StepTensors) -> Residual:
+        """Writes the rows' keys and values into their slots, then lets each row see its own session's."""
+        h, x = stream.norm(self.norm_in, self.eps)
+        pool, i = step.self_pool, self.index
+        keys, values, scales = pool.keys(i), pool.values(i), pool.scales(i)
+        raw = pool.raw_keys(i) if pool.shape.raw_keys else None
+        slots = step.rows.slots
+        q = rotate_and_store(self.qkv(x), step.cos, step.sin, keys, values, slots, scales=scales, raw_keys=raw)
+        attended = paged_attention(q, keys, values, scales, step.rows.self_view)
+        h, x = add_rms_norm(h, self.out(attended), self.norm_mlp, self.eps)
+        return Residual(h, _swiglu(x, self.gate_up, self.down))
 
 
 class CrossLayer:
@@ -84,20 +93,29 @@ class CrossLayer:
             frames: where they stand and go.
             pool: the cross pool.
         """
-        count, tokens, _ = states.shape
-        kv = self.key_value(states).view(count, tokens, 2 * self.kv_heads, self.head_dim)
-        raw, values = kv[:, :, : self.kv_heads], kv[:, :, self.kv_heads :]
-        keys = apply_rope(raw.reshape(count, tokens * self.kv_heads, self.head_dim), frames.cos, frames.sin)
-        keys = rms_norm(keys, self.key_norm, self.eps).view(count * tokens, self.kv_heads, self.head_dim)
-        flat = raw.flatten(0, 1) if pool.shape.raw_keys else None
-        pool.write(self.index, frames.slots, keys, values.flatten(0, 1), flat)
+        i = self.index
+        raw = pool.raw_keys(i) if pool.shape.raw_keys else None
+        store_frames(
+            self.key_value(states).flatten(0, 1),
+            frames.cos,
+            frames.sin,
+            self.key_norm,
+            self.eps,
+            pool.keys(i),
+            pool.values(i),
+            frames.slots,
+            scales=pool.scales(i),
+            raw_keys=raw,
+        )
 
-    def forward(self, h: torch.Tensor, step: StepTensors) -> torch.Tensor:
-        """[N, H] -> [N, H]. Rows that see no frame come back unchanged, or only attend where the reference lets them."""
+    def forward(self, stream: Residual, step: StepTensors) -> Residual:
+        """Rows that see no frame pass unchanged, or only attend where the reference lets them."""
         if not step.attends:
-            return h
-        q = self.query(rms_norm(h, self.norm_in, self.eps)).view(h.shape[0], self.heads, self.head_dim)
-        q = apply_rope(rms_norm(q, self.query_norm, self.eps), step.query_cos, step.query_sin)
-        h = h + self.attention_gate * self.out(attend(q, step.cross_pool, self.index, step.rows.cross_view))
-        change = _swiglu(rms_norm(h, self.norm_mlp, self.eps), self.gate_up, self.down)
-        return h + (self.mlp_gate * change).masked_fill(~step.rows.sees, 0)
+            return stream
+        h, x = stream.norm(self.norm_in, self.eps)
+        pool, i = step.cross_pool, self.index
+        q = self.query(x).view(h.shape[0], self.heads, self.head_dim)
+        q = norm_rotate(q, self.query_norm, self.eps, step.query_cos, step.query_sin)
+        attended = paged_attention(q, pool.keys(i), pool.values(i), pool.scales(i), step.rows.cross_view)
+        h, x = add_rms_norm(h, self.out(attended), self.norm_mlp, self.eps, self.attention_gate)
+        return Residual(h, _swiglu(x, self.gate_up, self.down), self.mlp_gate * step.rows.sees)

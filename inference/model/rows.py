@@ -97,7 +97,7 @@ class StepRows:
     slots: torch.Tensor
     """int64 [N] where each row's key and value go: page * page_rows + row in the self pool."""
     sees: torch.Tensor
-    """bool [N, 1] rows that see a frame of their own right: only they pass the MLPs of the cross layers."""
+    """bool [N] rows that see a frame of their own right: only they pass the MLPs of the cross layers."""
     self_view: PagedView
     cross_view: PagedView
 
@@ -118,7 +118,7 @@ class StepRows:
             positions=named["position"],
             query_positions=named["query_position"],
             slots=named["slot"].long(),
-            sees=named["sees"][:, None] != 0,
+            sees=named["sees"] != 0,
             self_view=PagedView(self_tables, named["session"], named["self_limit"], self_groups),
             cross_view=PagedView(cross_tables, named["session"], named["cross_limit"], cross_groups),
         )

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from inference.cache.pool import KVPool
 from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
-from inference.model.layers import CrossLayer, SelfLayer, rms_norm
+from inference.model.layers import CrossLayer, Residual, SelfLayer
 from inference.model.linear import DenseLinear, Linear
 from inference.model.plan import StepPlan, plan_step
 from inference.model.rotary import Rotary
@@ -165,14 +165,14 @@ class VideoMllama:
             attends: False where no row sees a frame.
 
         Returns:
-            [N, H] before the last norm.
+            [N, H] behind the last norm.
         """
         step = StepTensors(rows, *self.rotary(rows.positions), *self.rotary(rows.query_positions), self_pool, cross_pool, attends)
-        h = F.embedding(tokens, self.embedding)
+        stream = Residual(F.embedding(tokens, self.embedding))
         for layer in self.layers:
-            h = layer.forward(h, step)
-        return h
+            stream = layer.forward(stream, step)
+        return stream.norm(self.final_norm, self.config.text.rms_norm_eps)[1]
 
     def logits(self, h: torch.Tensor) -> torch.Tensor:
         """[n, H] of `decode` -> fp32 [n, vocab_size]."""
-        return self.head(rms_norm(h, self.final_norm, self.config.text.rms_norm_eps)).float()
+        return self.head(h).float()
