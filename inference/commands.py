@@ -95,7 +95,6 @@ def load_engine(args: argparse.Namespace, *, realtime: bool = False) -> tuple[An
         realtime: refuse a checkpoint that was not trained on real-time dialogues, before its weights are read.
     """
     from data_pipeline.text.tokenizer import Tokenizer
-    from inference.cache.store import KVStore
     from inference.checkpoint import check_device, require_realtime, resolve_checkpoint
     from inference.engine import StepEngine
     from inference.model.folder import read_config
@@ -114,8 +113,27 @@ def load_engine(args: argparse.Namespace, *, realtime: bool = False) -> tuple[An
             f"{tokenizer.source} has {tokenizer.vocab_size} entries, the checkpoint's head {model.config.text.vocab_size} rows; "
             "use the checkpoint's own"
         )
-    store = KVStore(model.config, model.device, model.dtype, fp8_frames=True) if args.cross_kv == "fp8" else None
-    return StepEngine(model, store), tokenizer
+    return StepEngine(model, _store(args, model)), tokenizer
+
+
+def _store(args: argparse.Namespace, model: Any) -> Any:
+    """The pages that --cross_kv and the policy's arguments, where the command has them, ask for; None: the engine's own."""
+    from inference.cache.policies.arguments import policy_from
+    from inference.cache.store import KVStore
+
+    raw_keys = hasattr(args, "cross_policy") and policy_from(args).needs_raw_keys
+    if args.cross_kv != "fp8" and not raw_keys:
+        return None
+    positions, frames = (8192, 512) if model.device.type == "cuda" else (256, 16)  # as the engine's own, and growing as it does
+    return KVStore(
+        model.config,
+        model.device,
+        model.dtype,
+        positions=positions,
+        frames=frames,
+        fp8_frames=args.cross_kv == "fp8",
+        raw_keys=raw_keys,
+    )
 
 
 def system_text(given: str | None, details: dict[str, Any], foreign_default: str) -> str:

@@ -46,6 +46,10 @@ def test_engines_have_the_form_that_is_asked_for(files: Path) -> None:
     engine, _ = load_engine(arguments(files, precision="fp8_self", cross_kv="fp8"))
     assert not isinstance(engine.model.cross_layers[0].gate_up, Fp8Linear)
     assert engine.store.cross_pool.scales(0) is not None and engine.store.self_pool.scales(0) is None
+    assert not engine.store.cross_pool.shape.raw_keys
+    policy = {"cross_policy": "pooled:4", "text_window": "full", "position_limit": None}
+    engine, _ = load_engine(arguments(files, **policy))
+    assert engine.store.cross_pool.shape.raw_keys and engine.store.cross_pool.scales(0) is None
 
 
 @pytest.mark.parametrize(
