@@ -1,0 +1,171 @@
+"""What one layer of the tower spends its time on: upload, matrix products, attention by backend, norms and gelu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from inference.benchmark.meter import DeviceMeter, timed
+from inference.vision.attention.choose import BACKENDS, backend_problem, choose_backend
+from inference.vision.blocks import split_heads
+from inference.vision.device import EncoderStreams
+from inference.vision.products import E4M3_MAX, Matrix, fp8_matrix, product, quantise_rows
+from inference.vision.region import Region
+from model.config import VideoMllamaConfig
+
+
+@dataclass
+class LayerBench:
+    """One layer's sizes at a number of frames."""
+
+    config: VideoMllamaConfig
+    device: torch.device
+    dtype: torch.dtype
+    chunk: int
+    repeats: int
+    peak_flops: float
+    """Of the device, for percentages."""
+
+    @property
+    def meter(self) -> DeviceMeter:
+        return DeviceMeter(self.device)
+
+    def seconds(self, action: Callable[[], object]) -> float:
+        """Of one call among `repeats` that follow each other."""
+        action()
+        return timed(self.meter, lambda: [action() for _ in range(self.repeats)]) / self.repeats
+
+    def rate(self, seconds: float, flops: float) -> dict[str, float]:
+        """Milliseconds, TFLOP/s and the share of what the device was seen to reach."""
+        rate = flops / seconds
+        return {"ms": seconds * 1e3, "tflops": rate / 1e12, "percent": 100 * rate / self.peak_flops}
+
+    def tokens(self, region: Region) -> int:
+        """Rows of one frame in the tower."""
+        vision = self.config.vision
+        pad = vision.num_padded_positions - vision.num_positions if self.config.switches.vit_keep_pad_tokens else 0
+        return 1 + region.rows * region.columns + pad
+
+    def random(self, *shape: int) -> Tensor:
+        return torch.randn(shape, device=self.device, dtype=self.dtype)
+
+
+def measure_upload(bench: LayerBench) -> dict[str, float]:
+    """From pageable host memory through pinned memory, and from memory that is pinned already."""
+    vision = bench.config.vision
+    frames = torch.zeros(bench.chunk, vision.num_channels, vision.image_size, vision.image_size, dtype=torch.uint8)
+    streams = EncoderStreams(bench.device)
+    found = {"bytes": float(frames.numel()), "pageable_ms": 1e3 * bench.seconds(lambda: streams.upload(frames, bench.chunk))}
+    if bench.device.type == "cuda":
+        pinned = frames.pin_memory()
+        found["pinned_ms"] = 1e3 * bench.seconds(lambda: streams.upload(pinned, bench.chunk))
+    return found
+
+
+def measure_products(bench: LayerBench, region: Region) -> dict[str, Any]:
+    """The four products of a layer in the model's dtype and in fp8; fp8 with its inputs rounded before, and in the call."""
+    vision = bench.config.vision
+    d, f, rows = vision.hidden_size, vision.intermediate_size, bench.chunk * bench.tokens(region)
+    found: dict[str, Any] = {"rows": rows}
+    for name, (inside, outside) in {"qkv": (d, 3 * d), "out": (d, d), "up": (d, f), "down": (f, d)}.items():
+        x, weight, flops = bench.random(rows, inside), bench.random(outside, inside), 2.0 * rows * inside * outside
+        dense, rounded = Matrix(weight), fp8_matrix(weight)
+        entry: dict[str, Any] = {"dense": bench.rate(bench.seconds(lambda x=x, m=dense: product(x, m)), flops)}  # type: ignore[misc]
+        if bench.device.type == "cuda":
+            entry["fp8_rounding_in_the_call"] = bench.rate(
+                bench.seconds(lambda x=x, m=rounded: product(x, m)),  # type: ignore[misc]
+                flops,
+            )
+            entry |= _scaled(bench, x, rounded, flops)
+        found[name] = entry
+    for form in ("dense", "fp8_row_scales", "fp8_tensor_scales"):
+        if form in found["qkv"]:
+            found[f"{form}_ms"] = sum(found[name][form]["ms"] for name in ("qkv", "out", "up", "down"))
+    return found
+
+
+def _scaled(bench: LayerBench, x: Tensor, matrix: Matrix, flops: float) -> dict[str, Any]:
+    """The bare 8-bit product: with a scale for each row, and with one for each tensor."""
+    rows, scale = quantise_rows(x)
+    assert matrix.scale is not None
+    one = torch.ones((), device=bench.device)
+    tensor = (x.float() * (E4M3_MAX / x.abs().amax().float())).to(torch.float8_e4m3fn)
+
+    def multiply(a: Tensor, scale_a: Tensor, scale_b: Tensor) -> Tensor:
+        return torch._scaled_mm(a, matrix.weight.t(), scale_a, scale_b, out_dtype=torch.bfloat16, use_fast_accum=True)
+
+    row_scales, column_scales = scale, matrix.scale
+    return {
+        "fp8_row_scales": bench.rate(bench.seconds(lambda: multiply(rows, row_scales, column_scales)), flops),
+        "fp8_tensor_scales": bench.rate(bench.seconds(lambda: multiply(tensor, one, one)), flops),
+    }
+
+
+def measure_attention(bench: LayerBench, region: Region, more_keys: int = 0) -> dict[str, Any]:
+    """Every backend that can be used here, on views of a joint projection, as the tower calls it.
+
+    Args:
+        more_keys: keys of another frame that are attended to as well; joining them is part of the time.
+    """
+    vision = bench.config.vision
+    heads, width, tokens = vision.num_attention_heads, vision.hidden_size, bench.tokens(region)
+    q, k, v = split_heads(bench.random(bench.chunk, tokens, 3 * width), heads)
+    extra = bench.random(1, heads, more_keys, width // heads)
+    flops = 4.0 * bench.chunk * tokens * (tokens + more_keys) * width
+    found: dict[str, Any] = {"tokens": tokens, "keys": tokens + more_keys}
+    for name in BACKENDS:
+        problem = backend_problem(name, bench.device.type)
+        if name == "plain" and bench.device.type == "cuda":
+            problem = "the formula itself, not a kernel"
+        if problem is not None:
+            found[name] = {"problem": problem}
+            continue
+        attend = choose_backend(name, bench.device, bench.dtype).attend
+
+        def call(attend: Callable[[Tensor, Tensor, Tensor], Tensor] = attend) -> Tensor:
+            if not more_keys:
+                return attend(q, k, v)
+            return attend(q, *(torch.cat([own, extra.expand(bench.chunk, -1, -1, -1)], 2) for own in (k, v)))
+
+        try:
+            found[name] = bench.rate(bench.seconds(call), flops)
+        except Exception as error:  # a kernel that refuses these sizes is a result, and the next one is measured all the same
+            found[name] = {"problem": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+    return found
+
+
+def measure_elementwise(bench: LayerBench, region: Region, *, compiled: bool) -> dict[str, float]:
+    """Residual with norm, and gelu, a call each; with and without the rounding to fp8 behind them. Milliseconds."""
+    vision = bench.config.vision
+    tokens, d = bench.tokens(region), vision.hidden_size
+    x, y = bench.random(bench.chunk, tokens, d), bench.random(bench.chunk, tokens, d)
+    inner, weight, bias = bench.random(bench.chunk, tokens, vision.intermediate_size), bench.random(d), bench.random(d)
+
+    def norm(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        total = x + y
+        return total, F.layer_norm(total, (d,), weight, bias, vision.norm_eps)
+
+    def norm_rounded(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        total, normed = norm(x, y)
+        return total, *quantise_rows(normed)
+
+    def gelu_rounded(x: Tensor) -> tuple[Tensor, Tensor]:
+        return quantise_rows(F.gelu(x))
+
+    functions: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
+        "residual_norm": (norm, (x, y)),
+        "residual_norm_fp8": (norm_rounded, (x, y)),
+        "gelu": (F.gelu, (inner,)),
+        "gelu_fp8": (gelu_rounded, (inner,)),
+        "rounding": (quantise_rows, (x,)),
+    }
+    found = {}
+    for name, (function, arguments) in functions.items():
+        call = torch.compile(function, dynamic=False) if compiled else function
+        found[f"{name}_ms"] = 1e3 * bench.seconds(lambda call=call, arguments=arguments: call(*arguments))  # type: ignore[misc]
+    return found
