@@ -16,6 +16,11 @@ class TextStream:
         self._tokenizer = tokenizer
         self._held: list[int] = []
 
+    @property
+    def held(self) -> list[int]:
+        """Tokens of a character that is not complete."""
+        return list(self._held)
+
     def push(self, token: int) -> str:
         """The text that becomes complete with this token, possibly ''."""
         self._held.append(token)

@@ -93,6 +93,7 @@ class ScenarioRunner:
         # The last frame has its full slot, as every other.
         yield from session.stepping(until=scenario.num_frames / scenario.fps)
         details = self._details() | {"clock": "virtual", "frames": session.ledger.as_dict(), "end": session.end_reason}
+        details["session"] = session.describe()
         return Trace(scenario_id=scenario.id, mode="push", events=session.events, engine=details)
 
     def _offline(self, scenario: Scenario, frames: torch.Tensor, times: Sequence[float]) -> Stepping[Trace]:

@@ -1,7 +1,8 @@
 """Real-time sessions: what arrives, what becomes of it, when tokens may be said, and the loop that watches, hears and speaks.
 
 `inbox` takes frames, prompts and controls from any thread; `frame_queue` and `queue_policies` decide which frames wait;
-`ledger` accounts for them; `pacing` and `clock` say when; `loop` is the session.
+`ledger` accounts for them; `pacing` and `clock` say when; `loop` is the session, `state` a
+saved one; `replay` runs a recorded one again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from inference.session.inbox import Inbox
     from inference.session.ledger import FrameLedger
     from inference.session.loop import RealtimeSession
+    from inference.session.replay import replay_trace
     from inference.session.settings import SessionSettings
 
 _HOMES = {
@@ -27,6 +29,7 @@ _HOMES = {
     "FrameLedger": "ledger",
     "RealtimeSession": "loop",
     "SessionSettings": "settings",
+    "replay_trace": "replay",
 }
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "VirtualClock",
     "WallClock",
     "merge",
+    "replay_trace",
 ]
 
 

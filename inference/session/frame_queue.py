@@ -23,7 +23,11 @@ class Ticket(Protocol):
         ...
 
     def features(self) -> torch.Tensor:
-        """[P, H] or [1, P, H], for the consumer's stream; waits where it must."""
+        """[1, P, H], for the consumer's stream; never makes the host wait."""
+        ...
+
+    def cancel(self) -> None:
+        """The frame is not wanted any more."""
         ...
 
 
@@ -67,7 +71,7 @@ class FrameQueue:
         self.policy = policy or DropOldest()
         self.limit = limit
         self.shape: tuple[int, ...] | None = None
-        """Of a good frame; None: not known yet, any is taken."""
+        """Of a good frame; None: not known yet, any picture is taken."""
         self.max_frames = 1 << 62
         self.kept = 0
         self.last_t = 0.0
@@ -150,7 +154,8 @@ class FrameQueue:
 
     def _fault(self, frame: PendingFrame, again: bool = False) -> str:
         pixels = frame.pixels
-        if self.shape is not None and (tuple(pixels.shape) != self.shape or pixels.dtype != torch.uint8):
+        good = tuple(pixels.shape) == self.shape if self.shape is not None else pixels.ndim == 3
+        if not good or pixels.dtype != torch.uint8:
             return "shape"
         if not again and not frame.t >= self.last_t:  # not-a-number too
             return "time"
@@ -159,7 +164,9 @@ class FrameQueue:
         return ""
 
     def _drop(self, frame: PendingFrame, reason: str, t: float) -> None:
-        frame.ticket = None
+        if frame.ticket is not None:
+            frame.ticket.cancel()
+            frame.ticket = None
         self.ledger.drop(reason)
         self.news.append(TraceEvent(t=t, kind="frame_dropped", frame=frame.number, reason=reason))
 

@@ -208,6 +208,11 @@ class Inbox:
         with self._changed:
             return [arrival for _, _, arrival in sorted(self._spoken, key=lambda item: item[:2])]
 
+    def put_back(self, arrival: Arrival) -> None:
+        """A prompt or control that a saved session had not dealt with."""
+        with self._changed:
+            self._put(arrival)
+
     def skip(self, count: int) -> None:
         """Leave out the first `count` arrivals of the schedule: a restored session has dealt with them."""
         for _ in range(count):

@@ -6,10 +6,12 @@ time t or later can change a token emitted before t.
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +37,28 @@ from model.errors import InputError
 PAUSED = "paused"
 
 
+@dataclass
+class Progress:
+    """Where a session stands between two tokens."""
+
+    token: int | None = None
+    """The last one that was sampled; None before the first of a conversation."""
+    rows: list[int] = field(default_factory=list)
+    """Of the step that is due."""
+    frames: list[PendingFrame] = field(default_factory=list)
+    """Fed with `rows`."""
+    prompts: list[Arrival] = field(default_factory=list)
+    """Heard, not fed yet."""
+    carried: Drained = field(default_factory=Drained)
+    """What came with a reset, to be taken at the next token boundary."""
+    silent_since: float | None = None
+    """Stream time of the token boundary that was reached behind `token`; None: not reached yet."""
+    step: int = 0
+    """Number of the next step."""
+    emitted: int = 0
+    """Tokens sampled so far."""
+
+
 @dataclass(frozen=True)
 class Waiting:
     """A cooperative session has nothing to compute before stream time `until`, or before `wake` is set; send it None then."""
@@ -55,6 +79,8 @@ class RealtimeSession:
         on_event: called with every event as it happens, on the session's thread.
 
     Attributes:
+        cache: what the model has seen.
+        progress: where the session stands.
         end_reason: idle | until | max_new_tokens | position_limit, or what `inbox.end` said, once `run` returned;
             `paused` where it stopped to go on later.
     """
@@ -76,14 +102,9 @@ class RealtimeSession:
         self.log = EventLog(clock, on_event, self.settings.keep_events)
         self.turns = TurnTaker(tokenizer, self.log)
         self.pacer = Pacer(clock, self.settings)
+        self.progress = Progress()
         self._begin = clock.now()
-        self._token: int | None = None
-        self._rows: list[int] = []
-        self._prompts: list[Arrival] = []
-        self._frames: list[PendingFrame] = []
-        self._carried = Drained()
-        self._step = 0
-        self._emitted = 0
+        self._pausing = False
         self._forget()
         self._listen()
 
@@ -108,6 +129,45 @@ class RealtimeSession:
         """
         return self.engine.drive([self.stepping(until, pause_at=pause_at)])[0]
 
+    def pause(self) -> None:
+        """Make `run` return `paused` at the next token boundary, with everything kept; from any thread."""
+        self._pausing = True
+        self.inbox.wake.set()
+
+    def save_state(self, path: str | Path) -> None:
+        """Write everything that a session needs to go on elsewhere; only while it is paused. See `restore`.
+
+        Raises:
+            InputError: the session is not paused.
+        """
+        from inference.session.state import save_session
+
+        save_session(self, Path(path))
+
+    @classmethod
+    def restore(
+        cls,
+        path: str | Path,
+        engine: StepEngine,
+        tokenizer: Tokenizer,
+        inbox: Inbox,
+        clock: Callable[[float], Clock],
+        on_event: Callable[[TraceEvent], None] | None = None,
+    ) -> RealtimeSession:
+        """The session that was saved; its `run` says the same tokens as if it had never stopped.
+
+        Args:
+            path: what `save_state` wrote.
+            inbox: a new one; a schedule starts over from its beginning, what the saved session had of it is passed over.
+            clock: makes a clock that stands at the given second: `VirtualClock`, `WallClock`.
+
+        Raises:
+            InputError: the file is missing, damaged, or of another model.
+        """
+        from inference.session.state import restore_session
+
+        return restore_session(Path(path), engine, tokenizer, inbox, clock, on_event)
+
     def stepping(self, until: float | None = None, *, pause_at: float | None = None) -> Stepping[str]:
         """`run` as a generator, for running several sessions in lockstep with `StepEngine.drive`."""
         return self._stepping(until, pause_at, cooperative=False)
@@ -121,17 +181,17 @@ class RealtimeSession:
         return self.settings.as_dict()
 
     def _stepping(self, until: float | None, pause_at: float | None, *, cooperative: bool) -> Generator[Any, Any, str]:
-        self.end_reason = ""
+        self.end_reason, self._pausing = "", False
         try:
-            if self._token is None and not self._rows:
+            if self.progress.token is None and not self.progress.rows:
                 self._open()
             while True:
-                if self._rows:
+                if self.progress.rows:
                     token = yield from self._feed()
                     if self._is_over(until):
                         return self._end("until", until)
                     self._say(token)
-                    if self._emitted >= self.settings.max_new_tokens:
+                    if self.progress.emitted >= self.settings.max_new_tokens:
                         return self._end("max_new_tokens", until)
                 reason = yield from self._next_rows(until, pause_at, cooperative)
                 if reason == PAUSED:
@@ -150,36 +210,32 @@ class RealtimeSession:
         begin = self.clock.now()
         token = yield self._request()
         self.log.metrics.busy += self.clock.now() - begin
-        self.inbox.settle(self._frames, self._cache.frames)
-        for frame in self._frames:
+        self.inbox.settle(self.progress.frames, self.cache.frames)
+        for frame in self.progress.frames:
             self.turns.newest_frame = frame.number
-            self.log.emit("frame_done", frame=frame.number, step=self._step)
-        self._rows, self._frames = [], []
-        self._step += 1
+            self.log.emit("frame_done", frame=frame.number, step=self.progress.step)
+        self.progress.rows, self.progress.frames = [], []
+        self.progress.step += 1
         return token
 
     def _request(self) -> StepRequest:
-        frames = self._frames
+        rows, frames = self.progress.rows, self.progress.frames
         if not frames:
-            return StepRequest(self._cache, self._rows, sampler=self._sampler)
+            return StepRequest(self.cache, rows, sampler=self.sampler)
         if all(frame.ticket is None for frame in frames):
-            return StepRequest(self._cache, self._rows, torch.stack([frame.pixels for frame in frames]), sampler=self._sampler)
-        states = [self._features(frame) for frame in frames]
-        return StepRequest(self._cache, self._rows, features=torch.cat(states), sampler=self._sampler)
+            return StepRequest(self.cache, rows, torch.stack([frame.pixels for frame in frames]), sampler=self.sampler)
+        features = torch.cat([self._features(frame) for frame in frames])  # [f, P, H]
+        return StepRequest(self.cache, rows, features=features, sampler=self.sampler)
 
     def _features(self, frame: PendingFrame) -> torch.Tensor:
         """[1, P, H] of a frame that the encoder has, or that came before there was one."""
         if frame.ticket is None:
             return self.engine.encode(frame.pixels[None])
-        features = frame.ticket.features()
-        return features[None] if features.ndim == 2 else features
+        return frame.ticket.features()
 
     def _say(self, token: int) -> None:
-        if token in self._closing:
-            # Real-time turns are closed by the next prompt: a model that wants to close one has nothing to say.
-            token = self.tokenizer.silence_id
-        self._token = token
-        self._emitted += 1
+        self.progress.token, self.progress.silent_since = token, None
+        self.progress.emitted += 1
         self.pacer.spend()
         self.turns.say(token)
 
@@ -191,8 +247,10 @@ class RealtimeSession:
         Returns:
             A reason to stop, or ''.
         """
-        yield from self._keep_pace(until, cooperative)
-        silent_since = self.pacer.time
+        progress = self.progress
+        if progress.silent_since is None:
+            yield from self._keep_pace(until, cooperative)
+            progress.silent_since = self.pacer.time
         while True:
             self.inbox.wake.clear()
             reason = self._reason_to_stop(until, pause_at)
@@ -200,11 +258,11 @@ class RealtimeSession:
                 return reason
             if self._take():
                 return ""
-            if self._frames or (not self.turns.closed and (self._prompts or not self._silent)):
+            if progress.frames or (not self.turns.closed and (progress.prompts or not self._silent)):
                 return self._build_rows()
             if self.inbox.open:
-                silent_since = self.pacer.time
-            goal = self._idle_goal(silent_since, until)
+                progress.silent_since = self.pacer.time
+            goal = self._idle_goal(progress.silent_since, until)
             if goal is None:
                 return "idle"
             goal = min(goal, math.inf if until is None else until, math.inf if pause_at is None else pause_at)
@@ -240,27 +298,31 @@ class RealtimeSession:
 
     def _take(self) -> bool:
         """Take what has arrived; True where that was a reset, whose rows are set."""
-        carried, self._carried = self._carried, Drained()
+        carried, self.progress.carried = self.progress.carried, Drained()
         idle = self._silent or self.turns.closed or self.pacer.exhausted
-        drained = self.inbox.drain(self.pacer.time, most=self.settings.max_frames_per_step, ready_only=not idle)
+        drained = self.inbox.drain(self.pacer.time, most=self.settings.frames_per_step, ready_only=not idle)
         self._report_news()
         spoken, frames = [*carried.spoken, *drained.spoken], [*carried.frames, *drained.frames]
         resets = [place for place, arrival in enumerate(spoken) if arrival.control == "reset"]
         if resets:
             self._reset(spoken, resets[-1], frames)
             return True
-        self._prompts += self.turns.hear(spoken, self._step)
-        self._frames += frames
+        self.progress.prompts += self.turns.hear(spoken, self.progress.step)
+        self.progress.frames += frames
         return False
 
     def _build_rows(self) -> str:
         """Returns a reason to end, or ''."""
-        assert self._token is not None
-        if self._prompts or self._frames:
+        progress = self.progress
+        assert progress.token is not None
+        if progress.prompts or progress.frames:
             self.pacer.open_slot()
-        self._rows = [self._token, *self.turns.splice(self._prompts, [frame.number for frame in self._frames])]
-        self._prompts = []
-        end = getattr(self._cache, "next_position", self._cache.length) + len(self._rows)
+        if progress.prompts:
+            self.cache.prompt_boundary()
+        self.cache.frame_times.extend(frame.t for frame in progress.frames)
+        spliced = self.turns.splice(progress.prompts, [frame.number for frame in progress.frames])
+        progress.rows, progress.prompts = [progress.token, *spliced], []
+        end = self.cache.next_position + len(progress.rows)
         return "position_limit" if end > self.engine.model.config.text.max_position_embeddings else ""
 
     # ----- beginning and end
@@ -269,28 +331,30 @@ class RealtimeSession:
         """The first turn, whose user has not said anything."""
         system = self.settings.system
         opening: list[Message] = [Message(role="system", content=system)] if system else []
-        self._rows = encode_prompt([*opening, Message(role="user", content="")], self.tokenizer)
+        self.progress.rows = encode_prompt([*opening, Message(role="user", content="")], self.tokenizer)
         self.log.emit("turn_start")
 
     def _forget(self) -> None:
         """An empty cache and a sampler that has chosen nothing."""
         tokenizer = self.tokenizer
-        self._cache = self.engine.new_cache(positions=1024, frames=64)
-        self._closing = {tokenizer.eot_id, tokenizer.eom_id, tokenizer.eos_text_id}
+        self.cache = self.engine.new_cache(positions=1024, frames=64, policy=self.settings.policy)
+        # Real-time turns are closed by the next prompt: a model that wants to close one has nothing to say.
+        closing = {tokenizer.eot_id, tokenizer.eom_id, tokenizer.eos_text_id}
         banned = {tokenizer.ellipsis_id, tokenizer.video_id, tokenizer.image_id, tokenizer.bos_id, tokenizer.pad_id}
         banned |= {tokenizer.start_header_id, tokenizer.end_header_id}
-        self._sampler = Sampler(self.settings.sampling, banned=banned, silence_id=tokenizer.silence_id)
+        self.sampler = Sampler(self.settings.sampling, banned=banned, silence_id=tokenizer.silence_id, silenced=closing)
 
     def _reset(self, spoken: list[Arrival], place: int, frames: list[PendingFrame]) -> None:
         """Begin anew; what came before the reset is forgotten, what came after it waits for the first token."""
-        self.turns.hear(spoken[:place], self._step)
+        self.turns.hear(spoken[:place], self.progress.step)
         reset = spoken[place]
         old = [frame for frame in frames if frame.t <= reset.t]
         self.inbox.drop(old, "reset", reset.t)
         self._report_news()
-        self.log.emit("reset", t=reset.t, step=self._step)
-        self._carried = Drained(spoken[place + 1 :], [frame for frame in frames if frame.t > reset.t])
-        self._prompts, self._token = [], None
+        self.log.emit("reset", t=reset.t, step=self.progress.step)
+        self.progress.carried = Drained(spoken[place + 1 :], [frame for frame in frames if frame.t > reset.t])
+        self.progress.prompts, self.progress.token = [], None
+        self.cache.release()
         self.turns = TurnTaker(self.tokenizer, self.log)
         self._forget()
         self._open()
@@ -304,14 +368,14 @@ class RealtimeSession:
             encoder = getattr(self.engine, "encoder", None)
             if encoder is None:
                 raise InputError("encode_on_arrival is set, but the engine has no encoder; leave it out")
-            submit = encoder.submit
+            submit = functools.partial(encoder.submit, clip=encoder.new_clip())
         self.inbox.queue.expect((vision.num_channels, vision.image_size, vision.image_size), settings.max_frames)
         self.inbox.use_policy(policy, settings.max_pending_frames)
         self.inbox.listen(submit=submit, wall=self.clock.wall)
 
     @property
     def _silent(self) -> bool:
-        return self._token == self.tokenizer.silence_id
+        return self.progress.token == self.tokenizer.silence_id
 
     def _is_over(self, until: float | None) -> bool:
         return until is not None and self.pacer.time >= until
@@ -321,7 +385,8 @@ class RealtimeSession:
             return self.inbox.end_reason
         if self._is_over(until):
             return "until"
-        return PAUSED if pause_at is not None and self.pacer.time >= pause_at else ""
+        due = pause_at is not None and self.pacer.time >= pause_at
+        return PAUSED if due or self._pausing else ""
 
     def _report_news(self) -> None:
         for event in self.inbox.news():
@@ -330,12 +395,13 @@ class RealtimeSession:
     def _end(self, reason: str, until: float | None) -> str:
         """Settle the frames that arrived but were not taken, and stop."""
         now = self.pacer.time if until is None else min(self.pacer.time, until)
-        unheard = [*self._carried.spoken, *self.inbox.finish(now)]
+        unheard = [*self.progress.carried.spoken, *self.inbox.finish(now)]
         self._report_news()
         for arrival in unheard:
             self.log.emit(arrival.control or "prompt", t=arrival.t, text=arrival.prompt or "", reason="stream_end")
         self.turns.flush()
         self.end_reason = reason
         metrics = self.log.metrics.summary(self.clock.now() - self._begin, self.ledger.as_dict())
-        self.log.emit("end", reason=reason, metrics=metrics)
+        self.log.emit("end", reason=reason, step=self.progress.step, metrics=metrics)
+        self.cache.release()
         return reason

@@ -101,7 +101,7 @@ class Coalesce(DropOldest):
         if frame.thumbnail is None:
             frame.thumbnail = thumbnail(frame.pixels)
         last = waiting[-1] if waiting else None
-        if last is not None:
+        if last is not None and last.pixels.shape == frame.pixels.shape:
             if last.thumbnail is None:  # it came under another policy
                 last.thumbnail = thumbnail(last.pixels)
             if float((last.thumbnail - frame.thumbnail).abs().mean()) < self.threshold:

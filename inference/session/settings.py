@@ -7,6 +7,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from inference.cache.policies.arguments import parse_policy
+from inference.cache.policies.policy import CachePolicy
+from inference.cache.policies.text import TextWindow
 from inference.sampling import SamplingConfig
 from inference.session.queue_policies import check_policy
 from model.errors import InputError
@@ -38,6 +41,8 @@ class SessionSettings:
     """Mean difference of thumbnails, in levels of 255, below which `coalesce` takes two frames for the same."""
     max_frames_per_step: int | None = None
     """Frames that one step feeds at most; the others wait for the next token boundary. None: all that wait."""
+    policy: CachePolicy | None = None
+    """What the session forgets as the stream grows; None: nothing."""
     encode_on_arrival: bool = False
     """Frames are given to `engine.encoder` when they arrive, and fed at the first token boundary at which they are ready."""
     keep_events: bool = True
@@ -63,9 +68,17 @@ class SessionSettings:
         """Whether tokens take stream time."""
         return self.tokens_per_second is not None or self.tokens_per_frame is not None
 
+    @property
+    def frames_per_step(self) -> int | None:
+        """Frames that one step feeds at most, for the policy's sake too; None: any number."""
+        limits = (self.max_frames_per_step, self.policy.step_frames if self.policy is not None else None)
+        return min((limit for limit in limits if limit is not None), default=None)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return dataclasses.asdict(self)
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        policy = None if self.policy is None else _policy_as_dict(self.policy)
+        return values | {"sampling": dataclasses.asdict(self.sampling), "policy": policy}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str) -> SessionSettings:
@@ -79,6 +92,22 @@ class SessionSettings:
         if unknown:
             raise InputError(f"{where}: the session setting {unknown[0]} is not known; use the version that wrote it")
         try:
-            return cls(**values | {"sampling": SamplingConfig(**values.get("sampling", {}))})
+            policy = values.get("policy")
+            known_types = {
+                "sampling": SamplingConfig(**values.get("sampling", {})),
+                "policy": None if policy is None else _policy_from_dict(policy),
+            }
+            return cls(**values | known_types)
         except TypeError as error:
             raise InputError(f"{where}: the session settings cannot be read ({error}); use the version that wrote it") from None
+
+
+def _policy_as_dict(policy: CachePolicy) -> dict[str, Any]:
+    values = {f.name: getattr(policy, f.name) for f in dataclasses.fields(policy)}
+    text = None if policy.text is None else dataclasses.asdict(policy.text)
+    return values | {"cross": policy.cross.spell(), "text": text}
+
+
+def _policy_from_dict(values: dict[str, Any]) -> CachePolicy:
+    text = values["text"]
+    return CachePolicy(**values | {"cross": parse_policy(values["cross"]), "text": None if text is None else TextWindow(**text)})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from data_pipeline.text.template import encode_interruption
 from data_pipeline.text.tokenizer import Tokenizer
 from inference.session.arrivals import Arrival
@@ -91,6 +93,17 @@ class TurnTaker:
         rest = self.text.flush()
         if rest:
             self._log.emit("token", frame=self.newest_frame, text=rest)
+
+    def state(self) -> dict[str, Any]:
+        """What a restored session has to know."""
+        held = self.text.held
+        return {"speaking": self.speaking, "closed": self.closed, "newest_frame": self.newest_frame, "held": held}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.speaking, self.closed, self.newest_frame = state["speaking"], state["closed"], state["newest_frame"]
+        for token in state["held"]:
+            self.text.push(token)
 
     def _cut(self, reason: str = "") -> None:
         if self.speaking:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Sequence
 
 import pytest
 import torch
@@ -15,75 +14,20 @@ from hypothesis import strategies as st
 from data_pipeline.schema import Message
 from data_pipeline.text.template import encode_interruption, encode_prompt
 from data_pipeline.text.tokenizer import Tokenizer
-from inference.engine import StepEngine, StepRequest
+from inference.engine import StepEngine
 from inference.evaluation.schema import TraceEvent
-from inference.model.load import load_model
 from inference.session.arrivals import Arrival, merge
 from inference.session.clock import VirtualClock, WallClock
 from inference.session.inbox import Inbox
 from inference.session.loop import RealtimeSession
 from inference.session.settings import SessionSettings
 from model.errors import InputError
-from tests.inference.checkpoints import random_tensors, tiny_config, tiny_tokenizer, write_checkpoint
-
-FRAMES = torch.randint(0, 256, (24, 3, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-
-
-class RecordingEngine(StepEngine):
-    """The engine, with a list of all that was fed."""
-
-    steps: list[list[int]]
-
-    @property
-    def fed(self) -> list[int]:
-        return [token for step in self.steps for token in step]
-
-    def serve(self, requests: Sequence[StepRequest]) -> torch.Tensor:
-        self.steps += [list(request.tokens) for request in requests]
-        return super().serve(requests)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return tiny_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> RecordingEngine:
-    """Random weights whose silence row is large: the model sometimes speaks and sometimes does not."""
-    config = tiny_config(tokenizer.vocab_size)
-    tensors = random_tensors(config, seed=11)
-    tensors["language_model.lm_head.weight"][tokenizer.silence_id] *= 5
-    folder = write_checkpoint(tmp_path_factory.mktemp("session"), config, tokenizer=tokenizer, tensors=tensors)
-    return RecordingEngine(load_model(folder))
-
-
-def _run(
-    engine: RecordingEngine,
-    tokenizer: Tokenizer,
-    arrivals: Sequence[Arrival],
-    *,
-    until: float | None = None,
-    settings: SessionSettings | None = None,
-) -> RealtimeSession:
-    engine.steps = []
-    settings = settings or SessionSettings(tokens_per_second=8, max_new_tokens=300)
-    session = RealtimeSession(engine, tokenizer, Inbox(arrivals), VirtualClock(), settings)
-    session.run(until)
-    return session
-
-
-def _frames(count: int, fps: float = 1.0) -> list[Arrival]:
-    return [Arrival(t=i / fps, frame=FRAMES[i]) for i in range(count)]
-
-
-def _said(session: RealtimeSession, before: float = float("inf")) -> list[tuple[float, int | None, int | None]]:
-    return [(e.t, e.frame, e.token) for e in session.events if e.kind in ("token", "silence") and e.t < before]
+from tests.inference.session.streams import FRAMES, RecordingEngine, frames, run, said
 
 
 def test_the_stream_is_the_greedy_continuation_of_what_was_fed(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
-    session = _run(engine, tokenizer, [*_frames(8), Arrival(t=7.5, prompt="what colour is the ball ?")], until=12.0)
-    steps, said = list(engine.steps), [token for _, _, token in _said(session)]
+    session = run(engine, tokenizer, [*frames(8), Arrival(t=7.5, prompt="what colour is the ball ?")], until=12.0)
+    steps, chosen = list(engine.steps), [token for _, _, token in said(session)]
     assert {e.kind for e in session.events} >= {"token", "silence", "frame_done", "prompt"}
     assert steps[0] == encode_prompt([Message(role="user", content="")], tokenizer)
     fed = [token for step in steps for token in step]
@@ -97,16 +41,16 @@ def test_the_stream_is_the_greedy_continuation_of_what_was_fed(engine: Recording
         row += len(step)
         best = int(logits[row].argmax())
         expected = tokenizer.silence_id if best in closing else best
-        if number < len(said):
-            assert said[number] == expected
+        if number < len(chosen):
+            assert chosen[number] == expected
         if number + 1 < len(steps):
             assert steps[number + 1][0] == expected
-    assert len(said) == len(steps)
+    assert len(chosen) == len(steps)
 
 
 def test_frames_follow_the_sampled_token_and_prompts_come_first(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
-    arrivals = [Arrival(t=0.0, prompt="left"), *_frames(2, fps=1000.0)]
-    session = _run(engine, tokenizer, arrivals, until=0.2)
+    arrivals = [Arrival(t=0.0, prompt="left"), *frames(2, fps=1000.0)]
+    session = run(engine, tokenizer, arrivals, until=0.2)
     opening = len(encode_prompt([Message(role="user", content="")], tokenizer))
     sampled = engine.fed[opening]
     turn = encode_interruption("left", tokenizer)
@@ -119,11 +63,11 @@ def test_frames_follow_the_sampled_token_and_prompts_come_first(engine: Recordin
 
 
 def test_a_prompt_alone_cuts_the_answer_at_the_next_token(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
-    plain = _run(engine, tokenizer, _frames(3), until=3.0)
+    plain = run(engine, tokenizer, frames(3), until=3.0)
     tokens = [e for e in plain.events if e.kind == "token"]
     assert tokens, "the model of this test must speak"
     t = tokens[-1].t
-    session = _run(engine, tokenizer, [*(a for a in _frames(3) if a.t <= t), Arrival(t=t, prompt="right")], until=t + 1)
+    session = run(engine, tokenizer, [*(a for a in frames(3) if a.t <= t), Arrival(t=t, prompt="right")], until=t + 1)
     turn = encode_interruption("right", tokenizer)
     assert any(engine.fed[i : i + len(turn)] == turn for i in range(len(engine.fed)))
     events = [e.kind for e in session.events if e.t >= t]
@@ -143,13 +87,13 @@ def test_nothing_later_changes_what_was_said(
     engine: RecordingEngine, tokenizer: Tokenizer, count: int, fps: float, pace: float, prompt: float | None, cut: float
 ) -> None:
     prompts = [] if prompt is None else [Arrival(t=prompt, prompt="what is it ?")]
-    arrivals = list(merge(prompts, _frames(count, fps)))
+    arrivals = list(merge(prompts, frames(count, fps)))
     settings = SessionSettings(tokens_per_second=pace, max_new_tokens=200)
-    whole = _run(engine, tokenizer, arrivals, until=5.0, settings=settings)
-    stopped = _run(engine, tokenizer, arrivals, until=cut, settings=settings)
-    blind = _run(engine, tokenizer, [a for a in arrivals if a.t < cut], until=5.0, settings=settings)
-    assert _said(stopped) == _said(whole, cut)
-    assert _said(blind, cut) == _said(whole, cut)
+    whole = run(engine, tokenizer, arrivals, until=5.0, settings=settings)
+    stopped = run(engine, tokenizer, arrivals, until=cut, settings=settings)
+    blind = run(engine, tokenizer, [a for a in arrivals if a.t < cut], until=5.0, settings=settings)
+    assert said(stopped) == said(whole, cut)
+    assert said(blind, cut) == said(whole, cut)
     for session in (whole, stopped, blind):
         assert session.ledger.balanced and session.ledger.pending == 0
         arrived = {e.frame for e in session.events if e.kind == "frame_in"}
@@ -159,14 +103,14 @@ def test_nothing_later_changes_what_was_said(
 
 
 def test_tokens_keep_the_pace(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
-    session = _run(engine, tokenizer, _frames(10), until=10.0)
-    times = [t for t, _, token in _said(session) if token is not None]
+    session = run(engine, tokenizer, frames(10), until=10.0)
+    times = [t for t, _, token in said(session) if token is not None]
     assert min(b - a for a, b in itertools.pairwise(times)) >= 1 / 8 - 1e-9
 
 
 def test_a_model_that_lags_takes_several_frames_at_once(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
     settings = SessionSettings(tokens_per_second=1.0, max_new_tokens=50)
-    session = _run(engine, tokenizer, _frames(12, fps=4.0), until=4.0, settings=settings)
+    session = run(engine, tokenizer, frames(12, fps=4.0), until=4.0, settings=settings)
     done = [(e.t, e.frame) for e in session.events if e.kind == "frame_done"]
     assert [frame for _, frame in done] == list(range(12))
     assert any(a[0] == b[0] for a, b in itertools.pairwise(done))
@@ -176,7 +120,7 @@ def test_backlog_capacity_shape_and_order_are_accounted_for(engine: RecordingEng
     bad = [Arrival(t=0.0, frame=FRAMES[0]), Arrival(t=0.1, frame=torch.zeros(3, 8, 8, dtype=torch.uint8))]
     late = [Arrival(t=0.3, frame=FRAMES[1]), Arrival(t=0.2, frame=FRAMES[2])]
     settings = SessionSettings(tokens_per_second=1.0, max_pending_frames=2, max_frames=3, max_new_tokens=50)
-    session = _run(
+    session = run(
         engine,
         tokenizer,
         [*bad, *late, *(Arrival(t=0.4 + i / 100, frame=FRAMES[i]) for i in range(6))],
@@ -193,23 +137,23 @@ def test_backlog_capacity_shape_and_order_are_accounted_for(engine: RecordingEng
 
 def test_capacity_rejects_later_frames(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
     settings = SessionSettings(tokens_per_second=8.0, max_frames=3, max_new_tokens=300)
-    session = _run(engine, tokenizer, _frames(6), until=6.0, settings=settings)
+    session = run(engine, tokenizer, frames(6), until=6.0, settings=settings)
     assert session.ledger.processed == 3 and session.ledger.rejected == {"capacity": 3}
 
 
 def test_ends(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
     short = SessionSettings(tokens_per_second=8.0, max_new_tokens=3)
-    session = _run(engine, tokenizer, _frames(5), settings=short)
-    assert session.end_reason == "max_new_tokens" and len(_said(session)) == 3
+    session = run(engine, tokenizer, frames(5), settings=short)
+    assert session.end_reason == "max_new_tokens" and len(said(session)) == 3
     idle = SessionSettings(tokens_per_second=100.0, idle_timeout=2.0, max_new_tokens=5000)
     always = RecordingEngine(engine.model)
-    session = _run(always, tokenizer, _frames(2), settings=idle)
+    session = run(always, tokenizer, frames(2), settings=idle)
     assert session.end_reason in ("idle", "max_new_tokens")
     assert session.events[-1].kind == "end" and session.events[-1].reason == session.end_reason
 
 
 def test_same_input_same_events(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
-    first, second = (_run(engine, tokenizer, _frames(6), until=6.0).events for _ in range(2))
+    first, second = (run(engine, tokenizer, frames(6), until=6.0).events for _ in range(2))
     assert first == second
 
 
@@ -226,7 +170,7 @@ def test_bad_settings_name_their_field(bad: dict[str, float]) -> None:
 
 def test_wall_clock_hears_a_typed_prompt_at_once_and_then_goes_idle(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
     engine.steps = []
-    clock, inbox = WallClock(), Inbox(_frames(1), live=True)
+    clock, inbox = WallClock(), Inbox(frames(1), live=True)
     events: list[TraceEvent] = []
     settings = SessionSettings(idle_timeout=0.4, max_new_tokens=60)
     session = RealtimeSession(engine, tokenizer, inbox, clock, settings, events.append)

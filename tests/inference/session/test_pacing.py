@@ -1,0 +1,121 @@
+"""When tokens may be said, and that no clock changes what is said."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipeline.text.tokenizer import Tokenizer
+from inference.session.arrivals import Arrival, merge
+from inference.session.clock import VirtualClock
+from inference.session.inbox import Inbox
+from inference.session.loop import RealtimeSession
+from inference.session.pacing import slot_lengths, trained_pace
+from inference.session.settings import SessionSettings
+from model.errors import InputError
+from tests.inference.session.streams import FRAMES, RecordingEngine, frames, run, said
+
+
+class BusyWallClock:
+    """Real time as a test may have it: every reading of it takes a while, and waiting ends a little late.
+
+    Args:
+        delays: seconds, drawn round and round.
+    """
+
+    def __init__(self, delays: list[float]) -> None:
+        self._now = 0.0
+        self._delays = itertools.cycle(delays)
+
+    def now(self) -> float:
+        self._now += next(self._delays)
+        return self._now
+
+    def wait_until(self, t: float, wake: threading.Event) -> None:
+        self._now = max(self._now, t) + next(self._delays)
+
+    def wall(self) -> float | None:
+        return 1.7e9 + self._now
+
+
+@settings(max_examples=12)
+@given(
+    delays=st.lists(st.floats(0, 0.002), min_size=1, max_size=7),
+    pace=st.sampled_from([{"tokens_per_second": 6.0}, {"tokens_per_frame": 4, "frame_seconds": 0.5}]),
+    jitter=st.lists(st.floats(0, 0.4), min_size=6, max_size=6),
+    prompt=st.floats(0, 3),
+    stop=st.floats(0, 3),
+)
+def test_virtual_and_wall_clock_say_the_same(
+    engine: RecordingEngine,
+    tokenizer: Tokenizer,
+    delays: list[float],
+    pace: dict[str, float],
+    jitter: list[float],
+    prompt: float,
+    stop: float,
+) -> None:
+    shown = [Arrival(t=i / 2 + late, frame=FRAMES[i]) for i, late in enumerate(jitter)]
+    spoken = sorted([Arrival(t=prompt, prompt="left"), Arrival(t=stop, control="stop")], key=lambda arrival: arrival.t)
+    arrivals = list(merge(spoken, shown))
+    manners = SessionSettings(max_new_tokens=60, **pace)  # type: ignore[arg-type]
+    virtual = run(engine, tokenizer, arrivals, until=4.0, settings=manners)
+    fed = engine.steps
+    engine.steps = []
+    wall = RealtimeSession(engine, tokenizer, Inbox(arrivals), BusyWallClock(delays), manners)
+    wall.run(until=4.0)
+    assert engine.steps == fed
+    assert [one[1:] for one in said(wall)] == [one[1:] for one in said(virtual)]
+
+
+@pytest.mark.parametrize("fps", [1.0, 0.4, 3.0])
+def test_a_slot_holds_no_more_tokens_than_in_training(engine: RecordingEngine, tokenizer: Tokenizer, fps: float) -> None:
+    manners = SessionSettings(tokens_per_frame=3, frame_seconds=1.0, max_new_tokens=60)
+    session = run(engine, tokenizer, frames(8, fps), until=8.0, settings=manners)
+    events = [e for e in session.events if e.kind in ("frame_done", "token", "silence")]
+    slots: list[list[float]] = []
+    for event in events:
+        if event.kind == "frame_done" or not slots:
+            slots.append([])
+        if event.token is not None:
+            slots[-1].append(event.t)
+    longest = max(1.0, 1 / fps)
+    assert max(len(slot) for slot in slots) <= 3 * longest + 1e-6 and sum(map(len, slots)) > 8
+    times = sorted(t for slot in slots for t in slot)
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 1 / 3 - 1e-9
+
+
+def test_a_wall_clock_that_lags_starts_over_from_now(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
+    engine.steps = []
+    session = RealtimeSession(
+        engine, tokenizer, Inbox(frames(6, 4.0)), BusyWallClock([0.2]), SessionSettings(tokens_per_second=10.0, max_new_tokens=12)
+    )
+    session.run(until=60.0)
+    done = [(e.t, e.frame) for e in session.events if e.kind == "frame_done"]
+    assert session.ledger.processed == 6 and len({step.count(tokenizer.image_id) for step in engine.steps}) > 2 and done
+
+
+def test_trained_rate_of_a_checkpoint() -> None:
+    pace = trained_pace({"emission": {"tokens_per_frame": 16, "fps": 2.0}}, "c")
+    assert (pace.tokens_per_frame, pace.frame_seconds) == (16, 0.5)
+    with pytest.raises(InputError, match="c does not say at what rate"):
+        trained_pace({}, "c")
+    for bad in ({"tokens_per_frame": 0, "fps": 1}, {"tokens_per_frame": 4, "fps": 0}, {"fps": 1}, 7):
+        with pytest.raises(InputError, match="c has the emission"):
+            trained_pace({"emission": bad}, "c")
+
+
+def test_slots_of_a_training_row() -> None:
+    frame, silence, end, word = 90, 91, 92, 1
+    row = [5, 5, silence, frame, word, word, silence, frame, silence, frame, word, end, 7, 7, silence, frame, silence]
+    assert slot_lengths(row, frame, [end]) == [3, 1, 1, 1]
+
+
+def test_one_pace_only() -> None:
+    with pytest.raises(InputError, match="both given"):
+        SessionSettings(tokens_per_second=1.0, tokens_per_frame=2)
+    assert VirtualClock(3.0).now() == 3.0
