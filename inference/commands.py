@@ -19,7 +19,7 @@ def add_option(parser: argparse.ArgumentParser | argparse._ArgumentGroup, name: 
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, checkpoint: str | None = None) -> None:
-    """--checkpoint, --device, --dtype, --precision, --cross_kv."""
+    """--checkpoint, --device, --dtype, --precision, --cross_kv, --vision, --near_duplicate."""
     parser.add_argument(
         "--checkpoint",
         default=checkpoint,
@@ -29,6 +29,33 @@ def add_model_arguments(parser: argparse.ArgumentParser, checkpoint: str | None 
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
     parser.add_argument("--dtype", default="auto", help="fp32, bf16, fp16 or auto: bf16 on a GPU, fp32 elsewhere (default)")
     add_precision_arguments(parser)
+    add_vision_arguments(parser)
+
+
+def add_vision_arguments(parser: argparse.ArgumentParser) -> None:
+    """--vision, --near_duplicate."""
+    parser.add_argument(
+        "--vision",
+        default="exact",
+        help="how frames are encoded: exact, valid_rows (padding is not computed), fp8, or fast for both (default exact)",
+    )
+    add_option(
+        parser, "near_duplicate", type=float, help="frames that differ by fewer levels of 255 take the last one's features"
+    )
+
+
+def set_encoder(args: argparse.Namespace, model: Any) -> None:
+    """Gives the model the frame encoder of parsed arguments; the exact one where a command has none of them.
+
+    Raises:
+        InputError: an unknown mode, or a threshold outside 0 to 255.
+    """
+    from inference.vision.encoder import FrameEncoder
+    from inference.vision.mode import VisionMode, vision_mode
+
+    mode = vision_mode(getattr(args, "vision", "exact"), getattr(args, "near_duplicate", None))
+    if mode != VisionMode():
+        model.encoder = FrameEncoder(model.vision, mode=mode)
 
 
 def add_precision_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +140,7 @@ def load_engine(args: argparse.Namespace, *, realtime: bool = False) -> tuple[An
             f"{tokenizer.source} has {tokenizer.vocab_size} entries, the checkpoint's head {model.config.text.vocab_size} rows; "
             "use the checkpoint's own"
         )
+    set_encoder(args, model)
     return StepEngine(model, _store(args, model)), tokenizer
 
 
