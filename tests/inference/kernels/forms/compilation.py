@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from inference.kernels.triton_forms import heads, norms, paged_attention, skinny
+from inference.kernels.triton_forms import heads, norms, paged_attention, quantize, skinny
 
 _TARGET = GPUTarget("cuda", 90, 32)
 _POINTERS = {"slot_ptr": "*i64", "table_ptr": "*i32", "session_ptr": "*i32", "limit_ptr": "*i32"}
@@ -96,6 +96,7 @@ CASES: dict[str, tuple[Any, ...]] = {
         4,
     ),
     "shares of columns": (skinny._add_shares, {"BLOCK": 1024, "SPLITS": 4, "SCALED": True, "GLU": True}, {}, 4, 3),
+    "rows to fp8": (quantize._quantize, {"BLOCK": 16384}, {"out_ptr": "*fp8e4nv"}, 16, 3),
     "sum and norm": (norms._add_rms_norm, {"ADD": True, "GATED": True, "BLOCK": 4096}, {}, 8, 3),
     "rotation into fp8 pages": (
         heads._heads,
