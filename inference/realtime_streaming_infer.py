@@ -37,6 +37,9 @@ def _add_source_arguments(group: argparse._ArgumentGroup) -> None:
     add_option(group, "queue_policy", choices=QUEUE_POLICIES, default="drop_oldest", help="what gives way when frames pile up")
     add_option(group, "max_pending_frames", type=int, default=256, help="frames that may wait (default 256)")
     add_option(group, "max_frames", type=int, default=65536, help="frames remembered; later ones are rejected (default 65536)")
+    add_option(
+        group, "encode_on_arrival", action="store_true", help="encode frames while the model speaks (on a GPU that is so anyway)"
+    )
     add_option(group, "virtual_clock", action="store_true", help="do not wait: run as fast as possible, with exact times")
     group.add_argument("--replay", metavar="TRACE", help="run the stream of this trace again, to the token, on the same --source")
 

@@ -57,6 +57,7 @@ class StreamRun:
             max_frames=args.max_frames,
             queue_policy=args.queue_policy,
             max_pending_frames=args.max_pending_frames,
+            encode_on_arrival=not args.virtual_clock and (args.encode_on_arrival or model.device.type == "cuda"),
             keep_events=False,
         )
         self.clock = VirtualClock() if args.virtual_clock else WallClock()
@@ -227,7 +228,7 @@ def replay(args: argparse.Namespace, name: str) -> int:
     """Run the stream of a trace again; returns 0 where every token is the same, else 1.
 
     Raises:
-        InputError: the trace cannot be read, or is not that of one stream.
+        InputError: the trace cannot be read, is not that of one stream, or lacks a frame in the source; the source is live.
     """
     from inference.evaluation.storage import load_traces
 
@@ -238,8 +239,11 @@ def replay(args: argparse.Namespace, name: str) -> int:
 
     engine, tokenizer = load_engine(args, realtime=True)
     fps = float(traces[0].engine.get("fps", args.fps))
-    source = open_source(name, fps=fps, size=engine.model.config.vision.image_size, follow=False)
-    frames = [timed.frame for timed in source.frames(VirtualClock())]
+    source = open_source(name, fps=fps, size=engine.model.config.vision.image_size)
+    frames = [arrival.frame for arrival in schedule(source, VirtualClock()) if arrival.frame is not None]
     report = replay_trace(traces[0], frames, engine, tokenizer)
-    print(f"{args.replay}: {'the same to the token' if report.matches else report.first_difference}")
-    return 0 if report.matches else 1
+    if report.difference is not None:
+        print(f"{args.replay}: {report.difference.describe()}")
+        return 1
+    print(f"{args.replay}: the same to the token, {report.compared} events")
+    return 0

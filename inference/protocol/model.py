@@ -116,6 +116,7 @@ class QueueModel:
             sampling=sampling,
             tokens_per_second=max_tokens_per_turn,
             max_new_tokens=max_new_tokens,
+            encode_on_arrival=self.engine.model.device.type == "cuda",
             keep_events=False,
         )
         generator = RealtimeGenerator(self.engine, self.tokenizer, settings or made)
