@@ -90,6 +90,16 @@ class StepEngine:
 
         return self.store.new_cache(run_policy(policy, self.store, self.model))
 
+    def prepare(self, samplers: Sequence[Sampler], rows: Sequence[int] = (1, 2)) -> None:
+        """Capture CUDA graphs before the first step needs them; nothing to do without graphs.
+
+        Args:
+            samplers: one for each session that will step at once; they change nothing.
+            rows: numbers of rows that will be fed at once.
+        """
+        if self.server is not None:
+            self.server.runner.prepare(rows, samplers)
+
     @property
     def encoder(self) -> FrameEncoder:
         """The model's: whole clips, or frames handed in one by one."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from inference.cache.store import KVStore
@@ -28,9 +29,6 @@ SESSIONS = 256
 """Sessions whose tables stay on the device."""
 GPU_WIDTHS = (2048, 16384)
 """Pages that the tables of a session have room for on a GPU: 131072 rows and 16384 frames, 4.7 MB in all."""
-
-
-_FRAME_INTS = 2 * FRAME_BUCKETS[-1]
 
 
 @dataclass
@@ -59,6 +57,46 @@ class _Key:
     path: SamplingPath
 
 
+@dataclass
+class _Inputs:
+    """The integers of a step as they lie in one int32 tensor; all but `packed` are views of it."""
+
+    packed: torch.Tensor
+    pages: torch.Tensor
+    positions: torch.Tensor
+    """[frames] of the new frames."""
+    fields: torch.Tensor
+    """[len(FIELDS), rows]"""
+    last: torch.Tensor
+    """[outputs] row whose logits each session's token is chosen from."""
+    sessions: torch.Tensor
+    """[outputs] row of each session in the tables."""
+
+    @classmethod
+    def of(cls, packed: torch.Tensor, frames: int, rows: int, outputs: int) -> _Inputs:
+        pages, positions, fields, last, sessions, _ = packed.split(_parts(len(packed), frames, rows, outputs))
+        return cls(packed, pages, positions, fields.view(len(FIELDS), rows), last, sessions)
+
+
+def _parts(total: int, frames: int, rows: int, outputs: int) -> list[int]:
+    """Lengths of the parts of a step's integers, the unused rest last."""
+    used = [frames, frames, len(FIELDS) * rows, outputs, outputs]
+    return [*used, total - sum(used)]
+
+
+def _pack(plan: StepPlan, sessions: Sequence[int], frames: int, rows: int, outputs: int) -> npt.NDArray[np.int32]:
+    """A step's integers. Padding rows are of the scratch session, see nothing and write to the scratch page, as do padding frames."""
+    parts = _parts(0, frames, rows, outputs)[:-1]
+    packed = np.zeros(sum(parts), dtype=np.int32)
+    pages, positions, fields, last, owners = np.split(packed, np.cumsum(parts)[:-1])
+    pages[: len(plan.frame_pages)] = plan.frame_pages
+    positions[: len(plan.frame_positions)] = plan.frame_positions
+    plan.pack(fields.reshape(len(FIELDS), rows))
+    last[: len(plan.last)] = plan.last
+    owners[: len(sessions)] = sessions
+    return packed
+
+
 class GraphRunner:
     """Enqueues steps of one model and one store; nothing here waits for the device.
 
@@ -79,9 +117,8 @@ class GraphRunner:
             SESSIONS, widths or (GPU_WIDTHS if self.device.type == "cuda" else (8, 32)), self.device, self._upload
         )
         self._sampler = GraphSampler(most, config.text.vocab_size, self.device)
-        # All integers of a step, in one copy: pages and positions of its frames, fields of its rows, rows of its outputs and
-        # their sessions.
-        self._inputs = torch.zeros(_FRAME_INTS + (len(FIELDS) + 2) * most, dtype=torch.int32, device=self.device)
+        # All integers of a step, in one copy: see `_Inputs`.
+        self._inputs = torch.zeros(2 * FRAME_BUCKETS[-1] + (len(FIELDS) + 2) * most, dtype=torch.int32, device=self.device)
         self._last = torch.zeros(SESSIONS + 1, dtype=torch.int32, device=self.device)  # what each session sampled last
         self.logits = torch.zeros(most, config.text.vocab_size, device=self.device)
         """fp32 [64, vocab_size]: of the last launch's outputs."""
@@ -106,12 +143,10 @@ class GraphRunner:
         )
         states = [group.frame_states for group in groups if group.frame_states is not None and group.new_frames]
         whole = torch.cat(states) if len(states) > 1 else (states[0] if states else None)
-        extra = [int(feed.follows) for feed in feeds]
-        samplers = [feed.sampler for feed in feeds]
-        if plan.rows <= BUCKETS[-1]:
-            tokens = self._replay(plan, sessions, samplers, extra, whole)
+        if plan.rows <= BUCKETS[-1] and len(plan.frame_pages) <= FRAME_BUCKETS[-1]:
+            tokens = self._replay(plan, sessions, feeds, whole)
         else:
-            tokens = self._run_eagerly(plan, sessions, samplers, extra, whole)
+            tokens = self._run_eagerly(plan, sessions, feeds, whole)
         for feed in feeds:
             if not feed.follows:
                 feed.group.cache.advance(len(feed.group.tokens), feed.group.frame_positions)
@@ -133,60 +168,45 @@ class GraphRunner:
             self._frame_graph(frames)
 
     def _replay(
-        self,
-        plan: StepPlan,
-        sessions: Sequence[int],
-        samplers: Sequence[Sampler],
-        extra: Sequence[int],
-        states: torch.Tensor | None,
+        self, plan: StepPlan, sessions: Sequence[int], feeds: Sequence[Feed], states: torch.Tensor | None
     ) -> torch.Tensor:
         """A step on the static buffers -> int64 [outputs], a part of a static buffer."""
-        rows, outputs = _bucket(plan.rows, BUCKETS), _bucket(len(plan.last), BUCKETS)
-        path = self._sampler.load(samplers, extra)
-        graph = self._graph(_Key(rows, outputs, path))  # before the inputs: a capture runs on empty ones
-        count = 0 if states is None else len(states)
-        few = 0 < count <= FRAME_BUCKETS[-1]
-        write_frames = self._frame_graph(_bucket(count, FRAME_BUCKETS)) if few else None
-        packed = np.zeros(_FRAME_INTS + len(FIELDS) * rows + 2 * outputs, dtype=np.int32)
-        if few:
-            packed[:_FRAME_INTS].reshape(2, -1)[:, :count] = plan.frame_pages, plan.frame_positions
-        plan.pack(packed[_FRAME_INTS:][: len(FIELDS) * rows].reshape(len(FIELDS), rows))
-        packed[_FRAME_INTS + len(FIELDS) * rows :].reshape(2, -1)[:, : len(sessions)] = plan.last, sessions
-        self._upload.copy(self._inputs, packed)
+        rows, outputs = _bucket(plan.rows, BUCKETS), _bucket(len(feeds), BUCKETS)
+        path = self._sampler.load([feed.sampler for feed in feeds], [int(feed.follows) for feed in feeds])
+        # Before the inputs: a capture runs on empty ones.
+        graph = self._graph(_Key(rows, outputs, path))
+        write_frames = None if states is None else self._frame_graph(_bucket(len(states), FRAME_BUCKETS))
+        self._upload.copy(self._inputs, _pack(plan, sessions, FRAME_BUCKETS[-1], rows, outputs))
         if write_frames is not None and states is not None:
-            self._states[:count].copy_(states)
+            self._states[: len(states)].copy_(states)
             write_frames()
-        elif states is not None:
-            self._write_frames(plan, states)
         graph()
-        return self._sampler.tokens[: len(plan.last)]
+        return self._sampler.tokens[: len(feeds)]
 
     def _run_eagerly(
-        self,
-        plan: StepPlan,
-        sessions: Sequence[int],
-        samplers: Sequence[Sampler],
-        extra: Sequence[int],
-        states: torch.Tensor | None,
+        self, plan: StepPlan, sessions: Sequence[int], feeds: Sequence[Feed], states: torch.Tensor | None
     ) -> torch.Tensor:
         """A step of any length -> int64 [outputs]."""
-        if states is not None:
-            self._write_frames(plan, states)
-        rows = plan.tensors(self.device)
-        tokens = self._tokens(rows)
-        h = self.model.decode(rows, tokens, self.store.self_pool, self.store.cross_pool, attends=plan.attends)
-        last = torch.tensor(plan.last, device=self.device)
-        logits = self.model.logits(h[last])
-        self.logits[: len(last)] = logits
-        chosen = choose_rows(logits, samplers, extra=extra, following=_following(rows, tokens, last))
-        self._last.index_copy_(0, torch.tensor(sessions, device=self.device), chosen.clamp(min=0).int())
-        return chosen
-
-    def _write_frames(self, plan: StepPlan, states: torch.Tensor) -> None:
-        pages, positions = (
-            torch.tensor(values, dtype=torch.int64, device=self.device) for values in (plan.frame_pages, plan.frame_positions)
+        packed = _pack(plan, sessions, len(plan.frame_pages), plan.rows, len(feeds))
+        inputs = _Inputs.of(
+            torch.empty(len(packed), dtype=torch.int32, device=self.device), len(plan.frame_pages), plan.rows, len(feeds)
         )
-        self.model.add_frames(states, pages, positions, self.store.cross_pool)
+        self._upload.copy(inputs.packed, packed)
+        if states is not None:
+            self.model.add_frames(states, inputs.pages, inputs.positions, self.store.cross_pool)
+        rows = StepRows.of(inputs.fields, self.tables.self_tables, self.tables.cross_tables, plan.self_groups, plan.cross_groups)
+        tokens, last = self._tokens(rows), inputs.last.long()
+        h = self.model.decode(rows, tokens, self.store.self_pool, self.store.cross_pool, attends=plan.attends)
+        logits = self.model.logits(h.index_select(0, last))
+        self.logits[: len(feeds)] = logits
+        chosen = choose_rows(
+            logits,
+            [feed.sampler for feed in feeds],
+            extra=[int(feed.follows) for feed in feeds],
+            following=_following(rows, tokens, last),
+        )
+        self._last.index_copy_(0, inputs.sessions.long(), chosen.clamp(min=0).int())
+        return chosen
 
     def _tokens(self, rows: StepRows) -> torch.Tensor:
         """int32 [N]: given by the host, or what the row's session sampled last."""
@@ -199,17 +219,15 @@ class GraphRunner:
         return self._graphs[key]
 
     def _step(self, key: _Key) -> None:
-        """All of a step, from the static inputs to the static tokens: what a graph holds. Padding rows see nothing and write to
-        the scratch page, padding outputs belong to the scratch session."""
-        packed = self._inputs[_FRAME_INTS:]
-        fields = packed[: len(FIELDS) * key.rows].view(len(FIELDS), key.rows)
-        last, sessions = packed[len(FIELDS) * key.rows :][: 2 * key.outputs].view(2, key.outputs).long()
-        rows = StepRows.of(fields, self.tables.self_tables, self.tables.cross_tables)
+        """All of a step, from the static inputs to the static tokens: what a graph holds."""
+        inputs = _Inputs.of(self._inputs, FRAME_BUCKETS[-1], key.rows, key.outputs)
+        last = inputs.last.long()
+        rows = StepRows.of(inputs.fields, self.tables.self_tables, self.tables.cross_tables)
         tokens = self._tokens(rows)
         h = self.model.decode(rows, tokens, self.store.self_pool, self.store.cross_pool)
         logits = self.logits[: key.outputs].copy_(self.model.logits(h.index_select(0, last)))
         self._sampler.sample(logits, key.path, _following(rows, tokens, last) if key.path.penalty else None)
-        self._last.index_copy_(0, sessions, self._sampler.fed[: key.outputs].int())
+        self._last.index_copy_(0, inputs.sessions.long(), self._sampler.fed[: key.outputs].int())
 
     def _frame_graph(self, frames: int) -> Callable[[], None]:
         """Writes the keys and values of the first `frames` static states into their pages."""
@@ -217,7 +235,8 @@ class GraphRunner:
             self._inputs.zero_()
 
             def work() -> None:
-                pages, positions = self._inputs[:_FRAME_INTS].view(2, -1)[:, :frames]
+                inputs = _Inputs.of(self._inputs, FRAME_BUCKETS[-1], 1, 1)
+                pages, positions = inputs.pages[:frames], inputs.positions[:frames]
                 self.model.add_frames(self._states[:frames], pages, positions, self.store.cross_pool)
 
             self._frame_graphs[frames] = self._recorder.record(work)
