@@ -128,10 +128,6 @@ class SessionCache:
         if self.policy is not None:
             self.policy.settle(self)
 
-    def settles_within(self, rows: int) -> bool:
-        """Whether `rows` more rows would make the policy forget or renumber something."""
-        return self.policy is not None and self.policy.settles_within(self, rows)
-
     def prompt_boundary(self) -> None:
         """A prompt of the user comes next: frames that were put away may be fetched for it."""
         if self.policy is not None:

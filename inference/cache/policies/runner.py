@@ -64,13 +64,6 @@ class PolicyRunner:
         if limit is not None and cache.next_position > limit:
             renumber(cache, self.maker)
 
-    def settles_within(self, cache: SessionCache, rows: int) -> bool:
-        """Whether `settle` would change anything after `rows` more rows without frames."""
-        text, limit = self.policy.text, self.policy.renumber_at
-        if text is not None and text.excess_pages(cache.length + rows, cache.self_pool.page_rows)[1]:
-            return True
-        return limit is not None and cache.next_position + rows > limit
-
     def prompt_boundary(self, cache: SessionCache) -> None:
         """Exchange what the last prompt fetched for what this one needs."""
         policy = self.policy.cross

@@ -13,7 +13,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +51,11 @@ class Sample:
     slowest_step_ms: float
 
 
-@dataclass
 class MeasuredEngine(StepEngine):
     """A step engine that counts what its steps read."""
 
-    model: Any
-    store: Any
-    keys_read: int = 0
-    position: int = 0
-    steps: int = 0
-    slowest: float = 0.0
-    caches: list[Any] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__(self.model, self.store)
+    keys_read = position = steps = 0
+    slowest = 0.0
 
     def serve(self, requests: Sequence[StepRequest]) -> list[Any]:
         """As `StepEngine.serve`, for one session."""
@@ -76,7 +67,6 @@ class MeasuredEngine(StepEngine):
         answers = super().serve(requests)
         self.slowest = max(self.slowest, time.perf_counter() - begin)
         self.steps += 1
-        self.caches[:] = [cache]
         return answers
 
 
@@ -92,10 +82,10 @@ def stream(hours: float, side: int, fps: float) -> Iterator[Arrival]:
 
 
 def run_stream(
-    model: Any, tokenizer: Tokenizer, policy: CachePolicy, settings: SessionSettings, hours: float, *, minutes: float, fps: float
+    model: Any, tokenizer: Tokenizer, settings: SessionSettings, hours: float, *, minutes: float, fps: float
 ) -> tuple[list[Sample], MeasuredEngine]:
     """Samples every `minutes` of stream time."""
-    engine = MeasuredEngine(model, store_for(model, policy))
+    engine = MeasuredEngine(model, store_for(model, settings.policy or CachePolicy()))
     inbox = Inbox(stream(hours, model.config.vision.image_size, fps))
     session = RealtimeSession(engine, tokenizer, inbox, VirtualClock(), settings)
     samples: list[Sample] = []
@@ -103,9 +93,9 @@ def run_stream(
     moment = 0.0
     while moment < hours * 60:
         moment = min(moment + minutes, hours * 60)
-        session.run(until=hours * 3600, pause_at=moment * 60)
+        session.run(until=hours * 3600 + 60, pause_at=moment * 60)  # paused, it still holds its cache
         gc.collect()
-        (cache,) = engine.caches
+        cache = session.cache
         pools = (engine.store.self_pool, engine.store.cross_pool)
         python = tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else 0
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -149,20 +139,19 @@ def main() -> None:
         folder = Path(args.checkpoint or write_checkpoint(Path(scratch) / "tiny", tiny_config(), tokenizer=tiny_tokenizer()))
         dtype = torch.bfloat16 if args.device.startswith("cuda") else torch.float32
         model, tokenizer = load_model(folder, args.device, dtype), Tokenizer.from_file(folder)
+    policy = policy_from(args)
     settings = SessionSettings(
         sampling=SamplingConfig(do_sample=True, seed=1),
         tokens_per_second=args.tokens_per_second,
         keep_events=False,
         max_new_tokens=10**9,
         max_frames=10**9,
-        cross_policy=args.cross_policy,
-        text_window=args.text_window,
-        position_limit=args.position_limit,
+        policy=policy,
     )
     if args.trace_python:
         tracemalloc.start()
     begin = time.perf_counter()
-    samples, _ = run_stream(model, tokenizer, policy_from(args), settings, args.hours, minutes=10, fps=args.fps)
+    samples, _ = run_stream(model, tokenizer, settings, args.hours, minutes=10, fps=args.fps)
     names = ("minute", "frames_seen", "steps", "row_pages", "frame_pages", "most_keys_read", "most_position", "renumberings")
     print(" ".join(f"{name:>14}" for name in names), "     kept MB  resident MB    python MB       gpu MB slowest ms")
     for sample in samples:

@@ -111,15 +111,13 @@ def test_a_settled_session_has_nothing_left_to_do(model: VideoMllama) -> None:
     engine = make_engine(model)
     policy = CachePolicy(cross=Window(2), text=TextWindow(4, 6), position_limit=40, step_rows=4, step_frames=2)
     cache = engine.new_cache(policy=policy)
-    seen = []
     for i in range(60):
-        predicted = cache.settles_within(1)
-        before = (cache.renumberings, cache.length)
-        engine.step(cache, [i % 40])
-        happened = cache.renumberings != before[0] or cache.length != before[1] + 1
-        assert predicted == happened
-        seen.append(happened)
-    assert any(seen) and not all(seen)
+        engine.step(cache, [i % 40, IMAGE], engine.encode(FRAMES[i % 40][None]))
+        before = (cache.version, cache.renumberings, cache.length, cache.frames, list(cache.row_positions))
+        assert cache.policy is not None
+        cache.policy.settle(cache)
+        assert before == (cache.version, cache.renumberings, cache.length, cache.frames, list(cache.row_positions))
+    assert cache.renumberings > 1
 
 
 def test_a_frame_in_the_sink_is_still_seen_after_everything_else_is_gone(model: VideoMllama) -> None:
@@ -128,15 +126,15 @@ def test_a_frame_in_the_sink_is_still_seen_after_everything_else_is_gone(model: 
     policy = CachePolicy(cross=SinkWindow(1, 3), text=TextWindow(4, 8), position_limit=64, step_rows=8)
     # What rows took from the frames lives on in their own keys and values: those rows are long gone too.
     found = {}
-    for changed in (None, 0, 50):
+    for changed in (None, 0, 30):
         cache = engine.new_cache(policy=policy)
-        for i in range(100):
+        for i in range(60):
             frame = FRAMES[39] if i == changed else FRAMES[i % 30]
             logits = engine.step(cache, [7, IMAGE], engine.encode(frame[None]))
-        assert cache.renumberings > 2 and [page.number for page in cache.pages] == [0, 97, 98, 99]
+        assert cache.renumberings > 1 and [page.number for page in cache.pages] == [0, 57, 58, 59]
         found[changed] = logits
     assert (found[0] - found[None]).abs().max() > 1e-3
-    text_path = (found[50] - found[None]).abs().max()
+    text_path = (found[30] - found[None]).abs().max()
     assert text_path < (found[0] - found[None]).abs().max()
 
 
