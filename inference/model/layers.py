@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from inference.cache.pool import KVPool
 from inference.kernels import paged_attention
 from inference.kernels.heads import norm_rotate, rotate_and_store, store_frames
 from inference.kernels.norms import add_rms_norm, rms_norm
-from inference.model.linear import Linear, fuse
+from inference.model.linear import fuse
 from inference.model.rows import FrameRows, StepTensors
 from model.config import TextConfig
 
@@ -32,11 +31,6 @@ class Residual(NamedTuple):
         if self.change is None:
             return self.h, rms_norm(self.h, weight, eps)
         return add_rms_norm(self.h, self.change, weight, eps, self.gate)
-
-
-def _swiglu(x: torch.Tensor, gate_up: Linear, down: Linear) -> torch.Tensor:
-    gate, up = gate_up(x).chunk(2, dim=-1)
-    return down(F.silu(gate) * up)
 
 
 class SelfLayer:
@@ -63,7 +57,7 @@ class SelfLayer:
         q = rotate_and_store(self.qkv(x), step.cos, step.sin, keys, values, slots, scales=scales, raw_keys=raw)
         attended = paged_attention(q, keys, values, scales, step.rows.self_view)
         h, x = add_rms_norm(h, self.out(attended), self.norm_mlp, self.eps)
-        return Residual(h, _swiglu(x, self.gate_up, self.down))
+        return Residual(h, self.down(self.gate_up.swiglu(x)))
 
 
 class CrossLayer:
@@ -118,4 +112,4 @@ class CrossLayer:
         q = norm_rotate(q, self.query_norm, self.eps, step.query_cos, step.query_sin)
         attended = paged_attention(q, pool.keys(i), pool.values(i), pool.scales(i), step.rows.cross_view)
         h, x = add_rms_norm(h, self.out(attended), self.norm_mlp, self.eps, self.attention_gate)
-        return Residual(h, _swiglu(x, self.gate_up, self.down), self.mlp_gate * step.rows.sees)
+        return Residual(h, self.down(self.gate_up.swiglu(x)), self.mlp_gate * step.rows.sees)

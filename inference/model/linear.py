@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
+from inference.kernels.gates import silu_and_multiply
 from inference.quantize.linear import Fp8Linear
 from inference.quantize.rows import FP8
 
@@ -27,6 +28,10 @@ class Linear(Protocol):
         """[..., in] -> [..., out], in the dtype of `x`."""
         ...
 
+    def swiglu(self, x: torch.Tensor) -> torch.Tensor:
+        """silu of the first half of the product times the second: [..., in] -> [..., out / 2]."""
+        ...
+
 
 class DenseLinear:
     """The weight as the checkpoint has it, in the model's dtype."""
@@ -41,6 +46,9 @@ class DenseLinear:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight)
+
+    def swiglu(self, x: torch.Tensor) -> torch.Tensor:
+        return silu_and_multiply(self(x))
 
 
 def fuse(tensors: Mapping[str, torch.Tensor], *names: str) -> Linear:

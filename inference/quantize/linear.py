@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from inference.kernels.gates import silu_and_multiply
 from inference.kernels.skinny import MAX_ROWS, skinny_linear, skinny_swiglu
 from inference.quantize.rows import FP8, dequantize_rows, quantize_rows
 from model.errors import InputError
@@ -55,8 +56,7 @@ class Fp8Linear:
         """silu of the first half of the product times the second: [..., in] -> [..., out / 2]."""
         if x.numel() <= MAX_ROWS * x.shape[-1]:
             return skinny_swiglu(x, self.weight, self.factor)
-        gate, up = self(x).chunk(2, dim=-1)
-        return F.silu(gate) * up
+        return silu_and_multiply(self(x))
 
     def dense(self, dtype: torch.dtype) -> torch.Tensor:
         """[out, in], widened."""
