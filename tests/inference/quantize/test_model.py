@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
-from inference.engine import StepEngine
+from inference.engine import StepEngine, Stepping, StepRequest
 from inference.model import load_model
 from inference.model.layers import CrossLayer
 from inference.model.linear import DenseLinear
 from inference.model.video_mllama import VideoMllama
 from inference.quantize import PRECISIONS, Fp8Linear, quantize_model, recipe_of
 from inference.quantize.model import decoder_bytes
+from inference.sampling import Sampler, SamplingConfig
 from model.errors import InputError
 from tests.inference.checkpoints import random_tensors, tiny_config, write_checkpoint
 from tests.inference.quantize.live_bytes import LiveBytes
@@ -111,6 +113,25 @@ def test_portions_equal_the_whole_with_fp8_weights(folder: Path) -> None:
     parts = [engine.step(cache, tokens[:2]), engine.step(cache, tokens[2:3], engine.encode(pictures))]
     parts += [engine.step(cache, [token]) for token in tokens[3:]]
     assert torch.allclose(torch.cat(parts), logits(model, tokens, 1)[1:], atol=1e-5)
+
+
+def test_static_buffers_change_nothing_with_fp8_weights(folder: Path) -> None:
+    """What a GPU does, graphs and running ahead, against plain steps."""
+    model, said = load_model(folder, recipe="fp8"), []
+    config = SamplingConfig(do_sample=True, top_k=8, seed=4)
+    for graphs in (False, True):
+        engine = StepEngine(model, graphs=graphs)
+
+        def session(engine: StepEngine, seed: int) -> Stepping[list[int]]:
+            sampler = Sampler(dataclasses.replace(config, seed=seed), banned=[CONFIG.image_token_id])
+            cache = engine.new_cache()
+            tokens = [(yield StepRequest(cache, [5, 9, seed], sampler=sampler))]
+            while len(tokens) < 8:
+                tokens.append((yield StepRequest(cache, tokens[-1:], sampler=sampler, ahead=True)))
+            return tokens
+
+        said.append(engine.drive([session(engine, seed) for seed in range(3)]))
+    assert said[0] == said[1]
 
 
 def test_loading_holds_little_more_than_the_model(tmp_path: Path) -> None:
