@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import unicodedata
 from typing import TextIO
 
@@ -18,10 +19,15 @@ class TerminalSink:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._bare = out.isatty()
+        self._lock = threading.RLock()  # a person's orders are answered from another thread
         self._state = ""
         """What the open line holds: '' (nothing is open), `speech` or `silence`."""
 
     def __call__(self, event: TraceEvent) -> None:
+        with self._lock:
+            self._write(event)
+
+    def _write(self, event: TraceEvent) -> None:
         if event.kind == "token" and event.text:
             self._open("speech", event.t)
             self._out.write(printable(event.text) if self._bare else event.text)
@@ -33,9 +39,10 @@ class TerminalSink:
 
     def write_line(self, text: str) -> None:
         """A line of its own."""
-        self.break_line()
-        self._out.write(f"{text}\n")
-        self._out.flush()
+        with self._lock:
+            self.break_line()
+            self._out.write(f"{text}\n")
+            self._out.flush()
 
     def close(self, *, whole: bool) -> None:
         self.break_line()

@@ -50,8 +50,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "stream": Command(
         "moss_train.cli.stream",
-        "Watch a video live with a real-time checkpoint",
-        "moss stream --checkpoint hf/realtime --video_path clip.mp4 --fps 2 --prompt 'What happens?'",
+        "Watch a file, a camera or an address live with a real-time checkpoint",
+        "moss stream --checkpoint hf/realtime --source clip.mp4 --fps 2 --prompt 'What happens?'",
     ),
     "eval": Command(
         "moss_train.cli.eval",
