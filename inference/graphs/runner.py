@@ -85,7 +85,7 @@ def _parts(total: int, frames: int, rows: int, outputs: int) -> list[int]:
 
 
 def _pack(plan: StepPlan, sessions: Sequence[int], frames: int, rows: int, outputs: int) -> npt.NDArray[np.int32]:
-    """A step's integers. Padding rows are of the scratch session, see nothing and write to the scratch page, as padding frames."""
+    """A step's integers. Padding rows are of the scratch session, see nothing and write to the scratch page, as do frames."""
     parts = _parts(0, frames, rows, outputs)[:-1]
     packed = np.zeros(sum(parts), dtype=np.int32)
     pages, positions, fields, last, owners = np.split(packed, np.cumsum(parts)[:-1])
