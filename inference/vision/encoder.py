@@ -114,7 +114,7 @@ class FrameEncoder:
 
         Args:
             frames: uint8 [F, 3, S, S], padded at the bottom and right with 0; or floating point and normalised, which is always
-                computed whole. In the host's memory or on the device (there `valid_rows` needs a clip of given size).
+                computed whole. In the host's memory or on the device.
             aspect_ratio_ids: int64 [F]; 1 for real frames (default), 0 for padding frames. Others than 1 are computed whole.
             clip: what came before, where frames of one source come in several calls.
 
@@ -134,6 +134,8 @@ class FrameEncoder:
         if clip.duplicates is not None and ids is None:
             tickets = [self.submit(frame, clip=clip) for frame in frames]
             return torch.cat([ticket.features() for ticket in tickets])
+        if frames.is_cuda:
+            self._search(frames, clip)  # once, before anything is launched: the host waits for it
         with self._lock, self._streams.computing(frames):
             found = [self._piece(frames, piece, ids, clip) for piece in self._pieces(len(frames))]
             features = found[0] if len(found) == 1 else torch.cat(found)
@@ -174,7 +176,10 @@ class FrameEncoder:
                     clip.duplicates.forget()
                 if clip.duplicates.is_duplicate(host_frame(frame)) and last is not None:
                     return FrameTicket(last, self._advance, self._withdraw)
-            job = clip.last = Job(frame, self._region(frame[None], clip), clip)
+            waits = clip.detect and frame.is_cuda  # a search would wait for the device
+            if not waits:
+                self._search(frame[None], clip)
+            job = clip.last = Job(frame, self._whole if waits else self._region(frame[None], clip), clip)
             self._waiting.append(job)
             ticket = FrameTicket(job, self._advance, self._withdraw)
             self._advance(None)
@@ -207,13 +212,16 @@ class FrameEncoder:
         patch = self.tower.config.vision.patch_size
         return frames[:, :, : region.rows * patch, : region.columns * patch]
 
-    def _region(self, frames: Tensor, clip: Clip) -> Region:
-        """What is computed of these frames, and of the clip from now on."""
-        if not self.mode.valid_rows or frames.is_floating_point() or (clip.detect and frames.is_cuda):
-            return self._whole
-        if clip.detect:
+    def _search(self, frames: Tensor, clip: Clip) -> None:
+        """Lets the clip's region grow by the pictures of these frames, where nobody said how large they are."""
+        if clip.detect and not frames.is_floating_point():
             found = detect_region(frames, self.tower.config.vision)
             clip.region = found if clip.region is None else clip.region.union(found)
+
+    def _region(self, frames: Tensor, clip: Clip) -> Region:
+        """What is computed of these frames of a clip that knows its region."""
+        if not self.mode.valid_rows or frames.is_floating_point():
+            return self._whole
         region = clip.region or self._whole
         if region not in self._regions and len(self._regions) >= MAX_REGIONS:
             return self._whole
@@ -224,6 +232,8 @@ class FrameEncoder:
         """[frames of the piece, P, H]"""
         part = frames[piece.begin : piece.begin + piece.frames]
         if ids is None:
+            if not part.is_cuda:
+                self._search(part, clip)
             return self._call_for(part, piece, self._region(part, clip), clip)[0][: piece.frames]
         own = ids[piece.begin : piece.begin + piece.frames].to(self.tower.device)
         own = torch.cat([own, own.new_ones(piece.size - piece.frames)])

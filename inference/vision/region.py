@@ -53,16 +53,28 @@ def region_of_size(height: int, width: int, vision: VisionConfig) -> Region:
 
 
 def detect_region(frames: Tensor, vision: VisionConfig) -> Region:
-    """The smallest region outside which all frames are zero, at least one patch. Reads bytes: give frames in the host's memory.
+    """The smallest region outside which all frames are zero, at least one patch.
+
+    In the host's memory only bytes that are zero are read, and one band more. On a device all are, and the host waits once.
 
     Args:
         frames: uint8 [F, 3, S, S].
     """
     grid, patch = vision.grid_size, vision.patch_size
+    if frames.is_cuda:
+        return region_of_maxima(frames, vision)
     rows = _last((frames[:, :, i * patch : (i + 1) * patch] for i in reversed(range(grid))), grid)
     lit = frames[:, :, : rows * patch]
     columns = _last((lit[..., i * patch : (i + 1) * patch] for i in reversed(range(grid))), grid)
     return Region(rows, columns)
+
+
+def region_of_maxima(frames: Tensor, vision: VisionConfig) -> Region:
+    """`detect_region` in two reductions and one copy to the host."""
+    grid, patch = vision.grid_size, vision.patch_size
+    brightest = torch.stack([frames.amax((0, 1, 3)), frames.amax((0, 1, 2))]).cpu()  # [2, S]: of pixel rows, of columns
+    lit_rows, lit_columns = brightest.unflatten(1, (grid, patch)).amax(-1).bool()
+    return Region(_last(iter(lit_rows.flip(0)), grid), _last(iter(lit_columns.flip(0)), grid))
 
 
 def _last(bands: Iterator[Tensor], count: int) -> int:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from inference.vision.encoder import FrameEncoder
 from inference.vision.mode import VISION_MODES, VisionMode
+from inference.vision.region import Region
 from model.vision.encoder import VisionEncoder
 from tests.inference.vision.towers import published, random_frames, vision_config
 from tests.model.small import lively_weights
@@ -110,3 +111,16 @@ def test_no_memory_is_asked_of_the_device_once_warm() -> None:
         vision.submit(frame).features()
     torch.cuda.synchronize()
     assert torch.cuda.memory_stats()["num_device_alloc"] == before
+
+
+def test_frames_on_the_device_are_searched_once_for_a_clip_and_never_when_handed_in() -> None:
+    encoder, frames = _on_device(), random_frames(3, height=18)
+    vision = FrameEncoder(encoder, mode=VisionMode(valid_rows=True), graph_sizes=(), compile_layers="off")
+    clip = vision.new_clip()
+    here, there = vision.encode(frames), vision.encode(frames.cuda(), clip=clip)
+    assert clip.region == Region(3, 4)
+    torch.testing.assert_close(there.float(), here.float(), atol=BF16, rtol=BF16)
+    taller = random_frames(1).cuda()
+    expected = _expected(encoder, taller)
+    got = vision.submit(taller[0], clip=clip).features().float()
+    assert F.cosine_similarity(got.flatten(1), expected.flatten(1)).min() > 0.999

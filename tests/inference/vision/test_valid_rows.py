@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inference.vision.encoder import FrameEncoder
 from inference.vision.mode import VisionMode, vision_mode
-from inference.vision.region import Region, detect_region, region_of_size, whole
+from inference.vision.region import Region, detect_region, region_of_maxima, region_of_size, whole
 from model.errors import InputError
 from model.vision.encoder import VisionEncoder, normalise_pixels
 from model.vision.layers import VisionLayer
@@ -101,7 +101,9 @@ def test_the_reference_itself_is_exact() -> None:
 @given(height=PIXELS, width=PIXELS)
 def test_the_picture_is_found(height: int, width: int) -> None:
     vision = vision_config().vision
-    assert detect_region(random_frames(2, height=height, width=width), vision) == region_of_size(height, width, vision)
+    frames = random_frames(2, height=height, width=width)
+    assert detect_region(frames, vision) == region_of_size(height, width, vision)
+    assert region_of_maxima(frames, vision) == region_of_size(height, width, vision)
 
 
 def test_the_region_of_a_clip_grows_with_its_frames() -> None:
