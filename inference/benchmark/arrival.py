@@ -47,13 +47,13 @@ class FrameFeed:
         self._waiting: deque[tuple[float, Ticket]] = deque()
         self.submitted = 0
 
-    def take(self) -> list[tuple[float, torch.Tensor]]:
-        """(due, features [1, P, H]) of the frames that are encoded now and were not taken before."""
+    def take(self, most: int) -> list[tuple[float, torch.Tensor]]:
+        """(due, features [1, P, H]) of frames that are encoded now and were not taken before, `most` at the most."""
         while (due := self._begin + self.submitted / self._fps) <= self._meter.now():
             self._waiting.append((due, self._submit(self._frames[self.submitted % len(self._frames)])))
             self.submitted += 1
-        found = []
-        while self._waiting and self._waiting[0][1].ready:
+        found: list[tuple[float, torch.Tensor]] = []
+        while len(found) < most and self._waiting and self._waiting[0][1].ready:
             due, ticket = self._waiting.popleft()
             found.append((due, ticket.features()))
         return found

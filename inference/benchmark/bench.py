@@ -31,6 +31,8 @@ class Setup:
     device: torch.device
     dtype: torch.dtype
     seed: int = 0
+    graphs: bool | None = None
+    """Steps on static buffers, CUDA graphs on a GPU; None: on a GPU."""
     video: Path | None = None
     """The file that the first token from a file is timed on; None: one is made."""
     work_dir: Path | None = None
@@ -63,9 +65,7 @@ class Bench:
 
         return read_config(Path(self.setup.model), None)[0]
 
-    def engine(
-        self, recipe: str = "bf16", vision: str = "exact", *, rows: int, frames: int, raw_keys: bool = False
-    ) -> StepEngine:
+    def engine(self, recipe: str = "bf16", vision: str = "exact", *, rows: int, frames: int, **store: bool) -> StepEngine:
         """A fresh engine; the weights of the last one are taken over where they are of the same form.
 
         Args:
@@ -73,7 +73,7 @@ class Bench:
             vision: the tower's mode.
             rows: text positions that its sessions need together.
             frames: frames that they need together.
-            raw_keys: keep unrotated keys too, for policies that number positions anew.
+            store: `raw_keys`, `fp8_frames` of its `KVStore`.
 
         Raises:
             InputError: a form that is not there.
@@ -89,13 +89,14 @@ class Bench:
         self._engine = None  # its pages and graphs go first
         self._collect()
         assert self._model is not None
-        self._engine = engine_of(self._model, rows, frames, raw_keys)
+        self._engine = engine_of(self._model, rows, frames, graphs=self.setup.graphs, **store)
         self.meter.reset_peak()
         return self._engine
 
     def small_engine(self, rows: int, frames: int) -> StepEngine:
         """A small model in fp32 on the same device, whose tokens must be exact."""
-        return engine_of(random_model(TINY, self.device, torch.float32, seed=self.setup.seed + 1), rows, frames)
+        model = random_model(TINY, self.device, torch.float32, seed=self.setup.seed + 1)
+        return engine_of(model, rows, frames, graphs=self.setup.graphs)
 
     def release(self) -> None:
         """Let the model's memory go."""
@@ -125,9 +126,24 @@ class Bench:
         return model
 
 
-def engine_of(model: VideoMllama, rows: int, frames: int, raw_keys: bool = False) -> StepEngine:
+def engine_of(
+    model: VideoMllama,
+    rows: int,
+    frames: int,
+    *,
+    graphs: bool | None = None,
+    raw_keys: bool = False,
+    fp8_frames: bool = False,
+) -> StepEngine:
     """An engine with pages for so many rows and frames; on a GPU, where graphs hold their addresses, for no more."""
-    growable = model.device.type != "cuda"
-    like = model.config, model.device, model.dtype
-    store = KVStore(*like, positions=rows, frames=frames, growable=growable, raw_keys=raw_keys)
-    return StepEngine(model, store)
+    store = KVStore(
+        model.config,
+        model.device,
+        model.dtype,
+        positions=rows,
+        frames=frames,
+        growable=model.device.type != "cuda",
+        raw_keys=raw_keys,
+        fp8_frames=fp8_frames,
+    )
+    return StepEngine(model, store, graphs=graphs)

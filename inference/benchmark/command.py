@@ -35,7 +35,7 @@ class Part:
     help: str
     module: str
     function: str = "measure"
-    options: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str | bool], ...] = ()
     checked_by: str = "correctness"
     """The part that compares what this one times; '' for none."""
 
@@ -62,6 +62,9 @@ PARTS = {
     "first-token-fast": Part("time to first token, fast vision", "first_token", options=(("vision", "fast"),)),
     "correctness-fp8": Part("the same with fp8 weights", "correctness", options=_FP8, checked_by="correctness-fp8"),
     "decode-fp8": Part("tokens a second, fp8", "decode", options=_FP8, checked_by="correctness-fp8"),
+    "decode-fp8-frames": Part(
+        "the same with keys and values of frames in fp8 too", "decode", options=(*_FP8, ("fp8_frames", True)), checked_by=""
+    ),
     "sessions-fp8": Part("16 sessions speaking, fp8", "live", "measure_sessions", _FP8, "correctness-fp8"),
     "peer": Part("stock Qwen2.5-VL-7B beside it", "peer", checked_by=""),
 }
@@ -79,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, metavar="N", help="whole answers that are timed (default: the workload's)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
     parser.add_argument("--dtype", default="auto", help="bf16, fp16, fp32 or auto: bf16 on a GPU, fp32 elsewhere (default)")
+    parser.add_argument(
+        "--graphs", choices=["auto", "on", "off"], default="auto", help="steps on static buffers, as CUDA graphs; auto: on a GPU"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random weights (default 0)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="for from-file (default: one is made)")
     parser.add_argument(
@@ -109,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--out {arguments.out} is a folder; give the name of a file")
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
     shared = {"model": setup.model, "workload": asdict(setup.workload), "dtype": str(setup.dtype), "seed": setup.seed}
+    shared["graphs"] = setup.graphs
     results = Results(arguments.out, shared)
     if arguments.only is None and not arguments.legacy_metric:
         names = [name for name in names if name not in results.content["parts"]]
@@ -164,6 +171,7 @@ def make_setup(arguments: argparse.Namespace) -> Setup:
         device=torch.device(device),
         dtype=dtype_of(dtype),
         seed=arguments.seed,
+        graphs={"auto": device.startswith("cuda"), "on": True, "off": False}[arguments.graphs],
         video=arguments.video,
         work_dir=arguments.work_dir,
     )

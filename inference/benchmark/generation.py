@@ -51,13 +51,13 @@ def fixed_length(
     """
     sampler = greedy()
     found = Generated()
-    token = yield StepRequest(cache, rows, frames, features, sampler=sampler)
+    token = yield StepRequest(cache, rows, frames, features, sampler=sampler, ahead=count > 1)
     while True:
         found.times.append(meter.now())
         found.tokens.append(token)
         if len(found.tokens) == count:
             return found
-        token = yield StepRequest(cache, [token], sampler=sampler)
+        token = yield StepRequest(cache, [token], sampler=sampler, ahead=len(found.tokens) + 1 < count)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from model.errors import InputError
 
 FORMAT = "moss-inference-benchmark/1"
-_SAME = ("model", "workload", "dtype", "seed")
+_SAME = ("model", "workload", "dtype", "seed", "graphs")
 """What all parts of one file have in common."""
 
 
@@ -113,7 +113,7 @@ def find_problem(content: Any) -> str:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return f"it does not say format {FORMAT!r}"
     kinds: dict[str, type | tuple[type, ...]] = {"model": str, "dtype": str, "seed": int, "workload": dict}
-    kinds |= {"parts": dict, "not_measured": dict, "summary": dict}
+    kinds |= {"graphs": bool, "parts": dict, "not_measured": dict, "summary": dict}
     for name, kind in kinds.items():
         if not isinstance(content.get(name), kind):
             return f"{name} is missing or of the wrong kind"

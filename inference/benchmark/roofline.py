@@ -185,10 +185,18 @@ def decode_bytes(
 
 
 def decode_floor(
-    config: VideoMllamaConfig, chip: Chip, frames: float, positions: float, *, recipe: str = "bf16", sessions: int = 1
+    config: VideoMllamaConfig,
+    chip: Chip,
+    frames: float,
+    positions: float,
+    *,
+    recipe: str = "bf16",
+    sessions: int = 1,
+    fp8_cross: bool = False,
 ) -> float:
     """Seconds of one decoding step at the least."""
-    return decode_bytes(config, frames, positions, recipe=recipe, sessions=sessions) / chip.bytes_per_second
+    read = decode_bytes(config, frames, positions, recipe=recipe, sessions=sessions, fp8_cross=fp8_cross)
+    return read / chip.bytes_per_second
 
 
 def first_token_floor(config: VideoMllamaConfig, chip: Chip, rows: int, frames: int) -> float:

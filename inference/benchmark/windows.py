@@ -7,8 +7,8 @@ from inference.cache.policies.text import TextWindow
 from inference.cache.policies.window import Window
 from inference.cache.store import ROWS_PER_PAGE
 
-STEP_ROWS, STEP_FRAMES = 8, 1
-"""Of the largest step once a session runs: a token and a frame."""
+STEP_ROWS, STEP_FRAMES = 8, 2
+"""Of the largest step once a session runs: a token and a frame, or two where it lags."""
 
 
 def newest(frames: int, rows: int, position_limit: int | None = None) -> CachePolicy:

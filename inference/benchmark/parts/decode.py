@@ -11,14 +11,20 @@ from inference.benchmark.statistics import describe, differences
 from inference.benchmark.workload import prompt
 
 
-def measure(bench: Bench, recipe: str = "bf16") -> dict[str, Any]:
+def measure(bench: Bench, recipe: str = "bf16", fp8_frames: bool = False) -> dict[str, Any]:
     """Decode a fixed number of tokens several times; the first run is not counted.
+
+    Args:
+        recipe: how the decoder's weights are kept.
+        fp8_frames: keys and values of frames in fp8 too.
 
     Returns:
         `tokens_per_second` (mean of the runs), statistics of the gaps between tokens in seconds, every gap of every run.
     """
     work, meter = bench.workload, bench.meter
-    engine = bench.engine(recipe, rows=work.frames + work.text_rows + work.decode_tokens, frames=work.frames)
+    engine = bench.engine(
+        recipe, rows=work.frames + work.text_rows + work.decode_tokens, frames=work.frames, fp8_frames=fp8_frames
+    )
     rows = prompt(bench.config, work.frames, work.text_rows)
     features = engine.encode(bench.clip(work.frames))
     runs: list[Generated] = []
@@ -28,7 +34,7 @@ def measure(bench: Bench, recipe: str = "bf16") -> dict[str, Any]:
     gaps = [differences(run.times) for run in runs[1:]]
     speed = sum(run.tokens_per_second for run in runs[1:]) / work.runs
     context = len(rows) + work.decode_tokens / 2
-    floor = roofline.decode_floor(bench.config, bench.chip, work.frames, context, recipe=recipe)
+    floor = roofline.decode_floor(bench.config, bench.chip, work.frames, context, recipe=recipe, fp8_cross=fp8_frames)
     return {
         "tokens_per_second": speed,
         "runs": gaps,

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from inference.benchmark import roofline
 from inference.benchmark.arrival import FrameFeed
 from inference.benchmark.bench import Bench
 from inference.benchmark.generation import fixed_length, greedy
 from inference.benchmark.meter import Meter
 from inference.benchmark.statistics import describe, differences
-from inference.benchmark.windows import newest, rows_needed
+from inference.benchmark.windows import STEP_FRAMES, newest, rows_needed
 from inference.benchmark.workload import prompt, text
 from inference.cache.session_cache import SessionCache
 from inference.engine import StepEngine, Stepping, StepRequest
@@ -38,9 +40,10 @@ def speaking(cache: SessionCache, token: int, image_id: int, feed: FrameFeed, un
     """
     heard, sampler = Heard(), greedy()
     while meter.now() < until:
-        arrived = feed.take()[:1]
+        arrived = feed.take(STEP_FRAMES)
         rows = [token] + [image_id] * len(arrived)
-        token = yield StepRequest(cache, rows, features=arrived[0][1] if arrived else None, sampler=sampler)
+        features = torch.cat([states for _, states in arrived]) if arrived else None
+        token = yield StepRequest(cache, rows, features=features, sampler=sampler, ahead=True)
         now = meter.now()
         heard.token_times.append(now)
         heard.frame_latencies += [now - due for due, _ in arrived]
@@ -90,7 +93,7 @@ def measure_jitter(bench: Bench) -> dict[str, Any]:
     """
     work, meter = bench.workload, bench.meter
     rows = prompt(bench.config, work.frames, work.text_rows)
-    engine = bench.engine(rows=rows_needed(max(len(rows), work.stream_rows)), frames=work.frames + 1)
+    engine = bench.engine(rows=rows_needed(max(len(rows), work.stream_rows)), frames=work.frames + STEP_FRAMES)
     cache = engine.new_cache(policy=newest(work.frames, work.stream_rows))
     engine.drive([fixed_length(cache, rows, 1, meter, features=engine.encode(bench.clip(work.frames)))])
     run_live(engine, [cache], bench, fps=work.jitter_fps, seconds=work.jitter_seconds / 4)
@@ -106,7 +109,10 @@ def measure_sessions(bench: Bench, recipe: str = "bf16") -> dict[str, Any]:
         tokens a second of each, and the statistics of frames' latencies.
     """
     work, meter = bench.workload, bench.meter
-    pages = {"rows": work.sessions * rows_needed(work.sessions_rows), "frames": work.sessions * (work.window_frames + 1)}
+    pages = {
+        "rows": work.sessions * rows_needed(work.sessions_rows),
+        "frames": work.sessions * (work.window_frames + STEP_FRAMES),
+    }
     engine = bench.engine(recipe, rows=pages["rows"], frames=pages["frames"])
     policy = newest(work.window_frames, work.sessions_rows)
     features = engine.encode(bench.clip(work.window_frames))

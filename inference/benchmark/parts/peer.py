@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from importlib.util import find_spec
 from typing import Any
 
 from inference.benchmark.bench import Bench
@@ -15,7 +16,9 @@ def measure(bench: Bench) -> dict[str, Any]:
     bench.release()
     work = bench.workload
     sizes = SEVEN_B if bench.setup.model == "11b" else TINY
-    peer = Peer(sizes, work.peer_grid, work.text_rows, bench.device, bench.dtype)
+    flash = bench.device.type == "cuda" and find_spec("flash_attn") is not None
+    attention = "flash_attention_2" if flash else "sdpa"
+    peer = Peer(sizes, work.peer_grid, work.text_rows, bench.device, bench.dtype, attention)
     accepted = inspect.signature(peer.model.forward).parameters
     peer.inputs = {name: value for name, value in peer.inputs.items() if name in accepted}
     bench.meter.reset_peak()
@@ -29,5 +32,6 @@ def measure(bench: Bench) -> dict[str, Any]:
         "visual_tokens": work.peer_grid[0] * work.peer_grid[1] * work.peer_grid[2] // 4,
         "tokens": work.peer_tokens,
         "memory_gib": memory,
+        "attention": attention,
         "model": "Qwen2.5-VL-7B" if sizes is SEVEN_B else "Qwen2.5-VL, tiny",
     }

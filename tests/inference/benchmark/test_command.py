@@ -46,7 +46,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("results") / "made" / "inference.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(workload.WORKLOADS, "small", SMALLEST)
-        same = ["bench", "inference", "--model", "tiny", "--device", "cpu", "--out", str(path)]
+        same = ["bench", "inference", "--model", "tiny", "--device", "cpu", "--graphs", "on", "--out", str(path)]
         assert main([*same, "--only", "correctness,decode"]) == 0
         kept = read(path)["parts"]["decode"]
         assert main([*same, "--plot", str(path.with_suffix(".svg"))]) == 0
@@ -81,3 +81,14 @@ def test_tables_are_drawn_from_the_file_alone(found: Path, capsys: pytest.Captur
     assert "| this engine |" in printed and "Qwen2.5-VL, tiny, random weights, same device" in printed
     assert printed.count("| yes |") == 10 and "greedy tokens equal the full forward's" in printed
     assert "first-token-fast: cosine of features with the exact ones 0.9" in printed
+
+
+@pytest.mark.gpu
+def test_parts_are_correct_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(workload.WORKLOADS, "small", SMALLEST)
+    path = tmp_path / "gpu.json"
+    parts = [name for name in PARTS if name not in ("peer", "from-file")]
+    assert main(["bench", "inference", "--model", "tiny", "--device", "cuda", "--only", ",".join(parts), "--out", str(path)]) == 0
+    content = read(path)
+    assert content["not_measured"] == {}
+    assert {part["correctness"] for part in content["parts"].values()} <= {"yes", "not compared"}

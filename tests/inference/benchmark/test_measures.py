@@ -14,7 +14,7 @@ from inference.benchmark.arrival import FrameFeed
 from inference.benchmark.bench import engine_of
 from inference.benchmark.generation import Generated, answer, fixed_length, session
 from inference.benchmark.models import TINY, RandomTensors, random_model, valid_patch_rows
-from inference.benchmark.parts.correctness import compare
+from inference.benchmark.parts.correctness import compare, shortfall
 from inference.benchmark.parts.live import Heard, speaking, summarise
 from inference.benchmark.parts.long_stream import trend
 from inference.benchmark.parts.stream import WARM_UP, reaction_times
@@ -45,9 +45,9 @@ class Steps:
         self.time = max(self.time, t)
 
 
-@pytest.fixture(scope="module")
-def engine() -> StepEngine:
-    return engine_of(random_model(TINY, "cpu", torch.float32, seed=2), rows=64, frames=8)
+@pytest.fixture(scope="module", params=[False, True], ids=["eager", "static buffers"])
+def engine(request: pytest.FixtureRequest) -> StepEngine:
+    return engine_of(random_model(TINY, "cpu", torch.float32, seed=2), rows=64, frames=8, graphs=request.param)
 
 
 @dataclass
@@ -96,7 +96,7 @@ def test_frames_are_submitted_when_due_and_taken_in_order_when_encoded(
     taken: list[float] = []
     for pause in looks:
         clock.time += pause
-        found = feed.take()
+        found = feed.take(99)
         due_by_now = 0 if clock.time < late else math.floor((clock.time - late) * fps + 1e-9) + 1
         assert abs(feed.submitted - due_by_now) <= 1 and len(tower.tickets) == feed.submitted
         for due, states in found:
@@ -104,6 +104,12 @@ def test_frames_are_submitted_when_due_and_taken_in_order_when_encoded(
             assert float(states[0, 0, 0]) == len(taken) and tower.tickets[len(taken)].done <= clock.time
             taken.append(due)
         assert len(taken) == sum(ticket.done <= clock.time for ticket in tower.tickets)
+
+
+def test_frames_over_the_most_wait_for_the_next_look() -> None:
+    clock = Steps(time=10.0)
+    feed = FrameFeed(torch.zeros(1, 1), 0.0, 0.4, SlowTower(clock, 0.0).submit, clock)
+    assert [[due for due, _ in feed.take(2)] for _ in range(4)] == [[0.0, 2.5], [5.0, 7.5], [10.0], []]
 
 
 def test_speaking_splices_frames_in_behind_the_token_and_keeps_its_windows(engine: StepEngine) -> None:
@@ -162,6 +168,9 @@ def test_comparison_of_logits_sees_what_is_wrong() -> None:
     wrong[2] = -wrong[2]
     found = compare(good, wrong)
     assert found["relative_rms"] > 0.5 and found["least_cosine"] == pytest.approx(-1.0) and found["same_likeliest"] == 0.8
+    assert shortfall(good, good.argmax(-1).tolist()) == 0.0
+    second = good.topk(2).indices[:, 1].tolist()
+    assert 0 < shortfall(good, second) < shortfall(good, good.argmin(-1).tolist())
     wrong[0, 0] = float("nan")
     assert compare(good, wrong)["finite"] == 0.0
 

@@ -19,7 +19,7 @@ from model.errors import InputError
 from moss_train.bench.token_times import draw, token_gaps
 from moss_train.cli.main import EXIT_BAD_INPUT, main
 
-SETUP = {"model": "tiny", "workload": {"frames": 2}, "dtype": "torch.float32", "seed": 0}
+SETUP = {"model": "tiny", "workload": {"frames": 2}, "dtype": "torch.float32", "seed": 0, "graphs": False}
 SHARED = {"surroundings": {}, "seconds_taken": 1.0, "correctness": "yes"}
 
 
