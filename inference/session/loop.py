@@ -219,13 +219,14 @@ class RealtimeSession:
         return token
 
     def _request(self) -> StepRequest:
-        rows, frames = self.progress.rows, self.progress.frames
-        if not frames:
-            return StepRequest(self.cache, rows, sampler=self.sampler)
-        if all(frame.ticket is None for frame in frames):
-            return StepRequest(self.cache, rows, torch.stack([frame.pixels for frame in frames]), sampler=self.sampler)
-        features = torch.cat([self._features(frame) for frame in frames])  # [f, P, H]
-        return StepRequest(self.cache, rows, features=features, sampler=self.sampler)
+        frames = self.progress.frames
+        # Who speaks most likely says one more token next; who is silent waits for something.
+        request = StepRequest(self.cache, self.progress.rows, sampler=self.sampler, ahead=self.turns.speaking)
+        if any(frame.ticket is not None for frame in frames):
+            request.features = torch.cat([self._features(frame) for frame in frames])  # [f, P, H]
+        elif frames:
+            request.frames = torch.stack([frame.pixels for frame in frames])  # uint8 [f, 3, S, S]
+        return request
 
     def _features(self, frame: PendingFrame) -> torch.Tensor:
         """[1, P, H] of a frame that the encoder has, or that came before there was one."""
@@ -365,9 +366,7 @@ class RealtimeSession:
         policy = make_policy(settings.queue_policy, coalesce_threshold=settings.coalesce_threshold)
         submit = None
         if settings.encode_on_arrival:
-            encoder = getattr(self.engine, "encoder", None)
-            if encoder is None:
-                raise InputError("encode_on_arrival is set, but the engine has no encoder; leave it out")
+            encoder = self.engine.encoder
             submit = functools.partial(encoder.submit, clip=encoder.new_clip())
         self.inbox.queue.expect((vision.num_channels, vision.image_size, vision.image_size), settings.max_frames)
         self.inbox.use_policy(policy, settings.max_pending_frames)

@@ -32,8 +32,8 @@ class Pacer:
             self._interval = settings.frame_seconds / self._most
         else:
             self._interval = 0.0 if settings.tokens_per_second is None else 1 / settings.tokens_per_second
-        self._grid = clock.now()
-        self._slot_begin = self._grid
+        self._grid = 0.0
+        self._slot_begin = 0.0
         self._spent = 0
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 
 import pytest
@@ -14,7 +15,7 @@ from inference.session.arrivals import Arrival, merge
 from inference.session.clock import VirtualClock
 from inference.session.inbox import Inbox
 from inference.session.loop import RealtimeSession
-from inference.session.pacing import slot_lengths, trained_pace
+from inference.session.pacing import Pacer, slot_lengths, trained_pace
 from inference.session.settings import SessionSettings
 from model.errors import InputError
 from tests.inference.session.streams import FRAMES, RecordingEngine, frames, run, said
@@ -42,7 +43,7 @@ class BusyWallClock:
         return 1.7e9 + self._now
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     delays=st.lists(st.floats(0, 0.002), min_size=1, max_size=7),
     pace=st.sampled_from([{"tokens_per_second": 6.0}, {"tokens_per_frame": 4, "frame_seconds": 0.5}]),
@@ -83,20 +84,22 @@ def test_a_slot_holds_no_more_tokens_than_in_training(engine: RecordingEngine, t
             slots.append([])
         if event.token is not None:
             slots[-1].append(event.t)
-    longest = max(1.0, 1 / fps)
-    assert max(len(slot) for slot in slots) <= 3 * longest + 1e-6 and sum(map(len, slots)) > 8
+    most = 3 * math.ceil(1 / fps)
+    assert max(len(slot) for slot in slots[:-1]) in range(1, most + 1)  # nothing ends the last one
     times = sorted(t for slot in slots for t in slot)
     assert min(b - a for a, b in itertools.pairwise(times)) >= 1 / 3 - 1e-9
 
 
-def test_a_wall_clock_that_lags_starts_over_from_now(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
-    engine.steps = []
-    session = RealtimeSession(
-        engine, tokenizer, Inbox(frames(6, 4.0)), BusyWallClock([0.2]), SessionSettings(tokens_per_second=10.0, max_new_tokens=12)
-    )
-    session.run(until=60.0)
-    done = [(e.t, e.frame) for e in session.events if e.kind == "frame_done"]
-    assert session.ledger.processed == 6 and len({step.count(tokenizer.image_id) for step in engine.steps}) > 2 and done
+def test_a_session_that_lags_catches_up_within_a_token_or_starts_over_from_now() -> None:
+    clock = VirtualClock()
+    pacer = Pacer(clock, SessionSettings(tokens_per_second=10.0))
+    wake = threading.Event()
+    clock.wait_until(0.15, wake)  # computing took half a token longer than the pace
+    pacer.reach(pacer.due() or 0.0)
+    assert pacer.time == 0.1 and pacer.due() == 0.2
+    clock.wait_until(0.9, wake)
+    pacer.reach(0.2)
+    assert pacer.time == 0.9 and pacer.due() == 1.0
 
 
 def test_trained_rate_of_a_checkpoint() -> None:
