@@ -19,6 +19,8 @@ from inference.sources.source import Now
 REFRESH_PER_SECOND = 8
 MOST_SHOWN = 400
 """Characters of the present utterance in the view."""
+MOST_HELD = 4000
+"""Characters after which a speech without an end goes above, piece by piece."""
 _STYLES = {"prompt": "bold cyan", "turn_interrupted": "yellow", "stop": "yellow", "frame_dropped": "red", "frame_rejected": "red"}
 
 
@@ -83,6 +85,8 @@ class LiveView:
             begins = bool(event.text) and not self._said
             self._since = event.t if begins else self._since
             self._said += printable(event.text)
+            if len(self._said) > MOST_HELD:
+                return self._finish_utterance()
             return [Text(f"{clock_of(event.t)} <|silence|> x{silent_run}", style="dim")] if begins and silent_run else []
         if event.kind in ("frame_in", "frame_done", "frame_during_speech"):
             return []

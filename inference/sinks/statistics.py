@@ -44,7 +44,7 @@ class StreamStatistics:
         match event.kind:
             case "frame_in":
                 self.submitted += 1
-                self._frame_times.append(event.t)
+                _note(self._frame_times, event.t)
             case "frame_done":
                 self.processed += 1
             case "frame_dropped":
@@ -82,9 +82,15 @@ class StreamStatistics:
     def _speak(self, t: float) -> None:
         self.tokens += 1
         self.silent_run = 0
-        self._token_times.append(t)
+        _note(self._token_times, t)
         if self._asked is not None:
             self.first_token, self._asked = max(0.0, t - self._asked), None
+
+
+def _note(times: deque[float], t: float) -> None:
+    times.append(t)
+    while times[0] < t - WINDOW:
+        times.popleft()
 
 
 def _rate(times: deque[float], now: float) -> float:

@@ -168,3 +168,12 @@ def test_counts_of_a_stream() -> None:
     assert (counts.tokens, counts.silences, counts.silent_run, counts.first_token) == (3, 3, 3, 0.25)
     assert counts.frames_per_second(5.0) == pytest.approx(4 / 5) and counts.tokens_per_second(9.0) == pytest.approx(3 / 5)
     assert "1 pending" in counts.summary(5.0) and "first after 250 ms" in counts.summary(5.0)
+
+
+def test_counts_of_hours_take_no_more_room_than_those_of_seconds() -> None:
+    counts = StreamStatistics()
+    for number in range(20000):
+        counts.feed(_event(number / 10, "frame_in", frame=number))
+        counts.feed(_event(number / 10, "token", "a", 3))
+    assert counts.submitted == counts.tokens == 20000
+    assert len(counts._frame_times) + len(counts._token_times) <= 2 * 51
