@@ -18,7 +18,11 @@ class Recorder:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self._pool, self._stream = None, None
+        if device.type == "cuda":
+            self._pool = torch.cuda.graph_pool_handle()
+            # Kernels of a graph have the priority of the stream that they were captured on: a token comes before frames.
+            self._stream = torch.cuda.Stream(device, priority=-1)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Run `work` for warming up, then capture it.
@@ -27,16 +31,15 @@ class Recorder:
             work: reads and writes tensors that stay where they are, of shapes that do not change; waits for nothing. What it
                 does to them now must do no harm.
         """
-        if self._pool is None:
+        if self._stream is None:
             return work
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._stream):
             for _ in range(WARM_UPS):
                 work()
-        torch.cuda.current_stream(self.device).wait_stream(side)
+        torch.cuda.current_stream(self.device).wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads (frames being encoded or copied) may go on while this one captures.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             work()
         return graph.replay
