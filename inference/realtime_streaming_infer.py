@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from inference.cache.policies.arguments import add_policy_arguments
+from inference.cache.policies.arguments import add_policy_arguments
 from inference.commands import add_model_arguments, add_option, add_sampling_arguments, run_command
 from model.errors import InputError
 
@@ -21,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, os.environ.get("CHECKPOINT"))
     _add_source_arguments(parser.add_argument_group("what it watches"))
     _add_speech_arguments(parser.add_argument_group("how it speaks"))
+    add_policy_arguments(parser.add_argument_group("what it keeps in streams of hours"))
     add_sampling_arguments(parser, temperature=0.0, top_k=0)
+    add_policy_arguments(parser.add_argument_group("what it remembers"))
     _add_output_arguments(parser.add_argument_group("what is shown and written"))
 
 
@@ -61,6 +65,7 @@ def _add_speech_arguments(group: argparse._ArgumentGroup) -> None:
     add_option(
         group, "tokens_per_second", type=float, help="speak at most so fast (default: no limit; 16 a frame with --virtual_clock)"
     )
+    add_option(group, "trained_pace", action="store_true", help="speak as fast as the training data did, if the checkpoint says")
     add_option(
         group, "silence_threshold", type=float, default=0.0, help="speak where silence is less likely than this (default 0: off)"
     )
@@ -108,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
     """Stream the source through the checkpoint and tell what it says, when; returns the exit code."""
     from inference.streaming import StreamRun, replay
 
+    if args.trained_pace and args.tokens_per_second is not None:
+        raise InputError("--trained_pace and --tokens_per_second are both given; a stream keeps one pace, leave one out")
     if args.interactive and args.virtual_clock:
         raise InputError("--interactive needs real time; leave out --virtual_clock")
     name = source_name(args)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from inference.cache.allocator import PageAllocator
+from inference.quantize.rows import quantize_rows
 from model.errors import InputError
 
 FP8 = torch.float8_e4m3fn
@@ -249,18 +250,6 @@ class KVPool:
             torch.zeros(shape.layers, 2, pages, *page[:2], device=self.device, dtype=torch.float32) if shape.fp8 else None
         )
         self._raw = torch.zeros(shape.layers, pages, *page, device=self.device, dtype=self.dtype) if shape.raw_keys else None
-
-
-def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each vector along the last axis as float8_e4m3fn and the fp32 factor that brings it back.
-
-    Returns:
-        ([..., d] float8_e4m3fn, [...] fp32).
-    """
-    wide = x.float()
-    largest = wide.abs().amax(-1)
-    scale = torch.where(largest > 0, largest / torch.finfo(FP8).max, torch.ones_like(largest))
-    return (wide / scale[..., None]).to(FP8), scale
 
 
 def _select(block: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -69,7 +69,7 @@ def parse_text_window(text: str) -> TextWindow | None:
     )
 
 
-def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
+def add_policy_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """--cross_policy, --text_window, --position_limit."""
     for name, options in (
         ("cross_policy", {"default": "full", "help": f"frames that stay: {'; '.join(FORMS.values())} (default full)"}),

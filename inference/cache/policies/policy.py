@@ -70,7 +70,7 @@ class CachePolicy:
         least = self.text.most_rows(page_rows, self.step_rows) + frames + self.step_rows
         if self.position_limit < least:
             raise InputError(
-                f"position_limit is {self.position_limit}, but the policy keeps things at up to {least} positions; "
+                f"position_limit is {self.position_limit}, but what the policy keeps may take {least} positions; "
                 "raise it or make the windows smaller"
             )
 
