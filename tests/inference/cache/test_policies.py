@@ -256,7 +256,7 @@ def test_wrong_arguments_say_what_is_right(arguments: list[str], message: str) -
 def test_limits_that_cannot_be_kept_are_refused(model: VideoMllama) -> None:
     engine = make_engine(model)
     small = CachePolicy(cross=Window(3), text=TextWindow(4, 8), position_limit=20, step_rows=4, step_frames=1)
-    with pytest.raises(InputError, match="position_limit is 20, but what the policy keeps may take 35 positions"):
+    with pytest.raises(InputError, match="position_limit is 20, but what the policy keeps may take 27 positions"):
         engine.new_cache(policy=small)
     with pytest.raises(InputError, match="another --cross_policy than full"):
         engine.new_cache(policy=CachePolicy(text=TextWindow(4, 8), position_limit=400))
