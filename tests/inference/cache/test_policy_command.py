@@ -16,7 +16,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_a_stream_runs_under_a_policy(stream: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    policy = ["--cross_policy", "pooled:3:1:1", "--text_window", "0:64", "--position_limit", "640"]
+    policy = ["--cross_policy", "pooled:3:1:1", "--text_window", "0:64", "--position_limit", "700"]
     assert main([*stream, *policy]) == 0
     assert "end: " in capsys.readouterr().out
 
