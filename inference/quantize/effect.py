@@ -42,6 +42,7 @@ class PrecisionEffect:
     case: str
     tokens: int
     cosine_mean: float
+    """Of the logits, less their mean."""
     cosine_least: float
     kl_mean: float
     """Nats, of the whole model's distribution from the narrow one's, over tokens."""
@@ -78,8 +79,8 @@ def follow(engine: StepEngine, case: Case, tokens: Sequence[int]) -> torch.Tenso
 
 
 def compare(case: str, whole: torch.Tensor, narrow: torch.Tensor) -> PrecisionEffect:
-    """From logits [tokens, vocab_size] of both."""
-    cosine = torch.cosine_similarity(whole.double(), narrow.double(), dim=-1)
+    """From logits [tokens, vocab_size] of both. The cosine is that of logits less their mean, which changes no probability."""
+    cosine = torch.cosine_similarity(_centred(whole), _centred(narrow), dim=-1)
     log_p, log_q = whole.double().log_softmax(-1), narrow.double().log_softmax(-1)
     kl = (log_p.exp() * (log_p - log_q)).sum(-1).clamp(min=0)
     agree = whole.argmax(-1) == narrow.argmax(-1)
@@ -93,6 +94,10 @@ def compare(case: str, whole: torch.Tensor, narrow: torch.Tensor) -> PrecisionEf
         greedy_agreement=float(agree.double().mean()),
         first_difference=None if bool(agree.all()) else int((~agree).int().argmax()),
     )
+
+
+def _centred(logits: torch.Tensor) -> torch.Tensor:
+    return logits.double() - logits.double().mean(-1, keepdim=True)
 
 
 def _begin(engine: StepEngine, case: Case, cache: SessionCache) -> torch.Tensor:

@@ -26,6 +26,9 @@ _COLUMNS = {
     "first_difference": "other at",
 }
 
+_PROMPT = 32
+"""Characters of a prompt that are shown."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss verify precision`."""
@@ -148,19 +151,19 @@ def _effects(
 
 
 def _print(found: Sequence[dict[str, Any]], bytes_whole: int, dtype: torch.dtype, device: torch.device) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
     for one in found:
         sizes = " instead of ".join(f"{count / 1e6:,.3f} MB" for count in (one["decoder_bytes"], bytes_whole))
         weights = f"{one['recipe']} weights, keys and values of frames in {one['cross_kv']}"
         print(f"{weights}: a token reads {sizes} of weights ({str(dtype).removeprefix('torch.')} on {device})")
-        table = Table("prompt", *_COLUMNS.values())
+        _print_line("prompt", list(_COLUMNS.values()))
         for effect in one["effects"]:
             cells = [effect[name] for name in _COLUMNS]
-            table.add_row(effect["case"], *("-" if c is None else str(c) if isinstance(c, int) else f"{c:.5f}" for c in cells))
-        console.print(table)
+            _print_line(effect["case"], ["-" if c is None else str(c) if isinstance(c, int) else f"{c:.6f}" for c in cells])
+
+
+def _print_line(prompt: str, cells: Sequence[str]) -> None:
+    shown = prompt if len(prompt) <= _PROMPT else prompt[: _PROMPT - 1] + "…"
+    print(f"  {shown:<{_PROMPT}}" + "".join(f"{cell:>10}" for cell in cells))
 
 
 def _write(
