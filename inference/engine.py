@@ -12,7 +12,7 @@ from inference.cache.policies.policy import CachePolicy
 from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from inference.graphs.ahead import AheadServer, Wish
-from inference.graphs.runner import GraphRunner
+from inference.graphs.runner import BUCKETS, GraphRunner
 from inference.model.rows import RowGroup
 from inference.model.video_mllama import VideoMllama
 from inference.sampling import Sampler
@@ -90,12 +90,12 @@ class StepEngine:
 
         return self.store.new_cache(run_policy(policy, self.store, self.model))
 
-    def prepare(self, samplers: Sequence[Sampler], rows: Sequence[int] = (1, 2)) -> None:
+    def prepare(self, samplers: Sequence[Sampler], rows: Sequence[int] = BUCKETS) -> None:
         """Capture CUDA graphs before the first step needs them; nothing to do without graphs.
 
         Args:
             samplers: one for each session that will step at once; they change nothing.
-            rows: numbers of rows that will be fed at once.
+            rows: numbers of rows that will be fed at once, at least as many as there are samplers.
         """
         if self.server is not None:
             self.server.runner.prepare(rows, samplers)

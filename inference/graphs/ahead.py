@@ -75,8 +75,9 @@ class AheadServer:
 
         Raises:
             OutOfPagesError: the store is full; no session has changed.
-            InputError: no token could be chosen.
+            InputError: a sampler is of another vocabulary; no session has changed. Or no token could be chosen.
         """
+        self.runner.check([wish.sampler for wish in wishes])
         found = [self._find(wish) for wish in wishes]
         for wish in wishes:
             wish.group.cache.reserve(len(wish.group.tokens), wish.group.new_frames)

@@ -152,19 +152,28 @@ class GraphRunner:
                 feed.group.cache.advance(len(feed.group.tokens), feed.group.frame_positions)
         return Launch(self._read_out.copy(tokens))
 
+    def check(self, samplers: Sequence[Sampler]) -> None:
+        """Refuse samplers that no launch could take, before anything is launched.
+
+        Raises:
+            InputError: a silence token outside the vocabulary.
+        """
+        for sampler in samplers:
+            sampler.flags(self._sampler.device, self._sampler.vocab_size)
+
     @torch.inference_mode()
     def prepare(self, rows: Sequence[int], samplers: Sequence[Sampler]) -> None:
         """Capture graphs before they are needed.
 
         Args:
-            rows: numbers of rows that will be fed at once.
+            rows: numbers of rows that will be fed at once, up to 64.
             samplers: one for each session of a step.
         """
         self._follow_moves()
         path = self._sampler.load(samplers)
         for count in rows:
             self._graph(_Key(_bucket(count, BUCKETS), _bucket(len(samplers), BUCKETS), path))
-        for frames in FRAME_BUCKETS[:2]:
+        for frames in FRAME_BUCKETS:
             self._frame_graph(frames)
 
     def _replay(
