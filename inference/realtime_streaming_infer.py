@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 from inference.cache.policies.arguments import add_policy_arguments
-from inference.cache.policies.arguments import add_policy_arguments
 from inference.commands import add_model_arguments, add_option, add_sampling_arguments, run_command
 from model.errors import InputError
 
@@ -23,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, os.environ.get("CHECKPOINT"))
     _add_source_arguments(parser.add_argument_group("what it watches"))
     _add_speech_arguments(parser.add_argument_group("how it speaks"))
-    add_policy_arguments(parser.add_argument_group("what it keeps in streams of hours"))
     add_sampling_arguments(parser, temperature=0.0, top_k=0)
     add_policy_arguments(parser.add_argument_group("what it remembers"))
     _add_output_arguments(parser.add_argument_group("what is shown and written"))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from inference.cache.policies.arguments import policy_from
 from inference.cache.policies.policy import CachePolicy
-from inference.cache.policies.arguments import policy_from
 from inference.commands import EXIT_INTERRUPTED, load_engine, sampling_from, system_text
 from inference.evaluation.schema import Trace, TraceEvent
 from inference.session.arrivals import Arrival, merge
@@ -57,7 +56,7 @@ class StreamRun:
         self.engine, self.tokenizer = load_engine(args, realtime=True)
         model = self.engine.model
         self.source = open_source(name, fps=args.fps, size=model.config.vision.image_size, follow=args.follow)
-        self.settings = self._make_settings(sampling)
+        self.settings = self._make_settings(sampling, policy)
         self.clock = VirtualClock() if args.virtual_clock else WallClock()
         self.statistics = StreamStatistics()
         self.prompts = sorted([*prompts, *self.source.prompts])
@@ -127,7 +126,7 @@ class StreamRun:
         if pump.late:
             print(f"{pump.late} frames came late: the machine did not keep up with --fps {self.args.fps:g}", file=sys.stderr)
 
-    def _make_settings(self, sampling: SamplingConfig) -> SessionSettings:
+    def _make_settings(self, sampling: SamplingConfig, policy: CachePolicy | None) -> SessionSettings:
         args, model = self.args, self.engine.model
         pace = trained_pace(model.details, f"checkpoint {args.checkpoint}") if args.trained_pace else None
         per_second = args.tokens_per_second
@@ -142,7 +141,7 @@ class StreamRun:
             max_frames=args.max_frames,
             queue_policy=args.queue_policy,
             max_pending_frames=args.max_pending_frames,
-            policy=policy_from(args),
+            policy=policy,
             encode_on_arrival=not args.virtual_clock and (args.encode_on_arrival or model.device.type == "cuda"),
             keep_events=False,
         )

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from inference.arrivals import Arrival
+from inference.session.arrivals import Arrival
 from inference.sources.source import FrameSource, Now
 from model.errors import InputError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from inference.evaluation.storage import load_traces, save_traces
 from inference.session.inbox import Inbox
+from inference.sinks import TraceSink
 from inference.sinks.subtitles import Utterances
 from inference.streaming import _Producers
 from moss_train.cli.main import main as moss
@@ -49,8 +51,9 @@ def test_subtitles_of_a_file_are_on_its_time_and_the_trace_replays(
     checkpoint: str, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace, srt = tmp_path / "t.jsonl", tmp_path / "t.srt"
-    common = ["stream", "--checkpoint", checkpoint, "--source", clip, "--fps", "2"]
-    arguments = [*common, "--virtual_clock", "--idle_timeout", "1", "--prompt", "left", "--trace", str(trace), "--srt", str(srt)]
+    common = ["stream", "--checkpoint", checkpoint, "--source", clip, "--fps", "2", "--cross_policy", "window:3"]
+    arguments = [*common, "--virtual_clock", "--idle_timeout", "1", "--prompt", "left", "--tokens_per_second", "12"]
+    arguments += ["--trace", str(trace), "--srt", str(srt)]
     assert moss(arguments) == 0
     (recorded,) = load_traces(trace)
     spoken = [event for event in recorded.events if event.kind == "token" and event.text.strip()]
@@ -60,6 +63,7 @@ def test_subtitles_of_a_file_are_on_its_time_and_the_trace_replays(
     first = cues[0][0].replace(",", ".").split(":")
     assert float(first[2]) == pytest.approx(spoken[0].t, abs=1e-3)
     assert max(float(end.replace(",", ".").split(":")[2]) for _, end, _ in cues) <= 5.0 + 1e-6  # the clip's 4 s and the wait
+    assert recorded.engine["session"]["policy"]["cross"] == "window:3"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.jsonl", "t.srt"]
     capsys.readouterr()
     assert moss([*common, "--replay", str(trace)]) == 0
@@ -69,6 +73,33 @@ def test_subtitles_of_a_file_are_on_its_time_and_the_trace_replays(
     code = moss([*common, "--replay", str(tmp_path / "other.jsonl")])
     place = recorded.events.index(spoken[2])
     assert code == 1 and f"event {place}: recorded" in capsys.readouterr().out
+
+
+def test_what_a_crash_left_replays_as_far_as_it_goes(
+    checkpoint: str, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "t.jsonl"
+    common = ["stream", "--checkpoint", checkpoint, "--source", clip, "--fps", "2"]
+    assert moss([*common, "--virtual_clock", "--idle_timeout", "0", "--max_new_tokens", "30", "--trace", str(trace)]) == 0
+    (recorded,) = load_traces(trace)
+    sink = TraceSink(trace, dataclasses.replace(recorded, events=[]))
+    for event in recorded.events[:20]:
+        sink(event)
+    sink.close(whole=False)
+    capsys.readouterr()
+    assert moss([*common, "--replay", f"{trace}.part"]) == 0
+    assert "the same to the token, 20 events" in capsys.readouterr().out
+
+
+def test_a_source_that_breaks_ends_the_stream_at_once_with_its_sentence(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.full((28, 28, 3), 90, dtype=np.uint8)).save(tmp_path / "1.png")
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    arguments = ["stream", "--checkpoint", checkpoint, "--source", str(tmp_path), "--fps", "20", "--idle_timeout", "60"]
+    assert moss(arguments) == 2
+    said = capsys.readouterr()
+    assert "(end: source_lost)" in said.out and "2.png cannot be decoded" in said.err
 
 
 def _texts(events: list[object]) -> list[str]:
@@ -84,7 +115,7 @@ def test_a_folder_in_real_time_is_traced_and_replays(checkpoint: str, tmp_path: 
         Image.fromarray(np.full((28, 28, 3), 40 * number, dtype=np.uint8)).save(pictures / f"{number}.png")
     trace = tmp_path / "t.jsonl"
     common = ["stream", "--checkpoint", checkpoint, "--source", str(pictures), "--fps", "10"]
-    arguments = [*common, "--idle_timeout", "0.2", "--prompt", "left", "--prompt_at", "0.25", "--max_new_tokens", "200"]
+    arguments = [*common, "--idle_timeout", "0.2", "--prompt", "left", "--prompt_at", "0.25", "--max_new_tokens", "60"]
     assert moss([*arguments, "--trace", str(trace), "--encode_on_arrival"]) == 0
     (recorded,) = load_traces(trace)
     arrived = [event.t for event in recorded.events if event.kind == "frame_in"]
@@ -97,7 +128,8 @@ def test_a_folder_in_real_time_is_traced_and_replays(checkpoint: str, tmp_path: 
 
 
 def test_the_world_says_its_own_prompt(checkpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert moss(["stream", "--checkpoint", checkpoint, "--source", "world:7", "--virtual_clock", "--idle_timeout", "0"]) == 0
+    arguments = ["stream", "--checkpoint", checkpoint, "--source", "world:7", "--virtual_clock", "--tokens_per_second", "3"]
+    assert moss([*arguments, "--idle_timeout", "0"]) == 0
     assert "user: " in capsys.readouterr().out
 
 

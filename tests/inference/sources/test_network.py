@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from inference.clock import WallClock
+from inference.session.clock import WallClock
 from inference.sources.camera import CameraSource
 from inference.sources.network import NetworkSource
 from inference.sources.source import FrameSource

@@ -16,7 +16,7 @@ from PIL import Image
 
 from data_pipeline.world.render import render
 from data_pipeline.world.scene import eventful
-from inference.clock import VirtualClock, WallClock
+from inference.session.clock import VirtualClock, WallClock
 from inference.sources import SourcePump, TimedFrame, open_source, schedule
 from inference.sources.container import Slots
 from inference.sources.folder import FolderSource, natural_key
