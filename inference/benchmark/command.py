@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from inference.benchmark.bench import Bench, Setup
+    from inference.benchmark.results import Results
     from inference.benchmark.roofline import Chip
 
 PACKAGES = ("torch", "triton", "transformers", "flash-attn", "transformer-engine", "av", "numpy")
@@ -45,6 +47,9 @@ class Part:
 
         return partial(getattr(import_module(f"inference.benchmark.parts.{self.module}"), self.function), **dict(self.options))
 
+
+EXIT_FAILED = 1
+"""A part broke."""
 
 _FP8 = (("recipe", "fp8"),)
 PARTS = {
@@ -80,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="PARTS", help=f"separated by commas, of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--legacy-metric", action="store_true", help="only the reference's protocol: short for --only legacy")
     parser.add_argument("--runs", type=int, metavar="N", help="whole answers that are timed (default: the workload's)")
+    parser.add_argument("--sessions", type=int, metavar="N", help="that speak together (default: the workload's)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
     parser.add_argument("--dtype", default="auto", help="bf16, fp16, fp32 or auto: bf16 on a GPU, fp32 elsewhere (default)")
     parser.add_argument(
@@ -119,9 +125,9 @@ def run(arguments: argparse.Namespace) -> int:
     results = Results(arguments.out, shared)
     if arguments.only is None and not arguments.legacy_metric:
         names = [name for name in names if name not in results.content["parts"]]
-    measure(names, setup, results)
+    failed = measure(names, setup, results)
     print(write_tables(results.content), end="")
-    return 0
+    return EXIT_FAILED if failed else 0
 
 
 def chosen_parts(given: str | None) -> list[str]:
@@ -161,6 +167,10 @@ def make_setup(arguments: argparse.Namespace) -> Setup:
         if arguments.runs < 1:
             raise InputError(f"--runs is {arguments.runs}; it must be at least 1")
         work = replace(work, runs=arguments.runs, legacy_runs=arguments.runs)
+    if arguments.sessions is not None:
+        if arguments.sessions < 1:
+            raise InputError(f"--sessions is {arguments.sessions}; it must be at least 1")
+        work = replace(work, sessions=arguments.sessions)
     if arguments.video is not None and not arguments.video.is_file():
         raise InputError(f"--video {arguments.video} does not exist; give a video file or leave it out")
     device = check_device(arguments.device)
@@ -177,17 +187,21 @@ def make_setup(arguments: argparse.Namespace) -> Setup:
     )
 
 
-def measure(names: list[str], setup: Setup, results: Any, say: Callable[[str], None] | None = None) -> None:
-    """Run these parts; one that cannot run here is noted with its reason.
+def measure(names: list[str], setup: Setup, results: Results, say: Callable[[str], None] | None = None) -> list[str]:
+    """Run these parts; one that cannot run here, or breaks, is noted with its reason and the others go on.
 
     Args:
         results: takes what was found.
         say: takes lines of progress; None prints them on stderr.
+
+    Returns:
+        The parts that broke.
     """
     from inference.benchmark.bench import Bench
 
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     bench = Bench(setup, chip_for(setup.device), say)
+    failed: list[str] = []
     for name in names:
         say(f"{name}: {PARTS[name].help}")
         begin = bench.meter.now()
@@ -197,10 +211,18 @@ def measure(names: list[str], setup: Setup, results: Any, say: Callable[[str], N
             say(f"{name}: not measured: {error}")
             results.miss(name, str(error))
             continue
+        except Exception as error:
+            # The machine may be lent for minutes: what the other parts can say is not given up.
+            say(traceback.format_exc())
+            results.miss(name, f"failed: {type(error).__name__}: {error}")
+            failed.append(name)
+            bench.release()
+            continue
         taken = bench.meter.now() - begin
         verdict = correctness(name, found, results.content["parts"])
         results.add(name, {"surroundings": surroundings(setup.device), "seconds_taken": taken, "correctness": verdict, **found})
         say(f"{name}: done in {taken:.1f} s")
+    return failed
 
 
 def correctness(name: str, found: dict[str, Any], parts: dict[str, Any]) -> str:

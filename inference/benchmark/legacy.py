@@ -15,6 +15,8 @@ from inference.benchmark.meter import Meter
 from inference.benchmark.statistics import percentile
 
 WARM_UP_TOKENS = 10
+EQUAL_LENGTH = 256
+"""Output tokens at which latencies are compared."""
 
 PUBLISHED = {"frames": 256, "ttft_s": 1.9537, "ttft_p95_s": 1.9573, "tokens_per_second": 38.41, "total_s": 28.5104}
 """The reference on one H200, as its authors published it (torch 2.4, bf16, flash attention 2)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.benchmark import roofline
+from inference.benchmark.legacy import EQUAL_LENGTH, latency_at
 from inference.benchmark.models import MODELS, valid_patch_rows
 from inference.benchmark.roofline import H200
 from inference.benchmark.workload import WORKLOADS, Workload
@@ -78,9 +79,9 @@ def write_tables(content: Mapping[str, Any]) -> str:
 
 
 def _summary_table(content: Mapping[str, Any]) -> str:
-    named = content["model"] in MODELS
-    rated = content["model"] == "11b" and Workload(**_tuples(content["workload"])) == WORKLOADS["full"]
-    least = floors(MODELS[content["model"]], Workload(**_tuples(content["workload"]))) if named else {}
+    full = content["model"] == "11b"
+    rated = full and Workload(**_tuples(content["workload"])) == WORKLOADS["full"]
+    least = floors(MODELS["11b"], Workload(**_tuples(content["workload"]))) if full else {}
     lines = ["| | measured | must | aim | floor of an H200 | correct |", "| --- | --- | --- | --- | --- | --- |"]
     for name, target in TARGETS.items():
         value = content["summary"][name]
@@ -113,10 +114,16 @@ def _protocol_table(content: Mapping[str, Any]) -> str:
     peer = content["parts"].get("peer")
     if peer is not None:
         rows.append((f"{peer['model']}, random weights, same device", peer, peer["tokens"]))
-    lines = ["By the reference's protocol:", "", "| | TTFT (s) | P95 (s) | tokens/s | total (s) | tokens |",
-             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    lines = [
+        "By the reference's protocol, and what one generation of 256 tokens takes at these rates:",
+        "",
+        "| | TTFT (s) | P95 (s) | tokens/s | total (s) | tokens | 256 tokens (s) |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for name, one, tokens in rows:
+        speed = one["tokens_per_second"]
         cells = [name, *(_number(one[key]) for key in ("ttft_s", "ttft_p95_s", "tokens_per_second", "total_s")), f"{tokens:.0f}"]
+        cells.append(_number(latency_at(one["ttft_s"], speed, EQUAL_LENGTH)) if speed > 0 else "-")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -6,11 +6,8 @@ from typing import Any
 
 from inference.benchmark.bench import Bench
 from inference.benchmark.generation import answer
-from inference.benchmark.legacy import PUBLISHED, PUBLISHED_PEER, decompose, latency_at, legacy_runs
+from inference.benchmark.legacy import EQUAL_LENGTH, PUBLISHED, PUBLISHED_PEER, decompose, latency_at, legacy_runs
 from inference.benchmark.workload import prompt
-
-EQUAL_LENGTH = 256
-"""Output tokens at which latencies are compared."""
 
 
 def measure(bench: Bench) -> dict[str, Any]:

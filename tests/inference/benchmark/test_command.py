@@ -10,6 +10,7 @@ import pytest
 
 from inference.benchmark import workload
 from inference.benchmark.command import PARTS
+from inference.benchmark.parts import chip
 from inference.benchmark.results import read
 from moss_train.cli.main import main
 
@@ -79,8 +80,26 @@ def test_tables_are_drawn_from_the_file_alone(found: Path, capsys: pytest.Captur
     assert main(["bench", "inference", "--table", str(found)]) == 0
     printed = capsys.readouterr().out
     assert "| this engine |" in printed and "Qwen2.5-VL, tiny, random weights, same device" in printed
-    assert printed.count("| yes |") == 10 and "greedy tokens equal the full forward's" in printed
+    assert printed.count("| - | yes |") == 10 and "greedy tokens equal the full forward's" in printed
     assert "first-token-fast: cosine of features with the exact ones 0.9" in printed
+
+
+def test_a_part_that_breaks_is_named_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> float:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setitem(workload.WORKLOADS, "small", SMALLEST)
+    monkeypatch.setattr(chip, "copy_bandwidth", breaks)
+    path = tmp_path / "found.json"
+    same = ["bench", "inference", "--model", "tiny", "--device", "cpu", "--out", str(path)]
+    assert main([*same, "--only", "chip,decode"]) == 1
+    content = read(path)
+    assert content["not_measured"] == {"chip": "failed: RuntimeError: no such kernel"} and list(content["parts"]) == ["decode"]
+    assert content["parts"]["decode"]["correctness"] == "not compared"
+    monkeypatch.undo()
+    monkeypatch.setitem(workload.WORKLOADS, "small", SMALLEST)
+    assert main([*same, "--only", "chip"]) == 0
+    assert read(path)["not_measured"] == {}
 
 
 @pytest.mark.gpu

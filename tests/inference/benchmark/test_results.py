@@ -128,6 +128,7 @@ def test_a_chart_shows_the_parts_with_times_of_tokens(tmp_path: Path) -> None:
         (["--only", "decode,speed"], "--only has 'speed'; use some of chip, correctness"),
         (["--only", ","], "--only is empty"),
         (["--model", "12b"], "--model is '12b'; use 11b, tiny or the folder of a checkpoint"),
+        (["--model", "tiny", "--sessions", "0"], "--sessions is 0; it must be at least 1"),
         (["--model", "tiny", "--runs", "0"], "--runs is 0; it must be at least 1"),
         (["--model", "tiny", "--video", "/nowhere.mp4"], "--video /nowhere.mp4 does not exist"),
         (["--model", "tiny", "--out", "/"], "--out / is a folder"),
