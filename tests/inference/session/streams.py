@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +32,28 @@ class RecordingEngine(StepEngine):
     def serve(self, requests: Sequence[StepRequest]) -> list[Any]:
         self.steps += [list(request.tokens) for request in requests]
         return super().serve(requests)
+
+
+class BusyWallClock:
+    """Real time as a test may have it: every reading of it takes a while, and waiting ends a little late.
+
+    Args:
+        delays: seconds, drawn round and round.
+    """
+
+    def __init__(self, delays: list[float]) -> None:
+        self._now = 0.0
+        self._delays = itertools.cycle(delays)
+
+    def now(self) -> float:
+        self._now += next(self._delays)
+        return self._now
+
+    def wait_until(self, t: float, wake: threading.Event) -> None:
+        self._now = max(self._now, t) + next(self._delays)
+
+    def wall(self) -> float | None:
+        return 1.7e9 + self._now
 
 
 def run(

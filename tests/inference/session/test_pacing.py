@@ -18,29 +18,7 @@ from inference.session.loop import RealtimeSession
 from inference.session.pacing import Pacer, slot_lengths, trained_pace
 from inference.session.settings import SessionSettings
 from model.errors import InputError
-from tests.inference.session.streams import FRAMES, RecordingEngine, frames, run, said
-
-
-class BusyWallClock:
-    """Real time as a test may have it: every reading of it takes a while, and waiting ends a little late.
-
-    Args:
-        delays: seconds, drawn round and round.
-    """
-
-    def __init__(self, delays: list[float]) -> None:
-        self._now = 0.0
-        self._delays = itertools.cycle(delays)
-
-    def now(self) -> float:
-        self._now += next(self._delays)
-        return self._now
-
-    def wait_until(self, t: float, wake: threading.Event) -> None:
-        self._now = max(self._now, t) + next(self._delays)
-
-    def wall(self) -> float | None:
-        return 1.7e9 + self._now
+from tests.inference.session.streams import FRAMES, BusyWallClock, RecordingEngine, frames, run, said
 
 
 @settings(max_examples=8)

@@ -102,3 +102,15 @@ def test_only_a_paused_session_is_saved_and_only_its_own_model_takes_it(
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="damaged"):
         RealtimeSession.restore(path, engine, tokenizer, Inbox(), VirtualClock)
+
+
+def test_a_session_can_be_paused_while_it_runs(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
+    engine.steps = []
+    manners = SessionSettings(tokens_per_second=4.0, max_new_tokens=30)
+    whole = RealtimeSession(engine, tokenizer, Inbox(frames(4)), VirtualClock(), manners)
+    whole.run(5.0)
+    session = RealtimeSession(engine, tokenizer, Inbox(frames(4)), VirtualClock(), manners, lambda event: session.pause())
+    reasons = []
+    while not reasons or reasons[-1] == "paused":
+        reasons.append(session.run(5.0))
+    assert len(reasons) > 3 and reasons[-1] == "until" and session.events == whole.events

@@ -120,3 +120,16 @@ def test_a_reset_forgets_everything_and_says_what_a_new_session_says(engine: Rec
     expected = [e.token for e in fresh.events if e.token is not None]
     assert tokens[: len(expected)] == expected[: len(tokens)] and len(tokens) > 8
     assert isinstance(engine, StepEngine) and session.ledger.balanced and not session.ledger.pending
+
+
+def test_prompts_and_stops_cut_an_answer_that_is_computed_ahead_of_its_being_read(
+    engine: RecordingEngine, tokenizer: Tokenizer
+) -> None:
+    spoken = [Arrival(t=0.3 + 0.7 * i, prompt="left") for i in range(4)] + [Arrival(t=3.3, control="stop")]
+    arrivals = list(merge(spoken, frames(4)))
+    plain = run(engine, tokenizer, arrivals, until=5.0)
+    ahead = RecordingEngine(engine.model, graphs=True)
+    session = run(ahead, tokenizer, arrivals, until=5.0)
+    assert ahead.steps == engine.steps and said(session) == said(plain)
+    assert ahead.server is not None and 0 < ahead.server.used < ahead.server.launched
+    assert "turn_interrupted" in [e.kind for e in session.events]
