@@ -23,6 +23,7 @@ from inference.session.settings import SessionSettings
 from inference.sinks import EventSink, Sinks, SubtitleSink, TerminalSink, TraceSink
 from inference.sinks.statistics import StreamStatistics
 from inference.sources import SourcePump, open_source, schedule
+from inference.sources.address import shown_address
 from model.errors import InputError
 
 if TYPE_CHECKING:
@@ -185,8 +186,6 @@ class StreamRun:
         return keys
 
     def _trace_header(self) -> Trace:
-        from inference.sources.network import shown_address
-
         details = {
             "checkpoint": self.args.checkpoint,
             "clock": "virtual" if self.args.virtual_clock else "wall",

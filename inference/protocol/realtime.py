@@ -73,6 +73,8 @@ class RealtimeGenerator:
         forwarders: list[Forwarder] = []
         try:
             session = RealtimeSession(self._engine, self._tokenizer, self._inbox, self._clock, self._settings, fragments)
+            if self._settings.encode_on_arrival:
+                self._engine.encoder.warm_up()  # before time begins to count
             self._clock.start()
             forwarders = [
                 Forwarder(images, lambda item: self._inbox.push_frame(frame_of(item, size), self._clock.now()), self._fail),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator, Sequence
 
 import av
 import av.container
 
+from inference.sources.address import shown_address
 from inference.sources.container import Slots, StreamReader
 from inference.sources.source import Now, TimedFrame
 from model.errors import InputError
 
-SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "rtp", "tcp")
 OPEN_SECONDS = 10.0
 STALL_SECONDS = 10.0
 """Without a byte for so long a connection counts as lost."""
@@ -120,17 +119,6 @@ class NetworkSource:
         except (av.error.FFmpegError, OSError):
             container.close()  # it stands anywhere now: read from the beginning, and pass over what was shown
             return self._open()
-
-
-def is_address(text: str) -> bool:
-    """Whether a source's name is an address that FFmpeg reads from a network."""
-    scheme, found, _ = text.partition("://")
-    return bool(found) and scheme.lower() in SCHEMES
-
-
-def shown_address(url: str) -> str:
-    """The address without a password."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)
 
 
 def _duration(container: av.container.InputContainer) -> float | None:

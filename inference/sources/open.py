@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from inference.sources.address import SCHEMES, is_address
 from inference.sources.source import FrameSource
 from model.errors import InputError
 
@@ -23,13 +24,13 @@ def open_source(name: str, *, fps: float, size: int, follow: bool = False) -> Fr
     Raises:
         InputError: there is nothing of that name, or it cannot be read; fps is not positive and finite.
     """
-    from inference.sources.network import SCHEMES, NetworkSource, is_address
-
     if not 0 < fps < math.inf:
         raise InputError(f"--fps is {fps:g}; it must be positive and finite")
     path = Path(name)
     if follow and not path.is_dir():
         raise InputError(f"--follow works on a folder; --source {name} is none")
+    if name.startswith(("cam:", "/dev/")) or is_address(name):
+        _require_pyav(name)
     if name.startswith(("cam:", "/dev/")):
         from inference.sources.camera import CameraSource
 
@@ -39,6 +40,8 @@ def open_source(name: str, *, fps: float, size: int, follow: bool = False) -> Fr
 
         return WorldSource(name.removeprefix("world:"), fps, size)
     if is_address(name):
+        from inference.sources.network import NetworkSource
+
         return NetworkSource(name, fps, size)
     if "://" in name:
         raise InputError(f"--source {name} has an unknown scheme; use {', '.join(SCHEMES)}")
@@ -51,3 +54,12 @@ def open_source(name: str, *, fps: float, size: int, follow: bool = False) -> Fr
     from inference.sources.video_file import VideoFileSource
 
     return VideoFileSource(path, fps, size)
+
+
+def _require_pyav(name: str) -> None:
+    """Files are decoded by OpenCV too; what comes live is read by PyAV alone."""
+    from data_pipeline.media.backend import import_problem
+
+    problem = import_problem("pyav")
+    if problem is not None:
+        raise InputError(f"--source {name} is read with PyAV, which does not import here ({problem}); pip install av")
