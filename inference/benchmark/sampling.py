@@ -1,7 +1,7 @@
 """`python -m inference.benchmark.sampling --out FILE`: sampling and fp8 products as a decoding step has them, by graph replays.
 
-Sampling is timed for each kind of arithmetic and number of sessions, at 128,256 tokens; products with the joined gate and up matrix
-of the 11B model for 1 to 577 rows, in bf16 and in fp8, with the rounding of rows that fp8 takes beyond 16. `--dry-run` lists the
+Sampling is timed for each kind of arithmetic and number of sessions, at 128,256 tokens; products with gate and up, joined,
+of the 11B model, for 1 to 577 rows, in bf16 and in fp8, with the rounding of rows that fp8 takes beyond 16. `--dry-run` lists the
 cases; it needs no GPU.
 """
 
