@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 
 from inference.kernels.gates import silu_and_multiply
-from inference.kernels.gates import silu_and_multiply
 from inference.kernels.skinny import MAX_ROWS, skinny_linear, skinny_swiglu
 from inference.quantize.rows import FP8, dequantize_rows, quantize_rows
 from model.errors import InputError
