@@ -17,6 +17,10 @@ from inference.sources.source import Now, TimedFrame
 
 CATCH_UP = 2.0
 """Seconds after opening in which frames that come faster than time are what the sender had kept: they are not held back."""
+_FASTER = 0.01
+"""Part by which a sender's seconds may be shorter than ours."""
+_JUMP = 5.0
+"""Seconds by which no sender's frame comes early: its times have jumped."""
 _EARLY = 0.25
 """Part of the interval between two shown frames by which one may come early, because arrival times tremble."""
 
@@ -41,6 +45,43 @@ class Slots:
         return True
 
 
+class MediaClock:
+    """When the frames of a stream are due, by the times that its sender wrote.
+
+    The first frame is due when it comes, the others as much later as their times say: what is sent faster than it plays is
+    held back. Of a stream without an end, though, a frame must not wait for long: what comes faster within `CATCH_UP` seconds
+    of the opening was kept by the sender and is passed on at once; later the clock follows a sender whose seconds are up to
+    one per cent shorter, and begins anew where the sender's times jump.
+
+    Args:
+        opened: stream time of the opening.
+        endless: the stream states no duration.
+    """
+
+    def __init__(self, opened: float, *, endless: bool) -> None:
+        self._opened, self._endless = opened, endless
+        self._anchor: float | None = None  # stream time at which the media's second 0 is due
+        self._media = self._now = 0.0
+
+    def due(self, media: float, now: float) -> float:
+        """Stream time at which the frame of media second `media`, which came at `now`, is due."""
+        if self._anchor is None:
+            self._anchor = now - media
+        elif self._endless:
+            self._anchor = self._followed(self._anchor, media, now)
+        self._media, self._now = media, now
+        return self._anchor + media
+
+    def _followed(self, anchor: float, media: float, now: float) -> float:
+        early = anchor + media - now
+        if early > _JUMP or media < self._media - _JUMP:
+            return now - media
+        if early <= 0:
+            return anchor
+        most = early if now - self._opened < CATCH_UP else _FASTER * (now - self._now)
+        return anchor - min(early, most)
+
+
 class StreamReader:
     """Reads one opening of a container to its end.
 
@@ -49,8 +90,7 @@ class StreamReader:
         slots: which frames are shown; goes on over several readers of one source.
         size: side of the model's square in pixels.
         closed: set from any thread to end the reading.
-        paced: hold frames back until their own time has passed (a file that a server sends faster than it plays). Of a
-            stream without an end that happens only after `CATCH_UP` seconds, so that the newest frame is never kept waiting.
+        paced: hold frames back until they are due by a `MediaClock`.
         endless: the container has no duration.
 
     Attributes:
@@ -78,25 +118,22 @@ class StreamReader:
         Raises:
             av.error.FFmpegError, OSError: the stream broke.
         """
-        opened = clock.now()
-        anchor: float | None = None  # stream time at which the media's second 0 is due
+        times = MediaClock(clock.now(), endless=self._endless)
         with self._container as container:
             for frame in container.decode(video=0):
                 if self._closed.is_set():
                     return
                 if frame.is_corrupt:
                     continue
-                # RTSP knows the time of a frame only once the sender reported it: until then it is when the frame is there.
-                media = clock.now() - (anchor or opened) if frame.time is None else frame.time - _start(container)
-                if media <= begin and begin > 0:
-                    continue
-                now = clock.now()
-                anchor = now - media if anchor is None else anchor
-                if self._endless and now - opened < CATCH_UP:
-                    anchor = min(anchor, now - media)
-                if self._paced and self._closed.wait(max(0.0, anchor + media - now)):
-                    return
-                self.position = media
+                # RTSP knows the time of a frame only once the sender reported it: until then it is due when it is there.
+                if frame.time is not None:
+                    media = frame.time - _start(container)
+                    if media <= begin and begin > 0:
+                        continue
+                    now = clock.now()
+                    if self._paced and self._closed.wait(max(0.0, times.due(media, now) - now)):
+                        return
+                    self.position = media
                 t = clock.now()
                 if self._slots.takes(t):
                     yield TimedFrame(t, self._fitted(frame))

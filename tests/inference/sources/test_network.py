@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.session.clock import WallClock
 from inference.sources.camera import CameraSource
+from inference.sources.container import CATCH_UP, MediaClock
 from inference.sources.network import NetworkSource
 from inference.sources.source import FrameSource
 from model.errors import InputError
@@ -120,3 +123,31 @@ def test_a_camera_shows_its_newest_frames() -> None:
     shown = [timed.frame for timed in itertools.islice(camera.frames(WallClock()), 2)]
     camera.close()
     assert [tuple(frame.shape) for frame in shown] == [(3, 32, 32)] * 2 and int(shown[0].float().std()) > 20
+
+
+@given(
+    rate=st.sampled_from([5.0, 25.0]),
+    burst=st.integers(0, 40),
+    faster=st.floats(-0.008, 0.008),
+    stall=st.floats(0, 30),
+    jump=st.sampled_from([-1000.0, 0.0, 1000.0]),
+)
+def test_frames_of_a_live_stream_never_wait_for_long(rate: float, burst: int, faster: float, stall: float, jump: float) -> None:
+    """A sender that had kept frames, whose clock is not ours, that stalls and whose times jump: no frame waits."""
+    times, now, media, waits = MediaClock(0.0, endless=True), 0.1, 7.0, []
+    for number in range(3000):
+        media += 1 / rate + (jump if number == 2000 else 0.0)
+        now += (0.001 if number < burst else (1 - faster) / rate) + (stall if number == 1000 else 0.0)
+        waits.append(times.due(media, now) - now)
+    assert max(waits) < 0.05 and waits[-1] <= 0.01
+
+
+@given(rate=st.sampled_from([5.0, 25.0]), speed=st.floats(1.5, 50), endless=st.booleans())
+def test_what_is_sent_faster_than_it_plays_is_held_back(rate: float, speed: float, endless: bool) -> None:
+    times, now, shown = MediaClock(0.0, endless=endless), 0.0, []
+    for number in range(1000):
+        now = max(now + 1 / rate / speed, times.due(number / rate, now + 1 / rate / speed))
+        shown.append(now)
+    seconds = shown[-1] - shown[0]
+    allowed = 0.0 if not endless else CATCH_UP * speed + 0.02 * seconds
+    assert seconds >= 999 / rate - allowed - 1e-6
