@@ -13,6 +13,9 @@ from inference.evaluation.storage import load_traces, save_traces
 from inference.sinks.growing_file import GrowingFile
 
 
+_DEFAULTS = [(field.name, field.default) for field in dataclasses.fields(TraceEvent)]
+
+
 class TraceSink:
     """Writes `FILE.part`: the trace without its events, then one event a line. At the end `FILE` holds the trace in one line.
 
@@ -30,8 +33,7 @@ class TraceSink:
         self._file.write(json.dumps(dataclasses.asdict(trace), ensure_ascii=False) + "\n")
 
     def __call__(self, event: TraceEvent) -> None:
-        defaults = {field.name: field.default for field in dataclasses.fields(TraceEvent)}
-        values = {name: value for name, value in dataclasses.asdict(event).items() if value != defaults[name]}
+        values = {name: value for name, default in _DEFAULTS if (value := getattr(event, name)) != default}
         self._file.write(json.dumps(values, ensure_ascii=False) + "\n")
 
     def close(self, *, whole: bool) -> None:
