@@ -15,7 +15,7 @@ from inference.graphs.ahead import AheadServer, Wish
 from inference.graphs.runner import BUCKETS, GraphRunner
 from inference.model.rows import RowGroup
 from inference.model.video_mllama import VideoMllama
-from inference.sampling import Sampler
+from inference.sampling import Sampler, choose_rows
 from inference.vision.encoder import FrameEncoder
 from model.errors import InputError
 
@@ -159,9 +159,14 @@ class StepEngine:
             for group in groups:
                 self.server.forget(group.cache)
         rows = self.model.run(groups)
-        return [
-            row if request.sampler is None else request.sampler.choose(row) for request, row in zip(requests, rows, strict=True)
-        ]
+        if not samplers:
+            return list(rows)
+        tokens = choose_rows(rows, [request.sampler for request in requests]).tolist()
+        for request, token in zip(requests, tokens, strict=True):
+            if request.sampler is not None:
+                request.sampler.accept(token)
+        answers = zip(requests, rows, tokens, strict=True)
+        return [row if request.sampler is None else token for request, row, token in answers]
 
     def _features(self, requests: Sequence[StepRequest]) -> list[torch.Tensor | None]:
         """Features of each request's frames; all that are not encoded yet go through the tower together."""
