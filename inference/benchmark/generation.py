@@ -11,6 +11,7 @@ import torch
 from inference.benchmark.meter import Meter
 from inference.cache.session_cache import SessionCache
 from inference.engine import StepEngine, Stepping, StepRequest
+from inference.graphs.runner import BUCKETS
 from inference.sampling import Sampler, SamplingConfig
 
 
@@ -58,6 +59,14 @@ def fixed_length(
         if len(found.tokens) == count:
             return found
         token = yield StepRequest(cache, [token], sampler=sampler, ahead=len(found.tokens) + 1 < count)
+
+
+def prepare(engine: StepEngine, sessions: int) -> None:
+    """Make the tower's calls and the decoder's graphs that so many greedy sessions may need when they speak and frames arrive."""
+    engine.encoder.warm_up()
+    for count in (size for size in BUCKETS if size <= 2 * sessions - 1):
+        # A step holds some of the sessions, each with its token and perhaps frames.
+        engine.prepare([greedy() for _ in range(min(count, sessions))], [n for n in BUCKETS if count <= n <= 4 * count])
 
 
 @contextmanager

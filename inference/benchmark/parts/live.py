@@ -11,7 +11,7 @@ import torch
 from inference.benchmark import roofline
 from inference.benchmark.arrival import FrameFeed
 from inference.benchmark.bench import Bench
-from inference.benchmark.generation import fixed_length, greedy
+from inference.benchmark.generation import fixed_length, greedy, prepare
 from inference.benchmark.meter import Meter
 from inference.benchmark.statistics import describe, differences
 from inference.benchmark.windows import STEP_FRAMES, newest, rows_needed
@@ -94,6 +94,7 @@ def measure_jitter(bench: Bench) -> dict[str, Any]:
     work, meter = bench.workload, bench.meter
     rows = prompt(bench.config, work.frames, work.text_rows)
     engine = bench.engine(rows=rows_needed(max(len(rows), work.stream_rows)), frames=work.frames + STEP_FRAMES)
+    prepare(engine, 1)
     cache = engine.new_cache(policy=newest(work.frames, work.stream_rows))
     engine.drive([fixed_length(cache, rows, 1, meter, features=engine.encode(bench.clip(work.frames)))])
     run_live(engine, [cache], bench, fps=work.jitter_fps, seconds=work.jitter_seconds / 4)
@@ -114,6 +115,7 @@ def measure_sessions(bench: Bench, recipe: str = "bf16") -> dict[str, Any]:
         "frames": work.sessions * (work.window_frames + STEP_FRAMES),
     }
     engine = bench.engine(recipe, rows=pages["rows"], frames=pages["frames"])
+    prepare(engine, work.sessions)
     policy = newest(work.window_frames, work.sessions_rows)
     features = engine.encode(bench.clip(work.window_frames))
     caches = []
