@@ -37,7 +37,7 @@ class Part:
     help: str
     module: str
     function: str = "measure"
-    options: tuple[tuple[str, str | bool], ...] = ()
+    options: tuple[tuple[str, str | bool | None], ...] = ()
     checked_by: str = "correctness"
     """The part that compares what this one times; '' for none."""
 
@@ -59,6 +59,7 @@ PARTS = {
     "legacy": Part("the reference's protocol", "legacy"),
     "end-to-end": Part("256 tokens from pixels, peak memory", "end_to_end"),
     "decode": Part("tokens a second, bf16", "decode"),
+    "decode-streamed": Part("the same, weights read by kernels of ours", "decode", options=(("products", None),)),
     "stream": Part("from a new frame, and from a prompt, to the next token", "stream"),
     "jitter": Part("one session speaking while frames arrive", "live", "measure_jitter"),
     "sessions": Part("16 sessions speaking", "live", "measure_sessions"),

@@ -56,27 +56,3 @@ def skinny_swiglu(
 def _triton(x: torch.Tensor, form: Form | None) -> bool:
     rows = x.numel() // x.shape[-1]
     return 0 < rows <= MAX_ROWS and choose_form(x.device, form) == "triton"
-
-
-class SkinnyDenseLinear:
-    """A `Linear` of the decoder (`inference.model.linear`) that streams its weight for up to 16 rows.
-
-    More rows, and devices without Triton, take `F.linear`.
-    """
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        self.weight = weight.contiguous()
-        """[out, in]"""
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes read for one product."""
-        return self.weight.numel() * self.weight.element_size()
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., in] -> [..., out]."""
-        return skinny_linear(x, self.weight)
-
-    def swiglu(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., in] -> [..., out / 2], where the rows of the weight are gate and up."""
-        return skinny_swiglu(x, self.weight)

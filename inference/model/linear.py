@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
 from inference.kernels.gates import silu_and_multiply
+from inference.kernels.select import Form
+from inference.kernels.skinny import MAX_ROWS, skinny_linear, skinny_swiglu
 from inference.quantize.linear import Fp8Linear
 from inference.quantize.rows import FP8
 
@@ -39,16 +41,26 @@ class DenseLinear:
     def __init__(self, weight: torch.Tensor) -> None:
         self.weight = weight
         """[out, in]"""
+        self.form: Form | None = "torch"
+        """Of products of up to 16 rows: torch's, or those of `inference.kernels.skinny` ("triton", or None: by device)."""
 
     @property
     def num_bytes(self) -> int:
         return self.weight.numel() * self.weight.element_size()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.weight)
+        return F.linear(x, self.weight) if self.form == "torch" else skinny_linear(x, self.weight, form=self.form)
 
     def swiglu(self, x: torch.Tensor) -> torch.Tensor:
-        return silu_and_multiply(self(x))
+        fused = self.form != "torch" and x.numel() <= MAX_ROWS * x.shape[-1]
+        return skinny_swiglu(x, self.weight, form=self.form) if fused else silu_and_multiply(self(x))
+
+
+def set_products(matrices: Iterable[Linear], form: Form | None) -> None:
+    """From now on the dense ones of these matrices multiply few rows in this form (None: by device)."""
+    for matrix in matrices:
+        if isinstance(matrix, DenseLinear):
+            matrix.form = form
 
 
 def fuse(tensors: Mapping[str, torch.Tensor], *names: str) -> Linear:

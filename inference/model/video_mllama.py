@@ -71,6 +71,11 @@ class VideoMllama:
     def encoder(self, encoder: FrameEncoder) -> None:
         self._encoder = encoder
 
+    def matrices(self) -> list[Linear]:
+        """Every matrix of the decoder that rows are multiplied with, the head last."""
+        found = [value for layer in self.layers for value in vars(layer).values() if hasattr(value, "swiglu")]
+        return [*found, self.head]
+
     def encode(self, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor | None = None) -> torch.Tensor:
         """Vision features of frames, in the form that cross-attention reads.
 

@@ -16,8 +16,9 @@ from inference.kernels import paged_attention
 from inference.kernels.heads import norm_rotate, rotate_and_store, store_frames
 from inference.kernels.norms import add_rms_norm, rms_norm
 from inference.kernels.select import choose_form
-from inference.kernels.skinny import SkinnyDenseLinear, skinny_linear, skinny_swiglu
+from inference.kernels.skinny import skinny_linear, skinny_swiglu
 from inference.kernels.torch_forms import prefix_attention as prefix
+from inference.model.linear import DenseLinear, set_products
 from inference.model.rows import PagedView
 from inference.quantize.rows import quantize_rows
 from model.errors import InputError
@@ -120,7 +121,8 @@ def test_a_sum_and_its_norm(gate: torch.Tensor | None) -> None:
 def test_products_with_any_form_of_matrix() -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(2, 3, 32), torch.randn(24, 32)
-    dense = SkinnyDenseLinear(weight)
+    dense = DenseLinear(weight)
+    set_products([dense], None)  # by device
     assert torch.equal(dense(x), F.linear(x, weight)) and dense.num_bytes == 24 * 32 * 4
     gate, up = F.linear(x, weight).chunk(2, -1)
     torch.testing.assert_close(dense.swiglu(x), F.silu(gate) * up)
