@@ -12,7 +12,6 @@ from inference.evaluation.schema import Trace, TraceEvent
 from inference.evaluation.storage import load_traces, save_traces
 from inference.sinks.growing_file import GrowingFile
 
-
 _DEFAULTS = [(field.name, field.default) for field in dataclasses.fields(TraceEvent)]
 
 

@@ -28,14 +28,18 @@ from tests.inference.clips import write_clip
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> QueueModel:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = tiny_tokenizer()
     config = tiny_config(tokenizer.vocab_size)
     tensors = random_tensors(config, seed=11)
     tensors["language_model.lm_head.weight"][tokenizer.silence_id] *= 5
     folder = tmp_path_factory.mktemp("protocol")
-    write_checkpoint(folder / "realtime", config, tokenizer=tokenizer, tensors=tensors, stage="sft_realtime")
-    return QueueModel.from_pretrained(folder / "realtime", device="cpu")
+    return write_checkpoint(folder / "realtime", config, tokenizer=tokenizer, tensors=tensors, stage="sft_realtime")
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path) -> QueueModel:
+    return QueueModel.from_pretrained(checkpoint, device="cpu")
 
 
 def _picture(level: int) -> Image.Image:
@@ -114,6 +118,18 @@ def test_the_references_client_works_unchanged(model: QueueModel) -> None:
     assert banners >= 1 and SILENCE not in shown
     rest = [token_queue.get_nowait() for _ in range(token_queue.qsize())]
     assert not rest or (rest[-1] == DONE and is_end(rest[-1]))  # the listener may have taken it
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_frames_are_encoded_as_they_arrive_and_the_greedy_answer_is_that_of_a_cpu(
+    checkpoint: Path, model: QueueModel, tmp_path: Path
+) -> None:
+    on_gpu = QueueModel.from_pretrained(checkpoint, device="cuda", dtype="fp32")
+    test_the_references_client_works_unchanged(on_gpu)
+    clip = str(write_clip(tmp_path / "a.mp4", [20, 90, 160, 230]))
+    query = {"prompt": "what colour ?", "videos": [clip], "generate_kwargs": GREEDY}
+    assert _ask(on_gpu, query) == _ask(model, query)
 
 
 def test_an_idle_second_costs_no_processor_time(model: QueueModel) -> None:
