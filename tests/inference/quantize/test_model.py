@@ -150,6 +150,17 @@ def test_loading_holds_little_more_than_the_model(tmp_path: Path) -> None:
     assert kept["fp8"] < 0.7 * kept["bf16"]
 
 
+def test_rounding_a_loaded_model_holds_one_matrix_twice(folder: Path) -> None:
+    with LiveBytes() as live:
+        model = load_model(folder)
+        live.collect()
+        before = live.peak = live.now
+        quantize_model(model, recipe_of("fp8"))
+    largest = 4 * 2 * 48 * 32
+    assert before < live.peak <= before + 4 * largest  # the widened copy, its magnitudes, the quotient
+    assert live.now < 0.7 * before
+
+
 def test_bad_precisions_and_weights_are_named(folder: Path) -> None:
     with pytest.raises(InputError, match="precision is 'int3'; use one of bf16, fp8, fp8_self"):
         load_model(folder, recipe="int3")
