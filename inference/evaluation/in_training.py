@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from data_pipeline.text.tokenizer import Tokenizer
+from inference.cache.store import KVStore
 from inference.engine import StepEngine
 from inference.evaluation.runner import RunSettings, ScenarioRunner
 from inference.evaluation.schema import Scenario, Trace
@@ -71,7 +72,9 @@ class TrainingScorer:
             InputError: weights are missing, or a video is damaged or too short.
         """
         assert self._builder is not None
-        engine = StepEngine(self._builder.finish())
+        model = self._builder.finish()
+        # Beside a training run memory is scarce: a store that begins small, and no graphs.
+        engine = StepEngine(model, KVStore(model.config, model.device, model.dtype), graphs=False)
         runner = ScenarioRunner(engine, self._tokenizer, self._folder, self._settings, label=str(self._label))
         begins = range(0, len(self.scenarios), self._together)
         groups = [self.scenarios[begin : begin + self._together] for begin in begins][share::shares]

@@ -19,6 +19,8 @@ from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from inference.engine import StepEngine, Stepping, StepRequest
 from inference.graphs.runner import BUCKETS, Feed, GraphRunner
+from inference.graphs.tables import SessionTables
+from inference.graphs.upload import Upload
 from inference.model import layers
 from inference.model.load import load_model
 from inference.model.rows import PagedView, RowGroup
@@ -212,6 +214,25 @@ def test_more_sessions_than_one_launch_holds(model: VideoMllama) -> None:
     plans = [Plan([i % 40, (i // 40) % 40], 0, [Move()] * 2) for i in range(BUCKETS[-1] + 5)]
     expected = _run(StepEngine(model, graphs=False), plans, ahead=False)
     _same(_run(StepEngine(model, graphs=True), plans, ahead=True), expected)
+
+
+def test_a_session_that_lost_its_place_in_the_tables_is_not_ahead(model: VideoMllama) -> None:
+    """Its last token was kept there."""
+    engine = StepEngine(model, graphs=True)
+    assert engine.server is not None
+    runner = engine.server.runner
+    runner.tables = SessionTables(2, (8, 8), model.device, Upload(model.device))
+    plain = StepEngine(model, graphs=False)
+    said: list[list[list[int]]] = []
+    for each in (engine, plain):
+        sessions = [(each.new_cache(), Sampler(SAMPLING[1])) for _ in range(3)]
+        tokens = [[number + 20] for number in range(3)]
+        for turn in range(9):
+            cache, sampler = sessions[turn % 3]
+            tokens[turn % 3] += each.serve([StepRequest(cache, [tokens[turn % 3][-1]], sampler=sampler, ahead=True)])
+        said.append(tokens)
+    assert said[0] == said[1]
+    assert engine.server.used == 0
 
 
 def test_a_plain_step_makes_what_was_launched_ahead_void(model: VideoMllama) -> None:
