@@ -140,7 +140,9 @@ class Answerer:
         sampler.remember(prompt)
         text = TextStream(self.tokenizer)
         reply: list[int] = []
-        token = yield StepRequest(cache, prompt[done:], None if features is not None else frames, features, sampler=sampler)
+        pictures = None if features is not None else frames
+        more = self.max_new_tokens > 1
+        token = yield StepRequest(cache, prompt[done:], pictures, features, sampler=sampler, ahead=more)
         while len(reply) < self.max_new_tokens:
             if token in self._stop:
                 break
@@ -148,7 +150,8 @@ class Answerer:
             if on_text is not None and (piece := text.push(token)):
                 on_text(piece)
             if len(reply) < self.max_new_tokens:
-                token = yield StepRequest(cache, [token], sampler=sampler)
+                more = len(reply) + 1 < self.max_new_tokens
+                token = yield StepRequest(cache, [token], sampler=sampler, ahead=more)
         if on_text is not None and (rest := text.flush()):
             on_text(rest)
         cache.release()

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from model.errors import InputError
 
+GRAPH_ROWS, GRAPH_FRAMES = 64, 8
+"""What a step of the engine may hold to go through a CUDA graph."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundLimits:
@@ -32,6 +35,26 @@ class Portion:
     request: int
     rows: int
     frames: int
+
+
+def split_passes(portions: Sequence[tuple[int, int, bool]]) -> list[list[int]]:
+    """Which portions go through the model together: first what fits into a graph, then the rest, so that speakers keep theirs.
+
+    Args:
+        portions: (rows, frames, whether a token is asked for) of each; those without need no graph.
+
+    Returns:
+        One or two lists of numbers of portions, none empty, each in order.
+    """
+    rows = frames = 0
+    first: list[int] = []
+    for number in sorted(range(len(portions)), key=lambda i: portions[i][:2]):
+        own_rows, own_frames, asks = portions[number]
+        if asks and rows + own_rows <= GRAPH_ROWS and frames + own_frames <= GRAPH_FRAMES:
+            rows, frames = rows + own_rows, frames + own_frames
+            first.append(number)
+    rest = [number for number in range(len(portions)) if number not in set(first)]
+    return [part for part in (sorted(first), rest) if part]
 
 
 def is_light(frames_at: Sequence[bool], limits: RoundLimits) -> bool:

@@ -1,4 +1,4 @@
-"""Up to 64 sessions on one engine: each round feeds all that are ready, in one pass of the model."""
+"""Up to 64 sessions on one engine: each round feeds all that are ready."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inference.cache.policies.policy import PageBounds
 from inference.engine import StepEngine, StepRequest
 from inference.serving.admission import AdmissionError, KVBudget
 from inference.serving.clock import SharedVirtualClock
-from inference.serving.rounds import RoundLimits, plan_round
+from inference.serving.rounds import RoundLimits, plan_round, split_passes
 from inference.session.clock import Clock
 from inference.session.loop import Waiting
 from model.errors import InputError
@@ -202,7 +202,13 @@ class SessionPool:
     def _feed(self, portions: Sequence[tuple[_Member, _Feeding, int, int]]) -> dict[_Member, InputError]:
         """Feed one portion each; returns the sessions whose request was wrong."""
         failed: dict[_Member, InputError] = {}
-        answers = self._serve([_portion(feeding, rows, frames) for _, feeding, rows, frames in portions])
+        requests = [_portion(feeding, rows, frames) for _, feeding, rows, frames in portions]
+        answers: list[Any] = [None] * len(requests)
+        for part in split_passes(
+            [(rows, frames, r.sampler is not None) for (*_, rows, frames), r in zip(portions, requests, strict=True)]
+        ):
+            for number, answer in zip(part, self._serve([requests[i] for i in part]), strict=True):
+                answers[number] = answer
         for (member, feeding, rows, frames), answer in zip(portions, answers, strict=True):
             if isinstance(answer, InputError):
                 failed[member] = answer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.serving.rounds import RoundLimits, is_light, plan_round
+from inference.serving.rounds import RoundLimits, is_light, plan_round, split_passes
 from model.errors import InputError
 
 LIMITS = st.builds(RoundLimits, light_rows=st.integers(1, 4), heavy_rows=st.integers(1, 12), frames=st.integers(1, 4))
@@ -51,6 +51,18 @@ def test_a_long_prompt_does_not_hold_up_a_speaker() -> None:
     plan = plan_round([[False] * 5000, [False], [False, True], [True] * 300], limits)
     assert [(p.request, p.rows, p.frames) for p in plan] == [(0, 256, 0), (1, 1, 0)]
     assert [(p.request, p.rows) for p in plan_round([[False, True], [True] * 300, [False]], limits)] == [(0, 2), (1, 7), (2, 1)]
+
+
+@given(portions=st.lists(st.tuples(st.integers(1, 80), st.integers(0, 9), st.booleans()), min_size=1, max_size=70))
+def test_speakers_go_through_a_graph_whatever_else_is_fed(portions: list[tuple[int, int, bool]]) -> None:
+    passes = split_passes(portions)
+    assert sorted(number for part in passes for number in part) == list(range(len(portions)))
+    assert len(passes) <= 2 and all(passes)
+    speakers = [number for number, (rows, frames, asks) in enumerate(portions) if rows == 1 and not frames and asks]
+    if speakers:
+        rows, frames, asks = zip(*(portions[number] for number in passes[0]), strict=True)
+        assert sum(rows) <= 64 and sum(frames) <= 8 and all(asks)
+        assert set(speakers[:64]) <= set(passes[0])
 
 
 def test_bounds_below_one_are_refused() -> None:

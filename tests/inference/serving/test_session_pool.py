@@ -205,6 +205,31 @@ def test_paced_sessions_on_one_clock_say_what_they_say_alone(model: VideoMllama,
     assert pool.rounds < max(ticket.rounds for ticket in tickets) * 2 < sum(ticket.rounds for ticket in tickets)
 
 
+def test_static_buffers_and_steps_ahead_change_nothing_under_policies(model: VideoMllama, tokenizer: Tokenizer) -> None:
+    policy = CachePolicy(cross=Window(3), text=TextWindow(8, 32), position_limit=104, step_rows=24, step_frames=4)
+    heard, renumbered, ahead = [], 0, 0
+    for graphs in (False, True):
+        store = KVStore(CONFIG, torch.device("cpu"), torch.float32, raw_keys=True, rows_per_page=8)
+        engine = StepEngine(model, store, graphs=graphs)
+        clock = SharedVirtualClock()
+        pool = SessionPool(engine, clock=clock, limits=RoundLimits(heavy_rows=16, frames=3))
+        sessions = []
+        for i in range(3):
+            own = dataclasses.replace(settings_for(i), policy=policy, tokens_per_second=6)
+            sessions.append(RealtimeSession(engine, tokenizer, Inbox(arrivals_of(i, 8)), clock, own))
+            pool.submit_session(sessions[-1], ANY, until=9.0)
+        most = [0] * len(sessions)
+        while pool.running:
+            if not pool.run_round():
+                pool._rest()
+            most = [max(old, session.cache.renumberings) for old, session in zip(most, sessions, strict=True)]
+        renumbered = min(most)
+        heard.append([[(e.kind, e.token, e.t) for e in session.events] for session in sessions])
+        ahead = 0 if engine.server is None else engine.server.used
+    assert heard[0] == heard[1]
+    assert renumbered >= 1 and ahead > 20
+
+
 def test_a_pool_whose_sessions_wait_sleeps_and_is_woken(model: VideoMllama) -> None:
     engine = make_engine(model)
     clock = WallClock()
@@ -241,7 +266,8 @@ def test_twenty_questions_encode_a_video_once_and_hold_it_once(
     questions = [f"what colour is the {a} {b} ?" for a in words[:2] for b in words]
     prompts = [question_rows(question, len(FRAMES), tokenizer) for question in questions]
     engine = make_engine(model)
-    answerer = Answerer(engine, tokenizer, sampling=SamplingConfig(do_sample=True, temperature=3.0, seed=4), max_new_tokens=5)
+    sampling = SamplingConfig(do_sample=True, temperature=3.0, seed=4)
+    answerer = Answerer(engine, tokenizer, sampling=sampling, max_new_tokens=5)
     peak = 0
     inner = engine.serve
 
@@ -258,6 +284,9 @@ def test_twenty_questions_encode_a_video_once_and_hold_it_once(
     assert engine.store.used_bytes == 0
     alone = [answerer.reply(rows, FRAMES) for rows in prompts]
     assert together == alone and encoder.encoded == 21 * len(FRAMES)
+    ahead = StepEngine(model, KVStore(CONFIG, torch.device("cpu"), torch.float32), graphs=True)
+    assert Answerer(ahead, tokenizer, sampling=sampling, max_new_tokens=5).replies(prompts, FRAMES) == together
+    assert ahead.server is not None and ahead.server.used > 40 and ahead.store.used_bytes == 0
     assert len({tuple(reply) for reply in together}) > 1
 
 
