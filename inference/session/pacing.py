@@ -7,7 +7,6 @@ any clock, as long as computing keeps up with the pace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,25 +113,3 @@ def trained_pace(details: dict[str, Any], where: str) -> TrainedPace:
             "tokens_per_frame or tokens_per_second"
         )
     return pace
-
-
-def slot_lengths(ids: Sequence[int], frame_id: int, pauses: Iterable[int]) -> list[int]:
-    """Tokens that are said in each frame's slot of a training row, its silence included.
-
-    Args:
-        ids: a real-time dialogue, one `frame_id` a frame.
-        frame_id: the marker of a frame.
-        pauses: ids that end what is said: closing tokens, behind which the user speaks until the next frame.
-    """
-    lengths: list[int] = []
-    ends = set(pauses)
-    speaking = False
-    for token in ids:
-        if token == frame_id:
-            lengths.append(0)
-            speaking = True
-        elif token in ends:
-            speaking = False
-        elif speaking:
-            lengths[-1] += 1
-    return lengths

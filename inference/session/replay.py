@@ -252,7 +252,7 @@ def _spell(event: TraceEvent | None) -> str:
         return "nothing more"
     what = [event.kind]
     if event.token is not None:
-        what.append(f"token {event.token}")
+        what.append(f"of id {event.token}")
     if event.text:
         what.append(repr(event.text))
     if event.frame is not None:

@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipeline.text.realtime import slot_lengths
+from data_pipeline.text.template import encode_turns
 from data_pipeline.text.tokenizer import Tokenizer
+from data_pipeline.world.scene import eventful
+from data_pipeline.world.tasks.realtime import realtime_messages
 from inference.session.arrivals import Arrival, merge
 from inference.session.clock import VirtualClock
 from inference.session.inbox import Inbox
 from inference.session.loop import RealtimeSession
-from inference.session.pacing import Pacer, slot_lengths, trained_pace
+from inference.session.pacing import Pacer, trained_pace
 from inference.session.settings import SessionSettings
 from model.errors import InputError
 from tests.inference.session.streams import FRAMES, BusyWallClock, RecordingEngine, frames, run, said
@@ -90,10 +94,23 @@ def test_trained_rate_of_a_checkpoint() -> None:
             trained_pace({"emission": bad}, "c")
 
 
-def test_slots_of_a_training_row() -> None:
-    frame, silence, end, word = 90, 91, 92, 1
+def test_slots_of_a_training_row(tokenizer: Tokenizer) -> None:
+    frame, silence, end, word = tokenizer.video_id, tokenizer.silence_id, tokenizer.eot_id, 1
     row = [5, 5, silence, frame, word, word, silence, frame, silence, frame, word, end, 7, 7, silence, frame, silence]
-    assert slot_lengths(row, frame, [end]) == [3, 1, 1, 1]
+    assert slot_lengths(row, tokenizer) == [3, 1, 1, 1]
+
+
+def test_a_session_at_the_pace_of_its_training_data_fills_no_slot_more_than_they_do(
+    engine: RecordingEngine, tokenizer: Tokenizer
+) -> None:
+    clip = eventful(7)
+    (turn,) = encode_turns(realtime_messages(clip, None), tokenizer)
+    trained = slot_lengths([*turn.source, *turn.target], tokenizer)
+    assert len(trained) == clip.num_frames and min(trained) == 1 < max(trained)
+    manners = SessionSettings(tokens_per_frame=max(trained), max_new_tokens=400)
+    session = run(engine, tokenizer, frames(8), until=8.0, settings=manners)
+    said_in_slots = session.log.metrics.slot_tokens
+    assert said_in_slots.count == 7 and 1 <= said_in_slots.largest <= max(trained)
 
 
 def test_one_pace_only() -> None:

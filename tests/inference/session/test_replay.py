@@ -108,7 +108,7 @@ def test_the_first_difference_is_named(
     report = replay_trace(trace, FRAMES, engine, tokenizer)
     assert report.difference is not None and report.difference.index == place
     sentence = report.difference.describe()
-    assert f"event {place}: recorded" in sentence and f"token {(token or 0) + 1}" in sentence
+    assert f"event {place}: recorded" in sentence and f"of id {(token or 0) + 1}" in sentence
 
 
 def test_what_cannot_be_replayed_says_why(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
