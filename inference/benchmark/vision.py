@@ -138,6 +138,7 @@ def _parts(bench: VisionBench) -> dict[str, Callable[[], Any]]:
     }
     if bench.cuda:
         parts |= {
+            "clip exact, joint gelu": lambda: bench.encode_clip(modes["exact"], graph_sizes=(), joint_gelu=True),
             "clip exact, not compiled": lambda: bench.encode_clip(modes["exact"], graph_sizes=(), compile_layers="off"),
             "clip exact, flash": lambda: bench.encode_clip(modes["exact"], graph_sizes=(), attention="flash"),
             "clip exact, autotuned": lambda: bench.encode_clip(modes["exact"], graph_sizes=(), compile_layers="autotune"),

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inference.benchmark.meter import DeviceMeter, timed
+from inference.kernels.gelu_product import gelu_product
 from inference.vision.attention.choose import BACKENDS, backend_problem, choose_backend
 from inference.vision.blocks import split_heads
 from inference.vision.device import EncoderStreams
@@ -83,10 +84,24 @@ def measure_products(bench: LayerBench, region: Region) -> dict[str, Any]:
             )
             entry |= _scaled(bench, x, rounded, flops)
         found[name] = entry
+    found |= _up_with_gelu(bench, rows)
     for form in ("dense", "fp8_row_scales", "fp8_tensor_scales"):
         if form in found["qkv"]:
             found[f"{form}_ms"] = sum(found[name][form]["ms"] for name in ("qkv", "out", "up", "down"))
     return found
+
+
+def _up_with_gelu(bench: LayerBench, rows: int) -> dict[str, dict[str, float]]:
+    """The MLP's first half with gelu behind its product, and inside it."""
+    vision = bench.config.vision
+    d, f = vision.hidden_size, vision.intermediate_size
+    x, weight, bias = bench.random(rows, d), bench.random(f, d), bench.random(f)
+    flops = 2.0 * rows * d * f
+    behind = bench.seconds(lambda: gelu_product(x, weight, bias, form="torch"))
+    return {
+        "up_gelu_behind": bench.rate(behind, flops),
+        "up_gelu_inside": bench.rate(bench.seconds(lambda: gelu_product(x, weight, bias)), flops),
+    }
 
 
 def _scaled(bench: LayerBench, x: Tensor, matrix: Matrix, flops: float) -> dict[str, Any]:

@@ -13,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inference.kernels.gelu_product import traced_gelu_product
 from inference.vision.products import Matrix, Operand, multiply, operand, product
 from model.vision.encoder import normalise_pixels
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Up = Callable[[Tensor, Matrix], Tensor]
 
 PATCH_ALIGNMENT = 16
 """The width of a patch (588) is filled up to a multiple of this with zeros: matrix products read 16 bytes at a time."""
@@ -117,6 +119,7 @@ def block(
     borrowed: tuple[Tensor, Tensor] | None,
     fp8: bool,
     attend: Attend,
+    up: Up,
     heads: int,
     eps: float,
 ) -> tuple[Tensor, Operand]:
@@ -135,9 +138,22 @@ def block(
     if borrowed is not None:
         k, v = (torch.cat([own, more.expand(x.shape[0], -1, -1, -1)], dim=2) for own, more in zip((k, v), borrowed, strict=True))
     x = x + layer.gate_attention * product(attend(q, k, v), layer.out)
-    inner = F.gelu(product(layer_norm(x, layer.norm_mlp, eps), layer.up))
+    inner = up(layer_norm(x, layer.norm_mlp, eps), layer.up)
     x = x + layer.gate_mlp * product(inner, layer.down)
     return x, operand(layer_norm(x, layer.next_norm, eps), fp8=fp8)
+
+
+def separate_up(x: Tensor, matrix: Matrix) -> Tensor:
+    """The MLP's first half, gelu behind the product: [F, T, D] -> [F, T, inner]."""
+    return F.gelu(product(x, matrix))
+
+
+def joint_up(x: Tensor, matrix: Matrix) -> Tensor:
+    """The same in one kernel, where weights are not in fp8."""
+    if matrix.scale is not None or matrix.bias is None:
+        return separate_up(x, matrix)
+    inner: Tensor = traced_gelu_product(x, matrix.weight, matrix.bias)
+    return inner
 
 
 def enter_global(y: Tensor, tile: Tensor, next_norm: Norm, eps: float, fp8: bool) -> tuple[Tensor, Operand]:

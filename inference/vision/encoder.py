@@ -45,6 +45,7 @@ class FrameEncoder:
             on CUDA, none elsewhere.
         attention: a backend of `inference.vision.attention.choose`, or `auto`.
         compile_layers: off | default | autotune; None: default on CUDA, off elsewhere.
+        joint_gelu: gelu inside the product before it, by a kernel of ours for Hopper.
         key_value: the cross layers' joint key and value projections; with them tickets have `raw_kv()`.
 
     Raises:
@@ -60,6 +61,7 @@ class FrameEncoder:
         graph_sizes: Sequence[int] | None = None,
         attention: str = "auto",
         compile_layers: str | None = None,
+        joint_gelu: bool = False,
         key_value: Sequence[Callable[[Tensor], Tensor]] = (),
     ) -> None:
         self.mode = mode or VisionMode()
@@ -69,7 +71,7 @@ class FrameEncoder:
             raise InputError(f"the vision chunk is {self.chunk} frames; it must be at least 1")
         backend = choose_backend(attention, device, encoder.dtype)
         choice = compile_layers if compile_layers is not None else "default" if cuda else "off"
-        self.tower = Tower(encoder, backend, fp8=self.mode.fp8, compile_layers=choice)
+        self.tower = Tower(encoder, backend, fp8=self.mode.fp8, compile_layers=choice, joint_gelu=joint_gelu)
         self.attention = backend.name
         self._fixed = cuda or graph_sizes is not None
         self._sizes = tuple(graph_sizes if graph_sizes is not None else GRAPH_SIZES if cuda else ())

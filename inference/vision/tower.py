@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inference.vision.attention.choose import Backend
-from inference.vision.blocks import Layer, Positions, block, embed, enter_global, pool_region, split_heads
+from inference.vision.blocks import Layer, Positions, block, embed, enter_global, joint_up, pool_region, separate_up, split_heads
 from inference.vision.products import Operand, multiply, product
 from inference.vision.region import Region, whole
 from inference.vision.weights import TowerWeights, position_tables, tower_weights
@@ -71,9 +71,18 @@ class Tower:
         fp8: products of the layers in 8 bits.
         backend: how attention is computed.
         compile_layers: one of `COMPILE`. Every size of a call is compiled once.
+        joint_gelu: gelu inside the product before it (Hopper; elsewhere the same arithmetic in two kernels).
     """
 
-    def __init__(self, encoder: VisionEncoder, backend: Backend, *, fp8: bool = False, compile_layers: str = "off") -> None:
+    def __init__(
+        self,
+        encoder: VisionEncoder,
+        backend: Backend,
+        *,
+        fp8: bool = False,
+        compile_layers: str = "off",
+        joint_gelu: bool = False,
+    ) -> None:
         self.encoder = encoder
         self.config = encoder.config
         self.fp8 = fp8
@@ -88,11 +97,12 @@ class Tower:
         wrap = _compiler(compile_layers, backend.traceable)
         self._embed, self._enter, self._pool = wrap(embed), wrap(enter_global), wrap(pool_region)
         attend, heads, eps = backend.attend, self.heads, self.eps
+        up = joint_up if joint_gelu else separate_up
 
         def one_block(
             x: Tensor, y: Operand, layer: Layer, borrowed: tuple[Tensor, Tensor] | None, rounded: bool
         ) -> tuple[Tensor, Operand]:
-            return block(x, y, layer, borrowed, rounded, attend, heads, eps)
+            return block(x, y, layer, borrowed, rounded, attend, up, heads, eps)
 
         self._block = wrap(one_block)
 

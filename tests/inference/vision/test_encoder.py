@@ -64,11 +64,14 @@ def test_joint_matrices_leave_the_module_as_it_was_and_hold_nothing_twice() -> N
 
 
 def test_one_compiled_layer_serves_all_layers() -> None:
-    """What the device compiles can be traced whole, and is traced once for each size, not once for each layer."""
+    """What the device compiles can be traced whole, and is traced once for each size, not once for each layer.
+
+    Here with the product that has gelu inside, which is one node of the graph.
+    """
     from torch._dynamo.testing import CompileCounter
 
     vision, counter = vision_encoder(), CompileCounter()
-    tower = FrameEncoder(vision, attention="sdpa").tower
+    tower = FrameEncoder(vision, attention="sdpa", joint_gelu=True).tower
     tower._block = torch.compile(tower._block, backend=counter, dynamic=False, fullgraph=True)
     tower._embed = torch.compile(embed, backend="eager", dynamic=False, fullgraph=True)
     tower._pool = torch.compile(pool_region, backend="eager", dynamic=False, fullgraph=True)

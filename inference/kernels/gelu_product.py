@@ -1,0 +1,46 @@
+"""The first half of the tower's MLP in one kernel: a product whose gelu is taken before the result is written."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from inference.kernels.select import Form, choose_form, multiprocessors
+
+COPY_ENGINE = (9, 0)
+"""Compute capability of the engine that moves tiles (Hopper)."""
+
+_TYPES = (torch.bfloat16, torch.float16)
+
+
+def gelu_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, form: Form | None = None) -> torch.Tensor:
+    """gelu(x W^T + b), the exact (erf) gelu of the product rounded to the dtype of x, rounded again.
+
+    Args:
+        x: [..., in].
+        weight: [out, in].
+        bias: [out].
+        form: overrides the choice by device. The Triton form takes 16-bit types and widths that are multiples of 8.
+
+    Returns:
+        [..., out].
+    """
+    fits = x.dtype in _TYPES and x.shape[-1] % 8 == 0 and weight.shape[0] % 8 == 0
+    if form is None and (not fits or (x.is_cuda and torch.cuda.get_device_capability(x.device) < COPY_ENGINE)):
+        form = "torch"
+    if choose_form(x.device, form) == "triton":
+        from inference.kernels.triton_forms.gelu_product import gelu_product as launch
+
+        return launch(x.contiguous(), weight.contiguous(), bias, multiprocessors(x.device))
+    return F.gelu(F.linear(x, weight, bias))
+
+
+@torch.library.custom_op("moss_inference::gelu_product", mutates_args=())
+def traced_gelu_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """`gelu_product` as one node of a traced graph."""
+    return gelu_product(x, weight, bias)
+
+
+@traced_gelu_product.register_fake
+def _shape(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
