@@ -7,6 +7,7 @@ import threading
 import torch
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.segment import Segments
 from rich.text import Text
 
 from inference.console.half_blocks import half_blocks
@@ -42,6 +43,7 @@ class LiveView:
         self._console, self._clock, self._statistics = console, clock, statistics
         self._show_frames = show_frames
         self._frame: torch.Tensor | None = None
+        self._drawn: tuple[torch.Tensor, Segments] | None = None
         self._said = ""
         self._since = 0.0
         self._lock = threading.Lock()
@@ -106,7 +108,9 @@ class LiveView:
         with self._lock:
             parts: list[RenderableType] = []
             if self._frame is not None:
-                parts.append(half_blocks(self._frame))
+                if self._drawn is None or self._drawn[0] is not self._frame:
+                    self._drawn = self._frame, half_blocks(self._frame)
+                parts.append(self._drawn[1])
             if self._said:
                 parts.append(Text(f"{clock_of(self._since)} {_newest(self._said)}▌"))
             elif self._statistics.silent_run:

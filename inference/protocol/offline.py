@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from inference.thinking import SYSTEM_PROMPT_TYPES, THINKING_MODES, system_name
 from model.errors import InputError
 
 MEDIA = {"video_fps": 1.0, "video_minlen": 8, "video_maxlen": 256}
-GENERATE = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_new_tokens": 1024, "repetition_penalty": 1.0}
+GENERATE = {"do_sample": True, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "max_new_tokens": 1024, "repetition_penalty": 1.0}
 _FIELDS = frozenset(
     {
         "prompt",
@@ -77,9 +78,9 @@ class Query:
         )
 
     def sampling(self) -> SamplingConfig:
-        """How the answer is sampled; temperature 0 is greedy."""
+        """How the answer is sampled; temperature 0 is greedy as well."""
         given = self.generate
-        greedy = given["temperature"] == 0
+        greedy = given["temperature"] == 0 or not given["do_sample"]
         return SamplingConfig(
             do_sample=not greedy,
             temperature=1.0 if greedy else float(given["temperature"]),
@@ -115,11 +116,10 @@ class OfflineGenerator:
                     return
                 self.answer(Query.read(item), out)
                 out.put(ROUND_END)
-            except InputError as error:
-                out.put(f"{ERROR} {error}")
             except Exception as error:
-                out.put(f"{ERROR} {error or type(error).__name__}")
-                raise
+                if not isinstance(error, InputError):
+                    traceback.print_exc()  # no fault of the query's; whoever asks next is answered all the same
+                out.put(f"{ERROR} {' '.join(str(error).split()) or type(error).__name__}")
 
     def answer(self, query: Query, out: queue.Queue[str]) -> None:
         """Put the pieces of one answer."""
@@ -154,8 +154,9 @@ def _merged(defaults: Mapping[str, Any], given: object, name: str) -> dict[str, 
         raise InputError(f"{name} is {type(given).__name__}; it must be a dictionary")
     for key, value in given.items():
         _one_of(f"field {key!r} of {name}", key, sorted(defaults))
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise InputError(f"{name}[{key!r}] is {value!r}; it must be a number")
+        kind, wanted = (bool, "True or False") if isinstance(defaults[key], bool) else ((int, float), "a number")
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise InputError(f"{name}[{key!r}] is {value!r}; it must be {wanted}")
     return {**defaults, **given}
 
 

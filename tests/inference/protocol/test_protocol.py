@@ -240,6 +240,7 @@ def test_images_and_modes_choose_the_prompt(model: QueueModel, monkeypatch: pyte
         ({"promt": "a"}, "field 'promt' of a query is unknown; use"),
         ({"prompt": "a", "generate_kwargs": {"beams": 4}}, "field 'beams' of generate_kwargs is unknown"),
         ({"prompt": "a", "generate_kwargs": {"top_p": "x"}}, "generate_kwargs['top_p'] is 'x'; it must be a number"),
+        ({"prompt": "a", "generate_kwargs": {"do_sample": 1}}, "generate_kwargs['do_sample'] is 1; it must be True or False"),
         ({"prompt": "a", "videos": ["none.mp4"]}, "none.mp4 does not exist"),
         ({"prompt": "a", "media_kwargs": 3}, "media_kwargs is int; it must be a dictionary"),
         ({"prompt": "a <|image|>"}, "contains <|image|>"),
@@ -251,6 +252,23 @@ def test_a_bad_query_is_one_error_and_the_next_one_is_answered(model: QueueModel
     messages = _ask(model, query, {"prompt": "left", "generate_kwargs": GREEDY})
     assert messages[0].startswith(ERROR) and message in messages[0] and "\n" not in messages[0]
     assert messages[-1] == ROUND_END and sum(m.startswith(ERROR) for m in messages) == 1
+
+
+def test_an_engine_that_fails_is_one_error_too(
+    model: QueueModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reply, calls = Answerer.reply, iter([True, False])
+
+    def failing(self: Answerer, *rest: Any) -> list[int]:
+        if next(calls):
+            raise RuntimeError("out of\nmemory")
+        return reply(self, *rest)
+
+    monkeypatch.setattr(Answerer, "reply", failing)
+    greedy = {"prompt": "left", "generate_kwargs": {"do_sample": False, "max_new_tokens": 4}}
+    messages = _ask(model, greedy, greedy)
+    assert messages[0] == f"{ERROR} out of memory" and messages[-1] == ROUND_END
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_pictures_of_any_mode_become_frames() -> None:
