@@ -13,6 +13,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from inference.cache.policies.policy import PageBounds
 from inference.engine import StepEngine, StepRequest
+from inference.graphs.runner import BUCKETS
+from inference.sampling import Sampler
 from inference.serving.admission import AdmissionError, KVBudget
 from inference.serving.clock import SharedVirtualClock
 from inference.serving.rounds import RoundLimits, plan_round, split_passes
@@ -133,6 +135,16 @@ class SessionPool:
         """Sessions that wait to come in."""
         return len(self._line)
 
+    def prepare(self, sampler: Sampler) -> None:
+        """Capture the CUDA graphs of rounds of any number of sessions, before the first one needs them.
+
+        Args:
+            sampler: of the kind that the sessions use (greedy or not, and its rules); it does not change.
+        """
+        most = next(bucket for bucket in BUCKETS if bucket >= self.max_sessions)
+        for sessions in (bucket for bucket in BUCKETS if bucket <= most):
+            self.engine.prepare([sampler] * sessions, [rows for rows in BUCKETS if rows >= sessions])
+
     def submit(self, start: Callable[[], Cooperating[T]], need: PageBounds, name: str = "") -> Ticket[T]:
         """Let a session in, or put it in line.
 
@@ -163,7 +175,11 @@ class SessionPool:
         return self.submit(lambda: session.cooperating(until), need, name)
 
     def run(self) -> None:
-        """Rounds until no session is left; waits, without polling, while all of them wait."""
+        """Rounds until no session is left; waits, without polling, while all of them wait.
+
+        Raises:
+            AdmissionError: sessions stand in line for pages that somebody else has been promised.
+        """
         while self._members or self._line:
             if not self.run_round():
                 self._rest()
@@ -286,6 +302,9 @@ class SessionPool:
 
     def _rest(self) -> None:
         """Nobody is ready: until the first is."""
+        if not self._members and self._line:
+            reason, _ = self._obstacle(self._line[0][0].need)
+            raise AdmissionError(f"nobody is in whose end could make room: {reason}")
         sleepers = [member.waiting for member in self._members if member.waiting]
         if len(sleepers) < len(self._members) or not sleepers:
             return

@@ -24,7 +24,7 @@ from inference.engine import StepEngine, Stepping, StepRequest
 from inference.model.load import load_model
 from inference.model.video_mllama import VideoMllama
 from inference.offline import Answerer, question_rows
-from inference.sampling import SamplingConfig
+from inference.sampling import Sampler, SamplingConfig
 from inference.serving import AdmissionError, KVBudget, RoundLimits, SessionPool, SharedVirtualClock
 from inference.session import Arrival, Inbox, RealtimeSession, SessionSettings, VirtualClock, WallClock
 from inference.session.loop import Waiting
@@ -165,6 +165,8 @@ def test_who_does_not_fit_is_refused_or_waits(model: VideoMllama) -> None:
     large = patient.submit(lambda: logits_of(engine, [[1], [2]], 0), one(3))
     small = patient.submit(lambda: logits_of(engine, [[1]], 0), one(1))
     assert patient.in_line == 2 and patient.run_round() == 0
+    with pytest.raises(AdmissionError, match="nobody is in whose end could make room"):
+        patient.run()
     pool.run()
     assert first.done and (budget.promised_rows, budget.promised_frames) == (0, 0)
     patient.run()
@@ -212,7 +214,8 @@ def test_static_buffers_and_steps_ahead_change_nothing_under_policies(model: Vid
         store = KVStore(CONFIG, torch.device("cpu"), torch.float32, raw_keys=True, rows_per_page=8)
         engine = StepEngine(model, store, graphs=graphs)
         clock = SharedVirtualClock()
-        pool = SessionPool(engine, clock=clock, limits=RoundLimits(heavy_rows=16, frames=3))
+        pool = SessionPool(engine, clock=clock, limits=RoundLimits(heavy_rows=16, frames=3), max_sessions=3)
+        pool.prepare(Sampler(settings_for(0).sampling))
         sessions = []
         for i in range(3):
             own = dataclasses.replace(settings_for(i), policy=policy, tokens_per_second=6)
