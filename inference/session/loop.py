@@ -107,6 +107,8 @@ class RealtimeSession:
         self._pausing = False
         self._forget()
         self._listen()
+        if clock.wall() is not None:
+            engine.prepare([self.sampler])  # no graph is captured while a person waits
 
     @property
     def events(self) -> list[TraceEvent]:
