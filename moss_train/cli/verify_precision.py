@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _QUESTIONS = ("Describe the video.", "What happens in the video?", "What colour is it?")
 _CLIP = "rabbit.mp4"
+_RANDOM = "random:"
 _COLUMNS = {
     "cosine_mean": "cosine",
     "cosine_least": "least",
@@ -32,7 +33,9 @@ _PROMPT = 32
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss verify precision`."""
-    parser.add_argument("checkpoint", help="folder in Hugging Face layout with its tokenizer.json, or a hub id")
+    parser.add_argument(
+        "checkpoint", help="folder in Hugging Face layout with its tokenizer.json, a hub id, or random:11b, random:tiny"
+    )
     parser.add_argument("--recipe", action="append", help="bf16, fp8 or fp8_self; several times for several (default fp8)")
     parser.add_argument("--cross-kv", default="bf16", help="also keep keys and values of frames in fp8: fp8 or bf16 (default)")
     parser.add_argument("--prompt", action="append", help="what is asked; several times for several (default: three questions)")
@@ -55,12 +58,37 @@ def run(args: argparse.Namespace) -> int:
     """
     import torch
 
-    from inference.checkpoint import check_device, dtype_of, resolve_checkpoint
+    from inference.checkpoint import check_device, dtype_of
     from inference.engine import StepEngine
-    from inference.model.load import load_model
     from inference.quantize import recipe_of
     from inference.quantize.effect import decode
     from inference.quantize.model import decoder_bytes
+
+    _check(args)
+    recipes = [recipe_of(name) for name in args.recipe or ("fp8",)]
+    device = torch.device(check_device(args.device))
+    dtype = dtype_of(args.dtype if args.dtype != "auto" else "bf16" if device.type == "cuda" else "fp32")
+    load = _loader(args.checkpoint, device, dtype)
+    model = load("bf16")
+    cases = _cases(args, model)
+    engine = StepEngine(model, graphs=False)
+    whole = [decode(engine, case, args.tokens) for case in cases]
+    found: list[dict[str, Any]] = []
+    bytes_whole = decoder_bytes(model)
+    for recipe in recipes:
+        del engine, model  # one model at a time
+        model = load(recipe.name)
+        engine = _engine(args, model)
+        sizes = {"recipe": recipe.name, "cross_kv": args.cross_kv, "decoder_bytes": decoder_bytes(model)}
+        found.append({**sizes, "effects": _effects(args, engine, cases, whole)})
+    _print(found, bytes_whole, dtype, device)
+    if args.json is not None:
+        _write(args, found, bytes_whole, dtype, device)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot be measured before a model is loaded."""
     from model.errors import InputError
 
     for name, value, least in (("--tokens", args.tokens, 1), ("--frames", args.frames, 0)):
@@ -68,38 +96,32 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{name} is {value}; it must be at least {least}")
     if args.cross_kv not in ("bf16", "fp8"):
         raise InputError(f"--cross-kv is {args.cross_kv!r}; use bf16 or fp8")
-    recipes = [recipe_of(name) for name in args.recipe or ("fp8",)]
     if args.json is not None and not args.json.resolve().parent.is_dir():
         raise InputError(f"--json {args.json}: its folder does not exist; make it first")
-    device = torch.device(check_device(args.device))
-    dtype = dtype_of(args.dtype if args.dtype != "auto" else "bf16" if device.type == "cuda" else "fp32")
-    folder = resolve_checkpoint(args.checkpoint)
-    model = load_model(folder, device, dtype)
-    cases = _cases(args, model, folder)
-    engine = StepEngine(model)
-    whole = [decode(engine, case, args.tokens) for case in cases]
-    found: list[dict[str, Any]] = []
-    bytes_whole = decoder_bytes(model)
-    for recipe in recipes:
-        del engine, model  # one model at a time
-        model = load_model(folder, device, dtype, recipe=recipe)
-        engine = _engine(args, model)
-        found.append(
-            {
-                "recipe": recipe.name,
-                "cross_kv": args.cross_kv,
-                "decoder_bytes": decoder_bytes(model),
-                "effects": _effects(args, engine, cases, whole),
-            }
-        )
-    _print(found, bytes_whole, dtype, device)
-    if args.json is not None:
-        _write(args, found, bytes_whole, dtype, device)
-    return 0
+    if args.checkpoint.startswith(_RANDOM) and args.prompt:
+        raise InputError(f"--prompt needs a checkpoint with a tokenizer; {args.checkpoint} is asked random tokens")
 
 
-def _cases(args: argparse.Namespace, model: VideoMllama, folder: Path) -> list[Case]:
-    """Each question with the frames."""
+def _loader(name: str, device: torch.device, dtype: torch.dtype) -> Callable[[str], VideoMllama]:
+    """Makes the model with a recipe's weights: from its folder, or with random ones of known dimensions."""
+    from inference.benchmark.models import MODELS, random_model
+    from inference.checkpoint import resolve_checkpoint
+    from inference.model.load import load_model
+    from model.errors import InputError
+
+    if name.startswith(_RANDOM):
+        config = MODELS.get(name.removeprefix(_RANDOM))
+        if config is None:
+            raise InputError(f"checkpoint {name} names no known model; use {' or '.join(_RANDOM + known for known in MODELS)}")
+        return lambda recipe: random_model(config, device, dtype, recipe=recipe)
+    folder = resolve_checkpoint(name)
+    return lambda recipe: load_model(folder, device, dtype, recipe=recipe)
+
+
+def _cases(args: argparse.Namespace, model: VideoMllama) -> list[Case]:
+    """Each question with the frames; random tokens behind them for a model without a tokenizer."""
+    import torch
+
     from data_pipeline.assets.real import media_bytes
     from data_pipeline.media.decode import sample_video
     from data_pipeline.text.tokenizer import Tokenizer
@@ -117,9 +139,13 @@ def _cases(args: argparse.Namespace, model: VideoMllama, folder: Path) -> list[C
             max_frames=args.frames,
             name=None if args.video else _CLIP,
         )
-    tokenizer = Tokenizer.from_file(folder)
-    system, template = str(model.details.get("system") or ""), model.details.get("template") or "mllama"
     count = 0 if frames is None else len(frames)
+    if args.checkpoint.startswith(_RANDOM):
+        rows = torch.randint(0, model.config.text.vocab_size, (3, 32), generator=torch.Generator().manual_seed(0)).tolist()
+        image = [model.config.image_token_id] * count
+        return [Case(f"random tokens {number + 1}", image + ids, frames) for number, ids in enumerate(rows)]
+    tokenizer = Tokenizer.from_file(model.folder)
+    system, template = str(model.details.get("system") or ""), model.details.get("template") or "mllama"
     return [
         Case(question, question_rows(question, count, tokenizer, system=system, template=template), frames)
         for question in args.prompt or _QUESTIONS
@@ -134,7 +160,8 @@ def _engine(args: argparse.Namespace, model: VideoMllama) -> StepEngine:
     if args.as_on_gpu:
         round_as_on_gpu(model)
     frames = max(1, args.frames)
-    return StepEngine(model, KVStore(model.config, model.device, model.dtype, frames=frames, fp8_frames=args.cross_kv == "fp8"))
+    store = KVStore(model.config, model.device, model.dtype, frames=frames, fp8_frames=args.cross_kv == "fp8")
+    return StepEngine(model, store, graphs=False)
 
 
 def _effects(

@@ -68,6 +68,17 @@ def test_the_command_measures_each_recipe(folder: Path, tmp_path: Path, capsys: 
     assert kept["decoder_bytes"] == content["decoder_bytes"] and kept["effects"][0]["kl_most"] > 0
 
 
+def test_the_command_takes_random_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "precision", "random:tiny", "--frames", "1", "--tokens", "2", "--device", "cpu"]) == 0
+    assert "random tokens 3" in capsys.readouterr().out
+    for name, more, message in (
+        ("random:7b", [], "use random:11b or random:tiny"),
+        ("random:tiny", ["--prompt", "x"], "tokenizer"),
+    ):
+        assert main(["verify", "precision", name, *more]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
