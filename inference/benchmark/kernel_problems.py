@@ -232,11 +232,11 @@ def _attention_launches(n: int, dims: Dimensions) -> list[Any]:
     if n <= small:
         return [
             Launch(small, block, splits, stages=stages)
-            for block, splits, stages in ((32, 33, 5), (64, 66, 5), (128, 33, 3), (64, 17, 5))
+            for block, splits, stages in ((32, 32, 5), (64, 64, 5), (128, 32, 3), (64, 16, 5))
         ]
     return [
         Launch(tile, 64, splits, stages=stages)
-        for tile, splits, stages in ((small, 9, 5), (large, 17, 3), (large, 33, 3), (large, 8, 5))
+        for tile, splits, stages in ((small, 8, 5), (large, 16, 3), (large, 32, 3), (large, 8, 5))
     ]
 
 

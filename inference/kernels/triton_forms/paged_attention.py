@@ -34,7 +34,7 @@ class Launch:
 
 
 def launch_shape(rows: int, heads: int, kv_heads: int, head_dim: int, width: int, page_rows: int, units: int) -> Launch:
-    """A launch of about two waves of programs.
+    """A launch of one to two programs a multiprocessor; twice as many for tiles that compute more than they read.
 
     Args:
         rows, heads, kv_heads, head_dim: of the queries and keys.
@@ -48,12 +48,14 @@ def launch_shape(rows: int, heads: int, kv_heads: int, head_dim: int, width: int
     block = 64 if head_dim <= 128 else 32
     programs = triton.cdiv(rows, tile) * kv_heads
     most = max(triton.cdiv(width * page_rows, 2 * block), 1)
-    splits = max(1, min(triton.cdiv(2 * units, programs), most, 128))
+    # Powers of two: each number of shares is a kernel to compile, and prompts come in any length.
+    waves = 2 if tile * group <= 16 else 4
+    splits = 1 << (max(1, min(waves * units // programs, most, 128)).bit_length() - 1)
     # Five stages keep two blocks of keys on their way: half of the stages go into fetching page numbers ahead of them.
     return Launch(tile, block, splits, stages=5 if tile * group <= 16 else 3)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "width"])
 def _attend(
     q_ptr, k_ptr, v_ptr, scale_ptr, table_ptr, session_ptr, limit_ptr, out_ptr, part_ptr, stat_ptr,
     rows, width, softmax_scale,
@@ -133,7 +135,7 @@ def _attend(
         tl.store(stat_ptr + place * 2 + 1, total, mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pairs"])
 def _combine(
     part_ptr, stat_ptr, out_ptr, pairs, DIM: tl.constexpr, DIM_PAD: tl.constexpr, SPLITS: tl.constexpr, SPLITS_PAD: tl.constexpr
 ):  # fmt: skip
@@ -171,17 +173,19 @@ def paged_attention(
     if launch is None:
         launch = launch_shape(rows, heads, kv_heads, dim, tables.shape[1], page_rows, multiprocessors(queries.device))
     splits, group = launch.splits, heads // kv_heads
+    group_pad = triton.next_power_of_2(group)
+    tile = max(launch.tile, 16 // group_pad)  # a matrix instruction has 16 rows
     parts = stats = out  # not touched by one split
     if splits > 1:
         parts = torch.empty(splits, rows, heads, dim, dtype=torch.float32, device=queries.device)
         stats = torch.empty(splits, rows, heads, 2, dtype=torch.float32, device=queries.device)
     scale_strides = (0, 0, 0, 0) if scales is None else scales.stride()
-    _attend[(triton.cdiv(rows, launch.tile), kv_heads, splits)](
+    _attend[(triton.cdiv(rows, tile), kv_heads, splits)](
         queries, keys, values, keys if scales is None else scales, tables, session, limits, out, parts, stats,
         rows, tables.stride(0), dim**-0.5 * _LOG2_E,
         *queries.stride()[:2], *keys.stride()[:3], *values.stride()[:3], *scale_strides,
-        HEADS=heads, GROUP=group, GROUP_PAD=triton.next_power_of_2(group), DIM=dim, DIM_PAD=triton.next_power_of_2(dim),
-        PAGE_ROWS=page_rows, TILE=launch.tile, BLOCK=launch.block, SPLITS=splits,
+        HEADS=heads, GROUP=group, GROUP_PAD=group_pad, DIM=dim, DIM_PAD=triton.next_power_of_2(dim),
+        PAGE_ROWS=page_rows, TILE=tile, BLOCK=launch.block, SPLITS=splits,
         SCALED=scales is not None, EXACT=queries.dtype == torch.float32,
         num_warps=launch.warps, num_stages=launch.stages,
     )  # fmt: skip

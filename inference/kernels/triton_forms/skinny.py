@@ -103,7 +103,7 @@ def _one_row(
     _finish(result, other, out_ptr + out, out < outs, GLU)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _rows(
     x_ptr, w_ptr, scale_ptr, out_ptr, part_ptr, rows, outs, ins,
     BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr, SCALED: tl.constexpr,
@@ -153,7 +153,7 @@ def _rows(
             tl.store(to + outs, up, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _add_shares(
     part_ptr, scale_ptr, out_ptr, rows, outs, BLOCK: tl.constexpr, SPLITS: tl.constexpr, SCALED: tl.constexpr, GLU: tl.constexpr
 ):  # fmt: skip

@@ -24,12 +24,9 @@ SMALL = Dimensions(
 )
 PROBLEMS = {f"{p.group}: {p.name} {p.shape['rows']}": p for p in problems(SMALL)}
 CHOSEN = [
-    "product: gate_up 1",
-    "product, fp8: down 3",
+    "product, fp8: gate_up 3",
     "cross attention: a session a row 3",
-    "cross attention: one session, fp8 1",
     "elementwise: sum and norm 3",
-    "elementwise: gate 1",
 ]
 
 

@@ -28,7 +28,7 @@ def test_products(rows: int, outs: int, ins: int, dtype: torch.dtype, fp8: bool,
     for shape in (*shapes, Launch(4, 32, 1, dot=False)) if rows == 1 else shapes:
         found = skinny_product(x, weight, scale, glu=glu, launch=shape)
         torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
-        assert torch.equal(found, skinny_product(x, weight, scale, glu=glu, launch=shape)), "another result in another call"
+    assert torch.equal(found, skinny_product(x, weight, scale, glu=glu, launch=shape)), "another result in another call"
 
 
 def test_more_rows_take_the_general_product() -> None:

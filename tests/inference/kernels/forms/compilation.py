@@ -63,10 +63,10 @@ def _attention(tile: int, splits: int, stages: int, kind: str = "bf16") -> tuple
 
 
 CASES: dict[str, tuple[Any, ...]] = {
-    "attention, decode": _attention(4, 33, 5),
-    "attention, decode, fp8": _attention(4, 33, 5, "fp8e4nv"),
+    "attention, decode": _attention(4, 32, 5),
+    "attention, decode, fp8": _attention(4, 32, 5, "fp8e4nv"),
     "attention, prefill": _attention(16, 1, 3),
-    "shares of keys": (paged_attention._combine, {"DIM": 128, "DIM_PAD": 128, "SPLITS": 33, "SPLITS_PAD": 64}, {}, 4, 3),
+    "shares of keys": (paged_attention._combine, {"DIM": 128, "DIM_PAD": 128, "SPLITS": 32, "SPLITS_PAD": 32}, {}, 4, 3),
     "one row": (
         skinny._one_row,
         {"BLOCK_OUT": 8, "BLOCK_IN": 1024, "EVEN": True, "SCALED": False, "GLU": False, "STAGES": 1},

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") else "cuda"
 INTERPRETED = DEVICE == "cpu"
-few = settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+few = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 
 torch.set_num_threads(1)
 if INTERPRETED:
