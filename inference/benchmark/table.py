@@ -71,11 +71,43 @@ def floors(config: VideoMllamaConfig, work: Workload) -> dict[str, float]:
 
 def write_tables(content: Mapping[str, Any]) -> str:
     """All tables of one file of results."""
-    parts = [_summary_table(content), _protocol_table(content), _roofline_table(content), _correctness(content)]
+    parts = [_devices(content), _summary_table(content), _streams(content), _protocol_table(content)]
+    parts += [_roofline_table(content), _correctness(content)]
     missing = [f"* {name}: {reason}" for name, reason in content["not_measured"].items()]
     if missing:
         parts.append("Not measured:\n\n" + "\n".join(missing))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _devices(content: Mapping[str, Any]) -> str:
+    """One line for each machine that measured something."""
+    found: dict[str, list[str]] = {}
+    for part, measured in content["parts"].items():
+        around = measured["surroundings"]
+        versions = ", ".join(f"{name} {number}" for name, number in around.get("versions", {}).items())
+        line = f"{around.get('hardware', {}).get('device', 'unknown device')}, {around.get('date', 'no date')}, {versions}"
+        found.setdefault(line, []).append(part)
+    return "\n".join(f"* {line}: {', '.join(parts)}" for line, parts in found.items())
+
+
+def _streams(content: Mapping[str, Any]) -> str:
+    """What has no place in a table of ten numbers."""
+    lines, parts = [], content["parts"]
+    if "jitter" in parts:
+        one = parts["jitter"]
+        p99, p50 = (_number(1e3 * one["statistics"]["gap_s"][key]) for key in ("p99", "p50"))
+        lines.append(
+            f"* One session speaking while {one['fps']:g} frames a second arrive: P99 / P50 of the gaps between tokens "
+            f"{one['jitter']:.2f} ({p99} / {p50} ms), {one['frames_seen']} frames seen."
+        )
+    if "long-stream" in parts:
+        one, kept = parts["long-stream"], parts["long-stream"]["windows"]
+        lines.append(
+            f"* {one['frames']} frames at {one['frames_per_second']:.1f} a second in windows of {kept['frames']} frames and "
+            f"{kept['rows']} rows: memory {one['memory_gib_per_hour']:+.4f} GiB in 3,600 frames, the last tenth's step "
+            f"takes {one['last_over_first']:.3f} times the first tenth's."
+        )
+    return "\n".join(lines)
 
 
 def _summary_table(content: Mapping[str, Any]) -> str:

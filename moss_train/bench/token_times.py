@@ -22,10 +22,12 @@ def draw(content: Mapping[str, Any]) -> str:
 
 
 def token_gaps(content: Mapping[str, Any]) -> dict[str, Sequence[float]]:
-    """Seconds between tokens, of the first run or session of each part."""
+    """Seconds between tokens, of the first run or session of each part; of a long stream, of each frame's step."""
     found: dict[str, Sequence[float]] = {}
     for part, measured in content["parts"].items():
         runs = measured.get("runs")
+        if isinstance(runs, dict) and "step_s" in runs:
+            found[f"{part}, by frame"] = runs["step_s"]
         if not isinstance(runs, list) or not runs:
             continue
         first = runs[0]

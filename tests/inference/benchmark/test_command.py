@@ -81,6 +81,7 @@ def test_tables_are_drawn_from_the_file_alone(found: Path, capsys: pytest.Captur
     printed = capsys.readouterr().out
     assert "| this engine |" in printed and "Qwen2.5-VL, tiny, random weights, same device" in printed
     assert printed.count("| - | yes |") == 10 and "greedy tokens equal the full forward's" in printed
+    assert "frames a second arrive: P99 / P50" in printed and "GiB in 3,600 frames" in printed and "torch 2" in printed
     assert "first-token-fast: cosine of features with the exact ones 0.9" in printed
 
 

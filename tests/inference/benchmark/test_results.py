@@ -116,8 +116,10 @@ def test_a_chart_shows_the_parts_with_times_of_tokens(tmp_path: Path) -> None:
     content = _content(tmp_path)
     content["parts"]["decode"]["runs"] = [[0.001, 0.002, 0.001], [0.5]]
     content["parts"]["jitter"] = {**SHARED, "runs": [{"gap_s": [0.003, 0.004], "frame_latency_s": []}]}
-    assert token_gaps(content) == {"decode": [0.001, 0.002, 0.001], "jitter": [0.003, 0.004]}
-    assert draw(content).count("<polyline") == 2
+    content["parts"]["long-stream"] = {**SHARED, "runs": {"step_s": [0.2, 0.3], "memory_gib": []}}
+    gaps = {"decode": [0.001, 0.002, 0.001], "jitter": [0.003, 0.004], "long-stream, by frame": [0.2, 0.3]}
+    assert token_gaps(content) == gaps
+    assert draw(content).count("<polyline") == 3
     with pytest.raises(InputError, match="measure the part decode"):
         draw({"parts": {"chip": SHARED}})
 
