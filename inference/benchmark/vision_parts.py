@@ -15,6 +15,7 @@ from inference.kernels.gelu_product import gelu_product
 from inference.vision.attention.choose import BACKENDS, backend_problem, choose_backend
 from inference.vision.blocks import split_heads
 from inference.vision.device import EncoderStreams
+from inference.vision.padding import MergedTokens, merge_padding
 from inference.vision.products import E4M3_MAX, Matrix, fp8_matrix, product, quantise_rows
 from inference.vision.region import Region
 from model.config import VideoMllamaConfig
@@ -47,10 +48,14 @@ class LayerBench:
         return {"ms": seconds * 1e3, "tflops": rate / 1e12, "percent": 100 * rate / self.peak_flops}
 
     def tokens(self, region: Region) -> int:
-        """Rows of one frame in the tower."""
+        """Rows of one frame in the tower, those that stand for padding included."""
+        return int(self.merged(region).keys.unique().numel())
+
+    def merged(self, region: Region) -> MergedTokens:
+        """How a region's tokens are attended to; each once where the region is whole."""
         vision = self.config.vision
         pad = vision.num_padded_positions - vision.num_positions if self.config.switches.vit_keep_pad_tokens else 0
-        return 1 + region.rows * region.columns + pad
+        return merge_padding(region, vision, torch.zeros(vision.num_positions, 1, device=self.device), pad)
 
     def random(self, *shape: int) -> Tensor:
         return torch.randn(shape, device=self.device, dtype=self.dtype)
@@ -121,18 +126,16 @@ def _scaled(bench: LayerBench, x: Tensor, matrix: Matrix, flops: float) -> dict[
     }
 
 
-def measure_attention(bench: LayerBench, region: Region, more_keys: int = 0) -> dict[str, Any]:
-    """Every backend that can be used here, on views of a joint projection, as the tower calls it.
-
-    Args:
-        more_keys: keys of another frame that are attended to as well; joining them is part of the time.
+def measure_attention(bench: LayerBench, region: Region) -> dict[str, Any]:
+    """Every backend that can be used here, on views of a joint projection, as the tower calls it: repeating the keys of tokens
+    that stand for padding is part of the time.
     """
     vision = bench.config.vision
     heads, width, tokens = vision.num_attention_heads, vision.hidden_size, bench.tokens(region)
     q, k, v = split_heads(bench.random(bench.chunk, tokens, 3 * width), heads)
-    extra = bench.random(1, heads, more_keys, width // heads)
-    flops = 4.0 * bench.chunk * tokens * (tokens + more_keys) * width
-    found: dict[str, Any] = {"tokens": tokens, "keys": tokens + more_keys}
+    keys = bench.merged(region).keys
+    flops = 4.0 * bench.chunk * tokens * len(keys) * width
+    found: dict[str, Any] = {"tokens": tokens, "keys": len(keys)}
     for name in BACKENDS:
         problem = backend_problem(name, bench.device.type)
         if name == "plain" and bench.device.type == "cuda":
@@ -143,9 +146,7 @@ def measure_attention(bench: LayerBench, region: Region, more_keys: int = 0) -> 
         attend = choose_backend(name, bench.device, bench.dtype).attend
 
         def call(attend: Callable[[Tensor, Tensor, Tensor], Tensor] = attend) -> Tensor:
-            if not more_keys:
-                return attend(q, k, v)
-            return attend(q, *(torch.cat([own, extra.expand(bench.chunk, -1, -1, -1)], 2) for own in (k, v)))
+            return attend(q, k, v) if len(keys) == tokens else attend(q, k[:, :, keys], v[:, :, keys])
 
         try:
             found[name] = bench.rate(bench.seconds(call), flops)

@@ -81,6 +81,7 @@ def embed(
     pad: int,
     eps: float,
     fp8: bool,
+    merged: Tensor | None,
 ) -> tuple[Tensor, Operand]:
     """Pixels to the first layer's input.
 
@@ -89,13 +90,17 @@ def embed(
         first: [D], the class token.
         pad: zero rows behind the tokens, which take part as keys and values.
 
+        merged: [1, G, D] states of the tokens that stand for padding; None if every patch is computed.
+
     Returns:
-        The state [F, 1 + rows * columns + pad, D] and its norm for the first layer, in fp8 if that multiplies so.
+        The state [F, 1 + rows * columns + G + pad, D] and its norm for the first layer, in fp8 if that multiplies so.
     """
     weight = patches.weight
     x = product(cut_patches(pixels, patch, weight.shape[1], weight.dtype), patches) + positions.tile
     x = torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1)
     x = layer_norm(x + positions.shared + positions.own, norm, eps)
+    if merged is not None:
+        x = torch.cat([x, merged.expand(x.shape[0], -1, -1)], dim=1)
     x = F.pad(x, (0, 0, 0, pad))
     return x, operand(layer_norm(x, next_norm, eps), fp8=fp8)
 
@@ -116,7 +121,7 @@ def block(
     x: Tensor,
     y: Operand,
     layer: Layer,
-    borrowed: tuple[Tensor, Tensor] | None,
+    keys: Tensor | None,
     fp8: bool,
     attend: Attend,
     up: Up,
@@ -128,15 +133,15 @@ def block(
     Args:
         x: the state [F, T, D].
         y: its norm.
-        borrowed: keys and values [1, heads, n, D / heads] of another frame that every frame attends to as well.
+        keys: int64 [S], the tokens that are attended to, where some count several times; None: each once.
         fp8: whether the next layer multiplies in fp8: its input is then rounded here.
 
     Returns:
         The next state and its norm for the next layer.
     """
     q, k, v = split_heads(multiply(y, layer.qkv, x.dtype), heads)
-    if borrowed is not None:
-        k, v = (torch.cat([own, more.expand(x.shape[0], -1, -1, -1)], dim=2) for own, more in zip((k, v), borrowed, strict=True))
+    if keys is not None:
+        k, v = k[:, :, keys], v[:, :, keys]
     x = x + layer.gate_attention * product(attend(q, k, v), layer.out)
     inner = up(layer_norm(x, layer.norm_mlp, eps), layer.up)
     x = x + layer.gate_mlp * product(inner, layer.down)
@@ -162,7 +167,9 @@ def enter_global(y: Tensor, tile: Tensor, next_norm: Norm, eps: float, fp8: bool
     return x, operand(layer_norm(x, next_norm, eps), fp8=fp8)
 
 
-def pool_region(x: Tensor, rows: int, columns: int, stride: int, side: int, mode: str, rest: Tensor | None) -> Tensor:
+def pool_region(
+    x: Tensor, rows: int, columns: int, stride: int, side: int, mode: str, place: Tensor | None, share: Tensor | None
+) -> Tensor:
     """Pools the computed patches of one kept state, straight to the whole frame's tokens.
 
     Args:
@@ -170,7 +177,8 @@ def pool_region(x: Tensor, rows: int, columns: int, stride: int, side: int, mode
         stride: patches along a side of the square that becomes one token; 1 where nothing is pooled.
         side: squares along a side of the frame.
         mode: average | max | none.
-        rest: [side, side, D] what the patches that were not computed contribute to each square; None if there are none.
+        place: int64 [side * side], for each square the token that stands for its padding; None if there is none anywhere.
+        share: [side * side, 1], the part of the square that is padding.
 
     Returns:
         [F, 1 + side * side, D].
@@ -179,7 +187,8 @@ def pool_region(x: Tensor, rows: int, columns: int, stride: int, side: int, mode
     fill = float("-inf") if mode == "max" else 0.0
     patches = F.pad(patches, (0, 0, 0, side * stride - columns, 0, side * stride - rows), value=fill)
     squares = patches.unflatten(1, (side, stride)).unflatten(3, (side, stride))  # [F, side, stride, side, stride, D]
-    pooled = squares.amax((2, 4)) if mode == "max" else squares.mean((2, 4))
-    if rest is not None:
-        pooled = torch.maximum(pooled, rest) if mode == "max" else pooled + rest
-    return torch.cat([x[:, :1], pooled.flatten(1, 2)], dim=1)
+    pooled = (squares.amax((2, 4)) if mode == "max" else squares.mean((2, 4))).flatten(1, 2)
+    if place is not None and share is not None:
+        rest = x[:, place]
+        pooled = torch.where(share > 0, torch.maximum(pooled, rest), pooled) if mode == "max" else pooled + share * rest
+    return torch.cat([x[:, :1], pooled], dim=1)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from inference.vision.duplicates import DuplicateFilter
 from inference.vision.region import Region
 from inference.vision.ticket import Job
-from inference.vision.tower import PaddingStates
 
 
 @dataclass
@@ -18,8 +17,6 @@ class Clip:
     """That holds a picture; None until the first frame says so. Grows, never shrinks."""
     detect: bool
     """Look at the frames for it; False where the source's size was given."""
-    padding: PaddingStates | None = None
-    """Of the clip's first frame, where the mode asks for that."""
     duplicates: DuplicateFilter | None = None
     last: Job | None = None
     """The last frame that was encoded, for near-duplicates."""

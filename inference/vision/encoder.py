@@ -17,7 +17,7 @@ from inference.vision.mode import VisionMode
 from inference.vision.region import Region, detect_region, region_of_size, whole
 from inference.vision.static import Outputs, StaticCall
 from inference.vision.ticket import Encoded, FrameTicket, Job
-from inference.vision.tower import PaddingSlot, PaddingStates, Tower
+from inference.vision.tower import Tower
 from model.errors import InputError
 from model.vision.encoder import VisionEncoder
 
@@ -71,7 +71,9 @@ class FrameEncoder:
             raise InputError(f"the vision chunk is {self.chunk} frames; it must be at least 1")
         backend = choose_backend(attention, device, encoder.dtype)
         choice = compile_layers if compile_layers is not None else "default" if cuda else "off"
-        self.tower = Tower(encoder, backend, fp8=self.mode.fp8, compile_layers=choice, joint_gelu=joint_gelu)
+        self.tower = Tower(
+            encoder, backend, fp8=self.mode.fp8, compile_layers=choice, joint_gelu=joint_gelu, repeat_keys=self.mode.repeat_keys
+        )
         self.attention = backend.name
         self._fixed = cuda or graph_sizes is not None
         self._sizes = tuple(graph_sizes if graph_sizes is not None else GRAPH_SIZES if cuda else ())
@@ -80,9 +82,9 @@ class FrameEncoder:
         self._memory = torch.cuda.graph_pool_handle() if cuda else None
         self._static: dict[tuple[int, Region], StaticCall] = {}
         self._whole = whole(encoder.config.vision)
+        # Where nothing is pooled every patch is a token of its own, and none can stand for others.
+        self._cuts = self.mode.valid_rows and encoder.config.vision.pool_mode != "none"
         self._regions = {self._whole}
-        self._black: dict[Region, PaddingStates] = {}
-        self._slots: dict[Region, PaddingSlot] = {}
         self._waiting: list[Job] = []
         self._running: Encoded | None = None
         self._lock = threading.RLock()
@@ -105,7 +107,7 @@ class FrameEncoder:
         vision = self.tower.config.vision
         level = self.mode.near_duplicate
         duplicates = None if level is None else DuplicateFilter(level)
-        if not self.mode.valid_rows:
+        if not self._cuts:
             return Clip(whole(vision), False, duplicates=duplicates)
         region = None if height is None or width is None else region_of_size(height, width, vision)
         return Clip(region, region is None, duplicates=duplicates)
@@ -152,7 +154,7 @@ class FrameEncoder:
         Returns:
             [f, P, H] for each.
         """
-        if len(clips) < 2 or self.mode.valid_rows or self.mode.near_duplicate is not None:
+        if len(clips) < 2 or self._cuts or self.mode.near_duplicate is not None:
             return [self.encode(frames) for frames in clips]
         return list(self.encode(torch.cat(list(clips))).split([len(frames) for frames in clips]))
 
@@ -181,7 +183,7 @@ class FrameEncoder:
             waits = clip.detect and frame.is_cuda  # a search would wait for the device
             if not waits:
                 self._search(frame[None], clip)
-            job = clip.last = Job(frame, self._whole if waits else self._region(frame[None], clip), clip)
+            job = clip.last = Job(frame, self._whole if waits else self._region(frame[None], clip))
             self._waiting.append(job)
             ticket = FrameTicket(job, self._advance, self._withdraw)
             self._advance(None)
@@ -193,10 +195,9 @@ class FrameEncoder:
         region = (clip and clip.region) or self._whole
         frames = torch.zeros(self.chunk, *self._shape(), dtype=torch.uint8, device=self.tower.device)
         with self._lock, self._streams.computing(frames):
-            padding = self._padding_for(frames, region, self.new_clip())
             for size in self._sizes:
-                self._call(size, region, padding)
-            self._outputs(self._streams.upload(self._cut(frames, region), self.chunk), region, None, padding)
+                self._call(size, region)
+            self._outputs(self._streams.upload(self._cut(frames, region), self.chunk), region)
 
     def _check(self, frames: Tensor) -> None:
         if frames.ndim != 4 or tuple(frames.shape[1:]) != self._shape():
@@ -222,7 +223,7 @@ class FrameEncoder:
 
     def _region(self, frames: Tensor, clip: Clip) -> Region:
         """What is computed of these frames of a clip that knows its region."""
-        if not self.mode.valid_rows or frames.is_floating_point():
+        if not self._cuts or frames.is_floating_point():
             return self._whole
         region = clip.region or self._whole
         if region not in self._regions and len(self._regions) >= MAX_REGIONS:
@@ -236,53 +237,33 @@ class FrameEncoder:
         if ids is None:
             if not part.is_cuda:
                 self._search(part, clip)
-            return self._call_for(part, piece, self._region(part, clip), clip)[0][: piece.frames]
+            return self._call_for(part, piece, self._region(part, clip))[0][: piece.frames]
         own = ids[piece.begin : piece.begin + piece.frames].to(self.tower.device)
         own = torch.cat([own, own.new_ones(piece.size - piece.frames)])
         return self.tower.run(self._streams.upload(part, piece.size), self._whole, own)[: piece.frames]
 
-    def _call_for(self, frames: Tensor, piece: Piece, region: Region, clip: Clip) -> Outputs:
+    def _call_for(self, frames: Tensor, piece: Piece, region: Region) -> Outputs:
         """One call of the tower; padding frames of the piece come out too."""
-        padding = self._padding_for(frames, region, clip)
         if piece.size in self._sizes and frames.dtype == torch.uint8:
-            call = self._call(piece.size, region, padding)
-            if padding is not None:
-                self._slots[region].load(padding)
+            call = self._call(piece.size, region)
             self._streams.fill(self._cut(frames, region), call.pixels)
             return call.run()
-        return self._outputs(self._streams.upload(self._cut(frames, region), piece.size), region, None, padding)
+        return self._outputs(self._streams.upload(self._cut(frames, region), piece.size), region)
 
-    def _call(self, size: int, region: Region, padding: PaddingStates | None) -> StaticCall:
+    def _call(self, size: int, region: Region) -> StaticCall:
         key = (size, region)
         if key not in self._static:
-            if padding is not None and region not in self._slots:
-                self._slots[region] = PaddingSlot(padding, shared=self.mode.padding == "black")
-            held = None if padding is None else self._slots[region].states
             shape = self._cut(torch.empty(size, *self._shape(), device="meta"), region).shape
             pixels = torch.zeros(shape, dtype=torch.uint8, device=self.tower.device)
             self._static[key] = StaticCall(
-                lambda given: self._outputs(given, region, None, held), pixels, self._streams.compute, self._memory
+                lambda given: self._outputs(given, region), pixels, self._streams.compute, self._memory
             )
         return self._static[key]
 
-    def _outputs(self, pixels: Tensor, region: Region, ids: Tensor | None, padding: PaddingStates | None) -> Outputs:
-        features = self.tower.run(pixels, region, ids, padding)
+    def _outputs(self, pixels: Tensor, region: Region) -> Outputs:
+        features = self.tower.run(pixels, region)
         raw = torch.stack([project(features) for project in self._key_value]) if self._key_value else None
         return features, raw
-
-    def _padding_for(self, frames: Tensor, region: Region, clip: Clip) -> PaddingStates | None:
-        """The reference's states outside a region; `frames` are the clip's, where it has no reference for this region yet."""
-        if region == self._whole:
-            return None
-        if self.mode.padding == "first":
-            if clip.padding is None or clip.padding.region != region:
-                first = self._streams.upload(frames[:1], 1)
-                clip.padding = self.tower.padding_states(first, region, self.mode.borrow_keys)
-            return clip.padding
-        if region not in self._black:
-            black = torch.zeros(1, *self._shape(), dtype=torch.uint8, device=self.tower.device)
-            self._black[region] = self.tower.padding_states(black, region, self.mode.borrow_keys)
-        return self._black[region]
 
     def _advance(self, wanted: Job | None) -> None:
         """Launches frames that wait: if the encoder is idle, or until `wanted` is launched."""
@@ -294,23 +275,18 @@ class FrameEncoder:
 
     @torch.inference_mode()
     def _launch(self) -> None:
-        """One call for the frames that waited longest and can share it."""
+        """One call for the frames that waited longest and have the same region, of whatever session."""
         first = self._waiting[0]
-        together = next((i for i, job in enumerate(self._waiting) if not self._share(first, job)), len(self._waiting))
+        together = next((i for i, job in enumerate(self._waiting) if job.region != first.region), len(self._waiting))
         piece = self._pieces(min(together, self.chunk))[0]
         jobs, self._waiting = self._waiting[: piece.frames], self._waiting[piece.frames :]
         frames = [job.frame for job in jobs if job.frame is not None]
         with self._streams.computing(*frames):
-            features, raw = self._call_for(torch.stack(frames), piece, first.region, first.clip)
+            features, raw = self._call_for(torch.stack(frames), piece, first.region)
             encoded = Encoded(features, raw, self._streams.mark())
         for index, job in enumerate(jobs):
             job.encoded, job.index, job.frame = encoded, index, None
         self._running = encoded
-
-    def _share(self, one: Job, other: Job) -> bool:
-        """Frames of several sessions share a call, unless each session has a reference of its own for what is not computed."""
-        own = self.mode.padding == "first" and one.region != self._whole
-        return one.region == other.region and (one.clip is other.clip or not own)
 
     def _withdraw(self, job: Job) -> None:
         with self._lock:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from model.errors import InputError
 
-PADDING_SOURCES = ("first", "black")
-
 
 @dataclass(frozen=True, kw_only=True)
 class VisionMode:
@@ -16,19 +14,15 @@ class VisionMode:
 
     name: str = "exact"
     valid_rows: bool = False
-    """Patches that are nothing but padding are not computed; their pooled features are those of a reference frame."""
+    """Patches that are nothing but padding are not computed one by one: one token stands for those of each pooled square."""
+    repeat_keys: bool = True
+    """With `valid_rows`: such a token is attended to as often as the patches that it stands for were."""
     fp8: bool = False
     """Products of the tower's layers in 8-bit floating point. Patch embedding and projector keep their dtype."""
-    padding: str = "first"
-    """The reference frame of `valid_rows`: `first`, the first one of each clip, or `black`, a frame of zeros for all."""
-    borrow_keys: bool = True
-    """With `valid_rows`: the computed tokens attend to the reference frame's keys and values of the patches left out."""
     near_duplicate: float | None = None
     """Frames whose thumbnail differs by fewer levels (of 255) than this from the last encoded one take its features."""
 
     def __post_init__(self) -> None:
-        if self.padding not in PADDING_SOURCES:
-            raise InputError(f"vision padding is {self.padding!r}; use one of {', '.join(PADDING_SOURCES)}")
         if self.near_duplicate is not None and not 0 < self.near_duplicate <= 255:
             raise InputError(f"near_duplicate is {self.near_duplicate}; give levels above 0 and at most 255, or leave it out")
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from inference.vision.region import Region
-
-if TYPE_CHECKING:
-    from inference.vision.clip import Clip
 
 
 @dataclass
@@ -49,8 +45,6 @@ class Job:
     frame: Tensor | None
     """uint8 [C, S, S]; let go when it is launched."""
     region: Region
-    clip: Clip
-    """To which it belongs."""
     holders: int = 0
     encoded: Encoded | None = None
     index: int = 0

@@ -20,9 +20,9 @@ def test_every_part_is_measured_and_written(tmp_path: Path, capsys: pytest.Captu
     assert [name for name, part in parts.items() if "problem" in part] == []
     assert len(capsys.readouterr().out.splitlines()) == len(parts) == 11
     assert len(parts["clip exact"]["seconds"]) == 1 and parts["clip fast"]["frames"] == 5
-    # 5 of 8 rows of patches hold a 16:9 picture; the keys of the others are attended to, and 7 zero rows in either case.
+    # 5 of 8 rows of patches hold a 16:9 picture; a token for each of the two squares below counts as often as its 12 patches.
     assert (parts["attention"]["tokens"], parts["attention"]["keys"]) == (72, 72)
-    assert (parts["attention valid_rows"]["tokens"], parts["attention valid_rows"]["keys"]) == (48, 72)
+    assert (parts["attention valid_rows"]["tokens"], parts["attention valid_rows"]["keys"]) == (50, 72)
     assert {"plain", "sdpa"} <= {name for name, entry in parts["attention"].items() if isinstance(entry, dict) and "ms" in entry}
     assert set(parts["latency exact"]) == {"graph_1_ms", "graph_2_ms", "direct_1_ms", "direct_2_ms", "submitted_frame_ms"}
     flops = parts["products"]["qkv"]["dense"]["tflops"] * parts["products"]["qkv"]["dense"]["ms"] * 1e9

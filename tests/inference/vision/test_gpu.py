@@ -74,17 +74,17 @@ def test_fast_modes_stay_close(name: str) -> None:
         assert F.cosine_similarity(got.flatten(1), expected.flatten(1)).min() > 0.995
 
 
-def test_references_of_clips_take_turns_in_captured_calls() -> None:
+def test_sessions_of_one_region_share_captured_calls() -> None:
     encoder = _on_device()
     clips = [random_frames(3, height=18, seed=seed) for seed in (1, 2)]
     mode = VisionMode(valid_rows=True)
     direct = [FrameEncoder(encoder, mode=mode, graph_sizes=(), compile_layers="off").encode(frames).float() for frames in clips]
-    captured = FrameEncoder(encoder, mode=mode, graph_sizes=(1,), compile_layers="off")
+    captured = FrameEncoder(encoder, mode=mode, graph_sizes=(1, 2), compile_layers="off")
     state = [captured.new_clip(), captured.new_clip()]
     for i in range(3):
-        for number in (0, 1):
-            got = captured.submit(clips[number][i], clip=state[number]).features().float()
-            torch.testing.assert_close(got[0], direct[number][i], atol=BF16, rtol=BF16)
+        tickets = [captured.submit(clips[number][i], clip=state[number]) for number in (0, 1)]
+        for number, ticket in enumerate(tickets):
+            torch.testing.assert_close(ticket.features().float()[0], direct[number][i], atol=BF16, rtol=BF16)
 
 
 def test_frames_that_arrive_are_encoded_beside_the_current_stream() -> None:
