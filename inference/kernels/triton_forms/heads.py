@@ -27,7 +27,7 @@ def _put(pointer, first, second, at, inside, HALF: tl.constexpr):
     tl.store(pointer + HALF + at, second.to(kind), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["slot_ptr"])
 def _heads(
     x_ptr, cos_ptr, sin_ptr, weight_ptr, slot_ptr, out_ptr, k_ptr, v_ptr, raw_ptr, scale_ptr,
     x_row, eps, k_page, k_row, k_head, v_page, v_row, v_head, r_page, r_row, r_head, s_kind, s_page, s_row, s_head,

@@ -55,7 +55,8 @@ def launch_shape(rows: int, heads: int, kv_heads: int, head_dim: int, width: int
     return Launch(tile, block, splits, stages=5 if tile * group <= 16 else 3)
 
 
-@triton.jit(do_not_specialize=["rows", "width"])
+# Rows' integers lie anywhere in one buffer: their alignment makes no kernel of its own.
+@triton.jit(do_not_specialize=["rows", "width"], do_not_specialize_on_alignment=["table_ptr", "session_ptr", "limit_ptr"])
 def _attend(
     q_ptr, k_ptr, v_ptr, scale_ptr, table_ptr, session_ptr, limit_ptr, out_ptr, part_ptr, stat_ptr,
     rows, width, softmax_scale,
