@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -26,6 +27,10 @@ class Arrival:
     """One of `CONTROLS`."""
 
     def __post_init__(self) -> None:
+        if sum(part is not None for part in (self.frame, self.prompt, self.control)) != 1:
+            raise InputError(f"an arrival at {self.t} s must be one of a frame, a prompt and a control")
+        if self.frame is None and not math.isfinite(self.t):  # a frame's time is for the queue to judge
+            raise InputError(f"{self.prompt or self.control!r} comes at {self.t} s; its time must be finite")
         if self.control is not None and self.control not in CONTROLS:
             raise InputError(f"control is {self.control!r}; use one of {', '.join(CONTROLS)}")
 

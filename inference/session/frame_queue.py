@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,19 +158,25 @@ class FrameQueue:
         good = tuple(pixels.shape) == self.shape if self.shape is not None else pixels.ndim == 3
         if not good or pixels.dtype != torch.uint8:
             return "shape"
-        if not again and not frame.t >= self.last_t:  # not-a-number too
+        if not again and not self.last_t <= frame.t < math.inf:  # not-a-number too
             return "time"
         if self.kept + len(self.in_flight) + len(self.waiting) >= self.max_frames:
             return "capacity"
         return ""
 
     def _drop(self, frame: PendingFrame, reason: str, t: float) -> None:
-        if frame.ticket is not None:
-            frame.ticket.cancel()
-            frame.ticket = None
+        _withdraw(frame)
         self.ledger.drop(reason)
         self.news.append(TraceEvent(t=t, kind="frame_dropped", frame=frame.number, reason=reason))
 
     def _reject(self, frame: PendingFrame, reason: str) -> None:
+        _withdraw(frame)
         self.ledger.reject(reason)
         self.news.append(TraceEvent(t=frame.t, kind="frame_rejected", frame=frame.number, reason=reason))
+
+
+def _withdraw(frame: PendingFrame) -> None:
+    """Tell the encoder that nobody waits for the frame."""
+    if frame.ticket is not None:
+        frame.ticket.cancel()
+        frame.ticket = None

@@ -7,8 +7,9 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -59,7 +60,7 @@ class Inbox:
         self.queue = FrameQueue()
         self.drawn = 0
         self.end_reason = ""
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self._schedule = iter(schedule)
         self._next = next(self._schedule, None)
         self._spoken: list[tuple[float, int, Arrival]] = []
@@ -117,6 +118,11 @@ class Inbox:
             wall: stamps what is pushed.
         """
         self._submit, self._wall = submit, wall
+
+    def expect(self, shape: tuple[int, ...], max_frames: int) -> None:
+        """What a good frame looks like, and how many the session remembers."""
+        with self._changed:
+            self.queue.expect(shape, max_frames)
 
     def use_policy(self, policy: QueuePolicy, limit: int) -> None:
         """Another queue policy from now on; also while a source waits."""
@@ -192,6 +198,11 @@ class Inbox:
         if self._next is not None and not held_back:
             times.append(self._next.t)
         return min(times, default=None)
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Nothing comes in while it is held."""
+        return self._changed
 
     @property
     def open(self) -> bool:

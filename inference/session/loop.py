@@ -371,7 +371,7 @@ class RealtimeSession:
         if settings.encode_on_arrival:
             encoder = self.engine.encoder
             submit = functools.partial(encoder.submit, clip=encoder.new_clip())
-        self.inbox.queue.expect((vision.num_channels, vision.image_size, vision.image_size), settings.max_frames)
+        self.inbox.expect((vision.num_channels, vision.image_size, vision.image_size), settings.max_frames)
         self.inbox.use_policy(policy, settings.max_pending_frames)
         self.inbox.listen(submit=submit, wall=self.clock.wall)
 

@@ -42,13 +42,23 @@ def save_session(session: RealtimeSession, path: Path) -> None:
     """
     if session.end_reason != "paused":
         raise InputError(f"the session is {session.end_reason or 'running'}; pause it before its state is saved")
+    with session.inbox.lock:
+        state, tensors = _describe(session)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tensors.setdefault("none", torch.zeros(0))  # a file without tensors is none
+    save_file({name: value.contiguous() for name, value in tensors.items()}, str(temporary), {"session": json.dumps(state)})
+    os.replace(temporary, path)
+
+
+def _describe(session: RealtimeSession) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     cache, tensors = cache_state(session.cache)
     progress, queue = session.progress, session.inbox.queue
     waiting = [*progress.carried.frames, *queue.waiting]
     if waiting:
         tensors["waiting"] = torch.stack([frame.pixels.cpu() for frame in waiting])
     sampler = session.sampler.state()
-    state = {
+    return {
         "format": FORMAT,
         "settings": session.settings.as_dict(),
         "now": session.clock.now(),
@@ -68,12 +78,7 @@ def save_session(session: RealtimeSession, path: Path) -> None:
         "ledger": queue.ledger.as_dict(),
         "queue": {"last_t": queue.last_t, "kept": queue.kept, "policy": queue.policy.state()},
         "drawn": session.inbox.drawn,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    tensors.setdefault("none", torch.zeros(0))  # a file without tensors is none
-    save_file({name: value.contiguous() for name, value in tensors.items()}, str(temporary), {"session": json.dumps(state)})
-    os.replace(temporary, path)
+    }, tensors
 
 
 def restore_session(
@@ -87,6 +92,8 @@ def restore_session(
     """See `RealtimeSession.restore`."""
     from inference.session.loop import Progress, RealtimeSession
 
+    if inbox.queue.ledger.submitted:
+        raise InputError(f"the inbox for {path} has taken {inbox.queue.ledger.submitted} frames already; give a new one")
     state, tensors = _read(path)
     settings = SessionSettings.from_dict(state["settings"], str(path))
     session = RealtimeSession(engine, tokenizer, inbox, clock(state["now"]), settings, on_event)

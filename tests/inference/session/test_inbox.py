@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
 import torch
 
 from data_pipeline.text.tokenizer import Tokenizer
@@ -14,6 +15,7 @@ from inference.session.inbox import Inbox
 from inference.session.loop import RealtimeSession
 from inference.session.queue_policies import make_policy
 from inference.session.settings import SessionSettings
+from model.errors import InputError
 from tests.inference.session.streams import FRAMES, RecordingEngine
 
 FRAME = torch.zeros(3, 8, 8, dtype=torch.uint8)
@@ -117,3 +119,16 @@ def test_an_idle_session_uses_no_processor_and_ends_when_told(engine: RecordingE
     thread.join(10)
     assert not thread.is_alive() and session.end_reason == "stopped" and session.events[-1].metrics is not None
     assert inbox.push_frame(FRAMES[1], clock.now()) is None and session.ledger.submitted == 1
+
+
+def test_arrivals_that_cannot_be_are_named() -> None:
+    with pytest.raises(InputError, match="must be one of"):
+        Arrival(t=1.0)
+    with pytest.raises(InputError, match="'hello' comes at nan s"):
+        Inbox(live=True).push_prompt("hello", float("nan"))
+    with pytest.raises(InputError, match="control is 'jump'; use one of stop, reset"):
+        Arrival(t=1.0, control="jump")
+    inbox = Inbox(live=True)
+    for t in (float("nan"), float("inf"), -1.0):
+        assert inbox.push_frame(FRAME, t) is not None
+    assert inbox.queue.ledger.rejected == {"time": 3} and inbox.queue.ledger.balanced

@@ -22,7 +22,7 @@ from inference.session.loop import RealtimeSession
 from inference.session.settings import SessionSettings
 from model.errors import InputError
 from tests.inference.checkpoints import tiny_config, write_checkpoint
-from tests.inference.session.streams import RecordingEngine, frames, said
+from tests.inference.session.streams import FRAMES, RecordingEngine, frames, said
 
 ARRIVALS = list(
     merge(
@@ -97,6 +97,10 @@ def test_only_a_paused_session_is_saved_and_only_its_own_model_takes_it(
         RealtimeSession.restore(path, StepEngine(other), tokenizer, Inbox(frames(3)), VirtualClock)
     with pytest.raises(InputError, match="schedule ends"):
         RealtimeSession.restore(path, engine, tokenizer, Inbox(), VirtualClock)
+    used = Inbox(live=True)
+    used.push_frame(FRAMES[0], 0.0)
+    with pytest.raises(InputError, match="has taken 1 frames already"):
+        RealtimeSession.restore(path, engine, tokenizer, used, VirtualClock)
     with pytest.raises(InputError, match="does not exist"):
         RealtimeSession.restore(tmp_path / "none", engine, tokenizer, Inbox(), VirtualClock)
     path.write_bytes(path.read_bytes()[:100])
