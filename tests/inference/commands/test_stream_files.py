@@ -115,7 +115,8 @@ def test_a_folder_in_real_time_is_traced_and_replays(checkpoint: str, tmp_path: 
         Image.fromarray(np.full((28, 28, 3), 40 * number, dtype=np.uint8)).save(pictures / f"{number}.png")
     trace = tmp_path / "t.jsonl"
     common = ["stream", "--checkpoint", checkpoint, "--source", str(pictures), "--fps", "10"]
-    arguments = [*common, "--idle_timeout", "0.2", "--prompt", "left", "--prompt_at", "0.25", "--max_new_tokens", "60"]
+    arguments = [*common, "--idle_timeout", "0.2", "--prompt", "left", "--prompt_at", "0.25", "--max_new_tokens", "40"]
+    arguments += ["--tokens_per_second", "40"]
     assert moss([*arguments, "--trace", str(trace), "--encode_on_arrival"]) == 0
     (recorded,) = load_traces(trace)
     arrived = [event.t for event in recorded.events if event.kind == "frame_in"]
