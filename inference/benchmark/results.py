@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,19 @@ from model.errors import InputError
 FORMAT = "moss-inference-benchmark/1"
 _SAME = ("model", "workload", "dtype", "seed", "graphs")
 """What all parts of one file have in common."""
+
+
+_NUMBERS = re.compile(r"\[\s+((?:-?[\d.]+(?:e[-+]?\d+)?,?\s+)+)\]")
+"""A list of nothing but numbers, which is written on one line."""
+
+
+def _rounded(value: Any) -> Any:
+    """Single measurements to a tenth of a microsecond: there are tens of thousands of them."""
+    if isinstance(value, float):
+        return round(value, 7)
+    if isinstance(value, Mapping):
+        return {name: _rounded(one) for name, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _at(content: Mapping[str, Any], *path: str, factor: float = 1.0) -> float | None:
@@ -70,7 +84,7 @@ class Results:
 
     def add(self, part: str, found: Mapping[str, Any]) -> None:
         """Enter a part in place of an earlier measurement of it, and write the file."""
-        self.content["parts"][part] = dict(found)
+        self.content["parts"][part] = {name: _rounded(value) if name == "runs" else value for name, value in found.items()}
         self.content["not_measured"].pop(part, None)
         self._write()
 
@@ -85,7 +99,8 @@ class Results:
         if self._path is None:
             return
         partial = self._path.with_name(self._path.name + ".part")
-        partial.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
+        text = _NUMBERS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", json.dumps(self.content, indent=1))
+        partial.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, self._path)
 
 

@@ -46,6 +46,16 @@ def test_parts_join_a_file_and_the_summary_follows(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_single_measurements_are_short_and_on_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    runs = {"gap_s": [0.123456789, 1e-05, 3], "kept": [(1, 2), (3, 4)], "name": ["a", "b"]}
+    Results(path, SETUP).add("decode", {**SHARED, "tokens_per_second": 0.123456789, "runs": runs})
+    decode = read(path)["parts"]["decode"]
+    assert decode["runs"] == {"gap_s": [0.1234568, 1e-05, 3], "kept": [[1, 2], [3, 4]], "name": ["a", "b"]}
+    assert decode["tokens_per_second"] == 0.123456789
+    assert '"gap_s": [0.1234568, 1e-05, 3],\n' in path.read_text()
+
+
 def test_parts_of_another_run_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
     Results(path, SETUP).add("chip", SHARED)
