@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,8 @@ _JUMP = 5.0
 """Seconds by which no sender's frame comes early: its times have jumped."""
 _EARLY = 0.25
 """Part of the interval between two shown frames by which one may come early, because arrival times tremble."""
+_CLOSEST = 0.5
+"""Part of the interval by which two shown frames are apart at least, also where the first was late."""
 
 
 class Slots:
@@ -35,11 +38,13 @@ class Slots:
     def __init__(self, fps: float) -> None:
         self._interval = 1 / fps
         self._next = 0.0
+        self._last = -math.inf
 
     def takes(self, now: float) -> bool:
         """Whether a frame that comes at `now` is shown; asking for it takes the slot."""
-        if now < self._next - _EARLY * self._interval:
+        if now < self._next - _EARLY * self._interval or now < self._last + _CLOSEST * self._interval:
             return False
+        self._last = now
         missed = now - self._next > self._interval
         self._next = (now if missed else self._next) + self._interval
         return True
