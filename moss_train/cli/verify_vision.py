@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, required=True, metavar="FILE", help="a clip like those that will be watched")
     parser.add_argument("--mode", action="append", help="valid_rows, fp8 or fast; several times for several (default all three)")
     parser.add_argument("--near_duplicate", type=float, metavar="LEVELS", help="also measure skipping frames that differ by less")
-    parser.add_argument("--variants", action="store_true", help="also measure other ways to stand in for padding")
+    parser.add_argument("--variants", action="store_true", help="also measure the cheaper form of valid_rows")
     parser.add_argument("--question", default="What happens in the video?", help="asked behind the frames")
     parser.add_argument("--tokens", type=int, default=32, help="length of the reply that is compared (default 32)")
     parser.add_argument("--fps", type=float, default=1.0, help="frames a second taken from the clip (default 1)")
@@ -78,10 +78,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_row(row: Mapping[str, object], *, header: bool) -> None:
-    cells = [f"{value:.5f}" if isinstance(value, float) else str(value) for value in row.values()]
+    cells = [_cell(value) for value in row.values()]
     widths = [44, *(max(len(name), 9) for name in list(row)[1:])]
     for line in ([list(row)] if header else []) + [cells]:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.6f}" if abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def _write(args: argparse.Namespace, dtype: str, device: str, frames: int, difference: float, effects: Sequence[Any]) -> None:
