@@ -28,7 +28,7 @@ MOST_SESSIONS = BUCKETS[-1]
 SESSIONS = 256
 """Sessions whose tables stay on the device."""
 GPU_WIDTHS = (2048, 16384)
-"""Pages that the tables of a session have room for on a GPU: 131072 rows and 16384 frames, 4.7 MB in all."""
+"""Pages that the tables of a session have room for on a GPU: 131072 rows and 16384 frames, 19 MB in all."""
 
 
 @dataclass
