@@ -49,7 +49,7 @@ class Part:
 
 
 EXIT_FAILED = 1
-"""A part broke."""
+"""A part broke, or none could be measured."""
 
 _FP8 = (("recipe", "fp8"),)
 PARTS = {
@@ -128,7 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
         names = [name for name in names if name not in results.content["parts"]]
     failed = measure(names, setup, results)
     print(write_tables(results.content), end="")
-    return EXIT_FAILED if failed else 0
+    nothing = bool(names) and all(name in results.content["not_measured"] for name in names)
+    return EXIT_FAILED if failed or nothing else 0
 
 
 def chosen_parts(given: str | None) -> list[str]:

@@ -103,6 +103,17 @@ def test_a_part_that_breaks_is_named_and_the_others_go_on(tmp_path: Path, monkey
     assert read(path)["not_measured"] == {}
 
 
+def test_measuring_nothing_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(workload.WORKLOADS, "small", SMALLEST)
+    video = tmp_path / "broken.mp4"
+    video.write_bytes(b"no video")
+    path = tmp_path / "found.json"
+    arguments = ["--model", "tiny", "--device", "cpu", "--video", str(video), "--only", "from-file", "--out", str(path)]
+    assert main(["bench", "inference", *arguments]) == 1
+    content = read(path)
+    assert content["parts"] == {} and "broken.mp4" in content["not_measured"]["from-file"]
+
+
 @pytest.mark.gpu
 def test_parts_are_correct_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(workload.WORKLOADS, "small", SMALLEST)
