@@ -17,6 +17,7 @@ import triton.language as tl
 from inference.kernels.select import multiprocessors
 
 _LOG2_E = 1.4426950408889634
+_MOST_SPLITS = 128
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ def launch_shape(rows: int, heads: int, kv_heads: int, head_dim: int, width: int
         width: pages that a table has room for.
         page_rows: rows of a page.
         units: multiprocessors of the device.
+
+    The number of shares is an argument of the kernel: prompts of any length share its code.
     """
     group = triton.next_power_of_2(heads // kv_heads)
     # Up to 16 rows come from as many sessions as a rule; more are a prompt, whose rows read the same keys.
@@ -48,21 +51,22 @@ def launch_shape(rows: int, heads: int, kv_heads: int, head_dim: int, width: int
     block = 64 if head_dim <= 128 else 32
     programs = triton.cdiv(rows, tile) * kv_heads
     most = max(triton.cdiv(width * page_rows, 2 * block), 1)
-    # Powers of two: each number of shares is a kernel to compile, and prompts come in any length.
     waves = 2 if tile * group <= 16 else 4
-    splits = 1 << (max(1, min(waves * units // programs, most, 128)).bit_length() - 1)
+    splits = max(1, min(waves * units // programs, most, _MOST_SPLITS))
     # Five stages keep two blocks of keys on their way: half of the stages go into fetching page numbers ahead of them.
     return Launch(tile, block, splits, stages=5 if tile * group <= 16 else 3)
 
 
 # Rows' integers lie anywhere in one buffer: their alignment makes no kernel of its own.
-@triton.jit(do_not_specialize=["rows", "width"], do_not_specialize_on_alignment=["table_ptr", "session_ptr", "limit_ptr"])
+@triton.jit(
+    do_not_specialize=["rows", "width", "splits"], do_not_specialize_on_alignment=["table_ptr", "session_ptr", "limit_ptr"]
+)
 def _attend(
     q_ptr, k_ptr, v_ptr, scale_ptr, table_ptr, session_ptr, limit_ptr, out_ptr, part_ptr, stat_ptr,
-    rows, width, softmax_scale,
+    rows, width, splits, softmax_scale,
     q_row, q_head, k_page, k_row, k_head, v_page, v_row, v_head, s_kind, s_page, s_row, s_head,
     HEADS: tl.constexpr, GROUP: tl.constexpr, GROUP_PAD: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
-    PAGE_ROWS: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr,
+    PAGE_ROWS: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
     SCALED: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     head, split = tl.program_id(1), tl.program_id(2)
@@ -91,7 +95,7 @@ def _attend(
         earlier = tl.sum(tl.where((session == mine) & (folded < turn * GROUP_PAD), 1, 0))
         seen = tl.where((session == mine) & (earlier == 0) & (mine >= 0), limit, 0)
         longest = tl.max(seen)
-        share = tl.cdiv(tl.cdiv(longest, SPLITS), BLOCK) * BLOCK
+        share = tl.cdiv(tl.cdiv(longest, splits), BLOCK) * BLOCK
         begin = split * share
         end = tl.minimum(begin + share, longest)
         table = table_ptr + mine.to(tl.int64) * width
@@ -125,7 +129,7 @@ def _attend(
             sums = tl.dot(weights.to(q.dtype), v.to(q.dtype), sums * shrink[:, None], input_precision="ieee" if EXACT else "tf32")
             best = higher
 
-    if SPLITS == 1:
+    if WHOLE:
         result = sums / tl.where(total == 0.0, 1.0, total)[:, None]
         to = out_ptr + (row[:, None].to(tl.int64) * HEADS + query_head[:, None]) * DIM + dim[None, :]
         tl.store(to, result.to(out_ptr.dtype.element_ty), mask=live[:, None] & inside[None, :])
@@ -136,14 +140,14 @@ def _attend(
         tl.store(stat_ptr + place * 2 + 1, total, mask=live)
 
 
-@triton.jit(do_not_specialize=["pairs"])
+@triton.jit(do_not_specialize=["pairs", "splits"])
 def _combine(
-    part_ptr, stat_ptr, out_ptr, pairs, DIM: tl.constexpr, DIM_PAD: tl.constexpr, SPLITS: tl.constexpr, SPLITS_PAD: tl.constexpr
+    part_ptr, stat_ptr, out_ptr, pairs, splits, DIM: tl.constexpr, DIM_PAD: tl.constexpr, SPLITS_PAD: tl.constexpr
 ):  # fmt: skip
     pair = tl.program_id(0).to(tl.int64)  # row * heads + head
     split = tl.arange(0, SPLITS_PAD)
     dim = tl.arange(0, DIM_PAD)
-    real = split < SPLITS
+    real = split < splits
     place = split * pairs + pair
     best = tl.load(stat_ptr + place * 2, mask=real, other=float("-inf"))
     total = tl.load(stat_ptr + place * 2 + 1, mask=real, other=0.0)
@@ -183,16 +187,16 @@ def paged_attention(
     scale_strides = (0, 0, 0, 0) if scales is None else scales.stride()
     _attend[(triton.cdiv(rows, tile), kv_heads, splits)](
         queries, keys, values, keys if scales is None else scales, tables, session, limits, out, parts, stats,
-        rows, tables.stride(0), dim**-0.5 * _LOG2_E,
+        rows, tables.stride(0), splits, dim**-0.5 * _LOG2_E,
         *queries.stride()[:2], *keys.stride()[:3], *values.stride()[:3], *scale_strides,
         HEADS=heads, GROUP=group, GROUP_PAD=group_pad, DIM=dim, DIM_PAD=triton.next_power_of_2(dim),
-        PAGE_ROWS=page_rows, TILE=tile, BLOCK=launch.block, SPLITS=splits,
+        PAGE_ROWS=page_rows, TILE=tile, BLOCK=launch.block, WHOLE=splits == 1,
         SCALED=scales is not None, EXACT=queries.dtype == torch.float32,
         num_warps=launch.warps, num_stages=launch.stages,
     )  # fmt: skip
     if splits > 1:
         _combine[(rows * heads,)](
-            parts, stats, out, rows * heads, DIM=dim, DIM_PAD=triton.next_power_of_2(dim),
-            SPLITS=splits, SPLITS_PAD=triton.next_power_of_2(splits), num_warps=4 if splits > 8 else 1,
+            parts, stats, out, rows * heads, splits, DIM=dim, DIM_PAD=triton.next_power_of_2(dim),
+            SPLITS_PAD=max(triton.next_power_of_2(splits), 8), num_warps=4 if splits > 8 else 1,
         )  # fmt: skip
     return out

@@ -11,7 +11,7 @@ from inference.kernels import paged_attention
 from inference.kernels.triton_forms.paged_attention import Launch, launch_shape
 from inference.kernels.triton_forms.paged_attention import paged_attention as launch
 from inference.model.rows import PagedView
-from tests.inference.kernels.forms.where import DEVICE, few
+from tests.inference.kernels.forms.where import DEVICE, INTERPRETED, few
 from tests.inference.kernels.oracle import Case, attention, cases
 
 LAUNCHES = [None, Launch(4, 32, 1), Launch(4, 64, 3), Launch(16, 32, 2)]
@@ -55,6 +55,30 @@ def test_many_rows_take_wider_tiles() -> None:
     torch.testing.assert_close(_run(case, None).double(), attention(case), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("rows", "splits"), [(1, 32), (4, 32), (16, 8), (64, 16), (320, 2), (2048, 1)])
+@pytest.mark.parametrize(("rows", "splits"), [(1, 33), (4, 33), (16, 8), (64, 16), (320, 3), (2048, 1)])
 def test_launches_fill_the_device(rows: int, splits: int) -> None:
     assert launch_shape(rows, 32, 8, 128, 256, 101, 132).splits == splits
+
+
+@pytest.mark.skipif(INTERPRETED, reason="a CUDA graph needs a GPU")
+def test_a_graph_follows_the_integers_on_the_device() -> None:
+    torch.manual_seed(0)
+    pages, page_rows = 12, 101
+    keys, values = torch.randn(2, pages, page_rows, 2, 64, device=DEVICE, dtype=torch.float32)
+    queries = torch.randn(3, 8, 64, device=DEVICE)
+    tables = torch.zeros(2, 5, dtype=torch.int32, device=DEVICE)
+    session, limits = torch.zeros(3, dtype=torch.int32, device=DEVICE), torch.zeros(3, dtype=torch.int32, device=DEVICE)
+    view = PagedView(tables, session, limits)
+    paged_attention(queries, keys, values, None, view)  # compiles
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = paged_attention(queries, keys, values, None, view)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        tables.copy_(torch.randperm(pages)[:10].view(2, 5).int())
+        session.copy_(torch.randint(0, 2, (3,)))
+        limits.copy_(torch.randint(0, 5 * page_rows + 1, (3,)))
+        graph.replay()
+        there = PagedView(tables.cpu(), session.cpu(), limits.cpu())
+        expected = attention(Case(queries.cpu(), keys.cpu(), values.cpu(), None, there))
+        torch.testing.assert_close(found.cpu().double(), expected, atol=1e-5, rtol=1e-5)

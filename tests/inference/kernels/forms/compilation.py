@@ -23,7 +23,22 @@ _TARGET = GPUTarget("cuda", 90, 32)
 _POINTERS = {"slot_ptr": "*i64", "table_ptr": "*i32", "session_ptr": "*i32", "limit_ptr": "*i32"}
 _WIDE = ("scale_ptr", "part_ptr", "stat_ptr")
 _REAL = ("eps", "softmax_scale")
-_ODD = ("rows", "scale_ptr", "slot_ptr", "session_ptr", "limit_ptr", "s_kind", "s_page", "s_row", "s_head", "gate_row", "pairs")
+_ODD = (
+    "rows",
+    "splits",
+    "width",
+    "table_ptr",
+    "scale_ptr",
+    "slot_ptr",
+    "session_ptr",
+    "limit_ptr",
+    "s_kind",
+    "s_page",
+    "s_row",
+    "s_head",
+    "gate_row",
+    "pairs",
+)
 """Arguments that need not be multiples of 16."""
 
 
@@ -58,15 +73,15 @@ def stack_bytes(binary: bytes) -> int:
 
 def _attention(tile: int, splits: int, stages: int, kind: str = "bf16") -> tuple[Any, ...]:
     shape = {"HEADS": 32, "GROUP": 4, "GROUP_PAD": 4, "DIM": 128, "DIM_PAD": 128, "PAGE_ROWS": 101, "BLOCK": 64}
-    rest = {"TILE": tile, "SPLITS": splits, "SCALED": kind != "bf16", "EXACT": False}
+    rest = {"TILE": tile, "WHOLE": splits == 1, "SCALED": kind != "bf16", "EXACT": False}
     return paged_attention._attend, shape | rest, {"k_ptr": f"*{kind}", "v_ptr": f"*{kind}"}, 4, stages
 
 
 CASES: dict[str, tuple[Any, ...]] = {
-    "attention, decode": _attention(4, 32, 5),
-    "attention, decode, fp8": _attention(4, 32, 5, "fp8e4nv"),
+    "attention, decode": _attention(4, 33, 5),
+    "attention, decode, fp8": _attention(4, 33, 5, "fp8e4nv"),
     "attention, prefill": _attention(16, 1, 3),
-    "shares of keys": (paged_attention._combine, {"DIM": 128, "DIM_PAD": 128, "SPLITS": 32, "SPLITS_PAD": 32}, {}, 4, 3),
+    "shares of keys": (paged_attention._combine, {"DIM": 128, "DIM_PAD": 128, "SPLITS_PAD": 64}, {}, 4, 3),
     "one row": (
         skinny._one_row,
         {"BLOCK_OUT": 8, "BLOCK_IN": 1024, "EVEN": True, "SCALED": False, "GLU": False, "STAGES": 1},
