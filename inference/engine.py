@@ -13,6 +13,7 @@ from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from inference.graphs.ahead import AheadServer, Wish
 from inference.graphs.runner import BUCKETS, GraphRunner
+from inference.kernels.select import choose_form
 from inference.model.rows import RowGroup
 from inference.model.video_mllama import VideoMllama
 from inference.sampling import Sampler, choose_rows
@@ -61,7 +62,11 @@ class StepEngine:
         model: weights and arithmetic.
         store: the pages that all its sessions share; by default one that grows, on a GPU from 8192 rows and 512
             frames (1.1 and 1.7 GB of an 11B model in bf16).
-        graphs: run steps on static buffers, as CUDA graphs where there is CUDA; None: on CUDA only.
+        graphs: run steps on static buffers, as CUDA graphs where there is CUDA; None: on CUDA with Triton, whose kernels alone
+            read tables of pages on the device.
+
+    Raises:
+        InputError: graphs on CUDA without Triton.
     """
 
     def __init__(self, model: VideoMllama, store: KVStore | None = None, *, graphs: bool | None = None) -> None:
@@ -70,7 +75,10 @@ class StepEngine:
         positions, frames = (8192, 512) if model.device.type == "cuda" else (256, 16)
         self.store = store or KVStore(model.config, model.device, model.dtype, positions=positions, frames=frames)
         self.server: AheadServer | None = None
-        if graphs if graphs is not None else model.device.type == "cuda":
+        kernels = choose_form(model.device) == "triton"
+        if graphs and model.device.type == "cuda" and not kernels:
+            raise InputError("graphs=True on a GPU needs the package triton, which is missing; install it or use graphs=False")
+        if kernels if graphs is None else graphs:
             self.server = AheadServer(GraphRunner(model, self.store))
 
     def new_cache(self, *, positions: int = 256, frames: int = 16, policy: CachePolicy | None = None) -> SessionCache:

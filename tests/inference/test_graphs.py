@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -287,11 +288,18 @@ def test_no_shape_and_no_branch_of_a_static_step_depends_on_data(
     torch.testing.assert_close(runner.logits[:1], expected, atol=1e-5, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def wide_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Heads of 16, as matrix instructions of a GPU want them."""
+    config = dataclasses.replace(CONFIG, text=dataclasses.replace(CONFIG.text, hidden_size=64, intermediate_size=96))
+    return write_checkpoint(tmp_path_factory.mktemp("wide"), config, tensors=random_tensors(config, seed=3))
+
+
 @pytest.mark.gpu
-def test_graphs_on_a_gpu_equal_eager_steps_and_allocate_nothing(folder: Path) -> None:
+def test_graphs_on_a_gpu_equal_eager_steps_and_allocate_nothing(wide_folder: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    model = load_model(folder, device="cuda")
+    model = load_model(wide_folder, device="cuda")
     plain, engine = StepEngine(model, graphs=False), StepEngine(model, graphs=True)
     assert engine.server is not None
     states = model.encode(FRAMES[:2])
@@ -313,10 +321,10 @@ def test_graphs_on_a_gpu_equal_eager_steps_and_allocate_nothing(folder: Path) ->
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("sampling", range(len(SAMPLING)))
-def test_tokens_on_a_gpu_are_the_same_with_steps_ahead(folder: Path, sampling: int) -> None:
+def test_tokens_on_a_gpu_are_the_same_with_steps_ahead(wide_folder: Path, sampling: int) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    model = load_model(folder, device="cuda")
+    model = load_model(wide_folder, device="cuda")
     frame, act = Move(extra=(IMAGE,)), Move(act="evict")
     moves = [Move(), Move(), frame, Move(), act, Move(), Move(act="fork"), Move(replace=3), frame, frame, Move(), Move()]
     plans = [Plan([1, IMAGE, 2], sampling, moves), Plan([4] * 70, sampling, moves[::-1]), Plan([5], sampling, moves[3:])]
