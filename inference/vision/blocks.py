@@ -15,7 +15,6 @@ from torch import Tensor
 
 from inference.kernels.gelu_product import traced_gelu_product
 from inference.vision.products import Matrix, Operand, multiply, operand, product
-from model.vision.encoder import normalise_pixels
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Up = Callable[[Tensor, Matrix], Tensor]
@@ -47,6 +46,13 @@ class Layer(NamedTuple):
     """Of the next layer's input; of the tower's `layernorm_post` behind the last local layer."""
 
 
+class PixelScale(NamedTuple):
+    """Mean and deviation of pixels, fp32 [3, 1, 1] each, on the device: made in a call, they could not be captured."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
 class Positions(NamedTuple):
     """What is added to the patches: one row for frames of one kind, or one a frame."""
 
@@ -58,20 +64,28 @@ class Positions(NamedTuple):
     """[1 or F, T, D]"""
 
 
-def cut_patches(pixels: Tensor, patch: int, width: int, dtype: torch.dtype) -> Tensor:
+def normalise(pixels: Tensor, scale: PixelScale, dtype: torch.dtype) -> Tensor:
+    """`model.vision.encoder.normalise_pixels`, operation by operation: uint8 [F, 3, ...] -> `dtype`; a float is only cast."""
+    if pixels.is_floating_point():
+        return pixels.to(dtype)
+    return pixels.float().div(255).sub(scale.mean).div(scale.deviation).to(dtype)
+
+
+def cut_patches(pixels: Tensor, scale: PixelScale, patch: int, width: int, dtype: torch.dtype) -> Tensor:
     """uint8, or normalised, [F, C, rows * patch, columns * patch] -> normalised [F, rows * columns, width], row-major.
 
     Args:
         width: at least C * patch * patch; what is above it is 0.
     """
     frames, channels, height, breadth = pixels.shape
-    cut = normalise_pixels(pixels, dtype).reshape(frames, channels, height // patch, patch, breadth // patch, patch)
+    cut = normalise(pixels, scale, dtype).reshape(frames, channels, height // patch, patch, breadth // patch, patch)
     cut = cut.permute(0, 2, 4, 1, 3, 5).reshape(frames, -1, channels * patch * patch)
     return F.pad(cut, (0, width - cut.shape[-1]))
 
 
 def embed(
     pixels: Tensor,
+    scale: PixelScale,
     patches: Matrix,
     first: Tensor,
     positions: Positions,
@@ -96,7 +110,7 @@ def embed(
         The state [F, 1 + rows * columns + G + pad, D] and its norm for the first layer, in fp8 if that multiplies so.
     """
     weight = patches.weight
-    x = product(cut_patches(pixels, patch, weight.shape[1], weight.dtype), patches) + positions.tile
+    x = product(cut_patches(pixels, scale, patch, weight.shape[1], weight.dtype), patches) + positions.tile
     x = torch.cat([first.expand(x.shape[0], 1, -1), x], dim=1)
     x = layer_norm(x + positions.shared + positions.own, norm, eps)
     if merged is not None:

@@ -107,6 +107,7 @@ class Tower:
         kept: dict[int, Tensor] = {}
         x, y = self._embed(
             pixels,
+            w.pixels,
             w.patches,
             w.first,
             self._tables(region, ids),
@@ -144,7 +145,18 @@ class Tower:
         black = torch.zeros(1, vision.num_channels, vision.image_size, vision.image_size, dtype=torch.uint8, device=self.device)
         tables = self._tables(whole(vision), None)
         states, _ = embed(
-            black, w.patches, w.first, tables, w.norm_pre, w.entry, vision.patch_size, 0, self.eps, fp8=False, merged=None
+            black,
+            w.pixels,
+            w.patches,
+            w.first,
+            tables,
+            w.norm_pre,
+            w.entry,
+            vision.patch_size,
+            0,
+            self.eps,
+            fp8=False,
+            merged=None,
         )
         return states[0]
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inference.vision.blocks import PATCH_ALIGNMENT, Layer, Norm, Positions
+from inference.vision.blocks import PATCH_ALIGNMENT, Layer, Norm, PixelScale, Positions
 from inference.vision.products import Matrix, fp8_matrix
 from inference.vision.region import Region
-from model.vision.encoder import VisionEncoder
+from model.vision.encoder import PIXEL_MEAN, PIXEL_STD, VisionEncoder
 from model.vision.layers import VisionLayer
 
 
@@ -20,6 +20,7 @@ from model.vision.layers import VisionLayer
 class TowerWeights:
     """Everything that `Tower` reads."""
 
+    pixels: PixelScale
     patches: Matrix
     """[D, C * patch * patch, filled up to the alignment of products]"""
     first: Tensor
@@ -67,6 +68,7 @@ def tower_weights(encoder: VisionEncoder, *, fp8: bool = False) -> TowerWeights:
     final, states = projector.weight[:, :width], projector.weight[:, width:].unflatten(1, (width, kept)).transpose(1, 2)
     post_tile = tower.post_tile_positional_embedding
     return TowerWeights(
+        pixels=PixelScale(*(torch.tensor(v, device=patches.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))),
         patches=Matrix(F.pad(patches, (0, -patches.shape[1] % PATCH_ALIGNMENT))),
         first=tower.class_embedding,
         norm_pre=_norm(tower.layernorm_pre),
