@@ -92,7 +92,8 @@ class _Member:
 
 
 class SessionPool:
-    """Runs sessions that join and leave at any round. One thread calls `run` or `run_round`; others may push into inboxes.
+    """Runs sessions that join and leave at any round. One thread calls `run` or `run_round`; others may submit sessions and
+    push into their inboxes.
 
     Args:
         engine: its store holds all sessions.
@@ -121,6 +122,9 @@ class SessionPool:
         self.clock, self.max_sessions, self.when_full = clock, max_sessions, when_full
         self.wake = threading.Event()
         self.rounds = 0
+        self._lock = threading.RLock()
+        """Held for a round, and by whoever submits."""
+        self._closed = False
         self._members: deque[_Member] = deque()
         """Longest unserved first."""
         self._line: deque[tuple[Ticket[Any], Callable[[], Cooperating[Any]]]] = deque()
@@ -157,13 +161,15 @@ class SessionPool:
             AdmissionError: it does not fit: never, or not now where the pool refuses.
         """
         ticket: Ticket[T] = Ticket(name, need)
-        reason, ever = self._obstacle(need)
-        if reason and not (ever and self.when_full == "wait"):
-            raise AdmissionError(f"{name}: {reason}" if name else reason)
-        if reason or self._line:  # who came earlier comes in earlier
-            self._line.append((ticket, start))
-        else:
-            self._let_in(ticket, start)
+        with self._lock:
+            reason, ever = self._obstacle(need)
+            if reason and not (ever and self.when_full == "wait"):
+                raise AdmissionError(f"{name}: {reason}" if name else reason)
+            if reason or self._line:  # who came earlier comes in earlier
+                self._line.append((ticket, start))
+            else:
+                self._let_in(ticket, start)
+            self.wake.set()
         return ticket
 
     def submit_session(self, session: HasInbox, need: PageBounds, name: str = "", *, until: float | None = None) -> Ticket[str]:
@@ -174,15 +180,29 @@ class SessionPool:
             wake.set()
         return self.submit(lambda: session.cooperating(until), need, name)
 
-    def run(self) -> None:
+    def run(self, *, until_closed: bool = False) -> None:
         """Rounds until no session is left; waits, without polling, while all of them wait.
+
+        Args:
+            until_closed: wait for sessions from other threads, until `close`; those that are in then come to their end.
 
         Raises:
             AdmissionError: sessions stand in line for pages that somebody else has been promised.
         """
-        while self._members or self._line:
-            if not self.run_round():
+        while True:
+            if self.run_round():
+                continue
+            if self._members or self._line:
                 self._rest()
+            elif until_closed and not self._closed:
+                self.wake.wait()
+            else:
+                return
+
+    def close(self) -> None:
+        """Nothing more will be submitted: `run(until_closed=True)` returns when the last session has ended. From any thread."""
+        self._closed = True
+        self.wake.set()
 
     def run_round(self) -> int:
         """Wake whom it is time to wake, feed all that are ready, send them their answers.
@@ -190,6 +210,10 @@ class SessionPool:
         Returns:
             Sessions that were fed.
         """
+        with self._lock:
+            return self._round()
+
+    def _round(self) -> int:
         self.wake.clear()
         self._wake_sleepers()
         waiting = [(member, feeding) for member in self._members for feeding in member.feedings if not feeding.done]
@@ -302,12 +326,13 @@ class SessionPool:
 
     def _rest(self) -> None:
         """Nobody is ready: until the first is."""
-        if not self._members and self._line:
-            reason, _ = self._obstacle(self._line[0][0].need)
-            raise AdmissionError(f"nobody is in whose end could make room: {reason}")
-        sleepers = [member.waiting for member in self._members if member.waiting]
-        if len(sleepers) < len(self._members) or not sleepers:
-            return
+        with self._lock:
+            if not self._members and self._line:
+                reason, _ = self._obstacle(self._line[0][0].need)
+                raise AdmissionError(f"nobody is in whose end could make room: {reason}")
+            sleepers = [member.waiting for member in self._members if member.waiting]
+            if len(sleepers) < len(self._members) or not sleepers:
+                return
         assert self.clock is not None
         if not any(waiting.wake.is_set() for waiting in sleepers):
             self.clock.wait_until(min((waiting.until for waiting in sleepers), default=math.inf), self.wake)

@@ -262,6 +262,31 @@ def test_a_pool_whose_sessions_wait_sleeps_and_is_woken(model: VideoMllama) -> N
     assert not thread.is_alive() and [ticket.result for ticket in tickets] == ["stopped", "stopped"]
 
 
+def test_sessions_come_from_other_threads_while_it_runs(model: VideoMllama) -> None:
+    engine = make_engine(model)
+    pool = SessionPool(engine, max_sessions=3, when_full="wait")
+    runner = threading.Thread(target=lambda: pool.run(until_closed=True), daemon=True)
+    runner.start()
+    tickets: dict[int, Any] = {}
+
+    def submit(first: int) -> None:
+        for number in range(first, first + 6):
+            tickets[number] = pool.submit(lambda n=number: logits_of(engine, [[n, IMAGE], [n + 1]], n), ANY)  # type: ignore[misc]
+            time.sleep(0.002)
+
+    threads = [threading.Thread(target=submit, args=(first,)) for first in (0, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pool.close()
+    runner.join(30)
+    assert not runner.is_alive() and len(tickets) == 12 and engine.store.used_bytes == 0
+    for number, ticket in tickets.items():
+        (alone,) = engine.drive([logits_of(engine, [[number, IMAGE], [number + 1]], number)])
+        torch.testing.assert_close(ticket.result, alone, atol=1e-5, rtol=0)
+
+
 def test_twenty_questions_encode_a_video_once_and_hold_it_once(
     model: VideoMllama, tokenizer: Tokenizer, encoder: CountingEncoder
 ) -> None:
