@@ -118,8 +118,8 @@ class FrameEncoder:
 
         Args:
             frames: uint8 [F, 3, S, S], padded at the bottom and right with 0; or floating point and normalised, which is always
-                computed whole. In the host's memory or on the device. Page-locked frames are copied from where they are, after this
-                returns: do not write to them before the features are there.
+                computed whole. In the host's memory or on the device. Page-locked frames are copied from where they are, after
+                this returns: do not write to them before the features are there.
             aspect_ratio_ids: int64 [F]; 1 for real frames (default), 0 for padding frames. Others than 1 are computed whole.
             clip: what came before, where frames of one source come in several calls.
 
