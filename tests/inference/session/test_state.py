@@ -34,7 +34,7 @@ ARRIVALS = list(
 POLICY = CachePolicy(cross=Window(3), text=TextWindow(64, 64), step_frames=2)
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     pause=st.floats(0.0, 5.0),
     sampled=st.booleans(),
