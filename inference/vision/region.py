@@ -79,4 +79,5 @@ def region_of_maxima(frames: Tensor, vision: VisionConfig) -> Region:
 
 def _last(bands: Iterator[Tensor], count: int) -> int:
     """1 + the index of the last of `count` bands that is not zero; they come last first. At least 1."""
-    return next((count - i for i, band in enumerate(bands) if bool(band.any())), 1)
+    # The first frame mostly says it: narrow bands of all frames are scattered bytes.
+    return next((count - i for i, band in enumerate(bands) if bool(band[:1].any()) or bool(band.any())), 1)
