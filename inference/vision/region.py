@@ -74,7 +74,7 @@ def region_of_maxima(frames: Tensor, vision: VisionConfig) -> Region:
     grid, patch = vision.grid_size, vision.patch_size
     brightest = torch.stack([frames.amax((0, 1, 3)), frames.amax((0, 1, 2))]).cpu()  # [2, S]: of pixel rows, of columns
     lit_rows, lit_columns = brightest.unflatten(1, (grid, patch)).amax(-1).bool()
-    return Region(_last(iter(lit_rows.flip(0)), grid), _last(iter(lit_columns.flip(0)), grid))
+    return Region(_last(iter(lit_rows.flip(0).split(1)), grid), _last(iter(lit_columns.flip(0).split(1)), grid))
 
 
 def _last(bands: Iterator[Tensor], count: int) -> int:
