@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,10 @@ from inference.benchmark.meter import Meter
 from inference.benchmark.statistics import describe, differences
 from inference.benchmark.windows import STEP_FRAMES, newest, rows_needed
 from inference.benchmark.workload import prompt, text
+from inference.cache.policies.policy import PageBounds
 from inference.cache.session_cache import SessionCache
 from inference.engine import StepEngine, Stepping, StepRequest
+from inference.serving.session_pool import SessionPool, Ticket
 
 
 @dataclass
@@ -77,12 +80,27 @@ def run_live(engine: StepEngine, caches: Sequence[SessionCache], bench: Bench, *
     meter, frames = bench.meter, bench.clip(max(8, bench.workload.window_frames), seed=3)
     count = len(caches)
     begin = meter.now() + 0.05
-    generators = []
+    pool = SessionPool(engine, max_sessions=count)
+    tickets = []
     for number, cache in enumerate(caches):
         feed = FrameFeed(frames, begin + number / count / fps, fps, engine.encoder.submit, meter)
         first = text(bench.config, 1, seed=number)[0]
-        generators.append(speaking(cache, first, bench.config.image_token_id, feed, begin + seconds, meter))
-    return engine.drive(generators)
+        start = partial(speaking, cache, first, bench.config.image_token_id, feed, begin + seconds, meter)
+        tickets.append(pool.submit(start, PageBounds(0, 0), f"session {number}"))  # the pages are there: no budget
+    pool.run()
+    return [heard_by(ticket) for ticket in tickets]
+
+
+def heard_by(ticket: Ticket[Heard]) -> Heard:
+    """What a session did.
+
+    Raises:
+        Exception: what ended it before its time.
+    """
+    if ticket.error is not None:
+        raise ticket.error
+    assert ticket.result is not None
+    return ticket.result
 
 
 def measure_jitter(bench: Bench) -> dict[str, Any]:
