@@ -17,6 +17,7 @@ from inference.kernels.norms import add_rms_norm
 from inference.kernels.select import FORMS
 from inference.kernels.select import Form as KernelForm
 from inference.kernels.skinny import MAX_ROWS, skinny_linear, skinny_swiglu
+from inference.kernels.torch_forms.prefix_attention import prefix_attention
 from inference.model.rows import PagedGroup, PagedView
 from inference.quantize.rows import dequantize_rows, quantize_rows
 
@@ -139,6 +140,9 @@ def _product_forms(
             return finish(product)
 
         forms["scaled_mm"] = scaled
+        if n == 1 and outs == ins:  # one size tells enough: compilation takes seconds
+            compiled = torch.compile(lambda x, weight, factor: F.linear(x, dequantize_rows(weight, factor, dtype)))
+            forms["torch.compile"] = lambda i: compiled(x, *pairs[i])
     return forms | others
 
 
@@ -201,7 +205,15 @@ def _attention_forms(
 
         return launched(queries, store[i, 0], store[i, 1], own, view.tables, view.session, view.limits, launch)
 
-    forms: dict[str, Form] = {} if fp8 else {"torch": functools.partial(run, in_order, "torch", None)}
+    # What the torch form makes of limits would be copied from the host, which no graph can hold.
+    seen = torch.tensor(limits, dtype=torch.int64, device=device) if sessions == 1 and n > 1 else None
+
+    def sdpa(i: int) -> torch.Tensor:
+        if sessions > 1:
+            return run(in_order, "torch", None, i)
+        return prefix_attention(queries, store[i, 0].flatten(0, 1)[:keys], store[i, 1].flatten(0, 1)[:keys], seen)
+
+    forms: dict[str, Form] = {} if fp8 else {"torch": sdpa}
     forms["triton"] = functools.partial(run, in_order, "triton", None)
     forms["triton, scattered"] = functools.partial(run, scattered, "triton", None)
     if variants:
@@ -244,7 +256,13 @@ def _norm(dims: Dimensions, n: int) -> Problem:
     def make(device: torch.device, dtype: torch.dtype, copies: int) -> dict[str, Form]:
         h, x = torch.randn(2, n, dims.hidden, device=device, dtype=dtype)
         weight = torch.rand(dims.hidden, device=device, dtype=dtype)
-        return {form: functools.partial(lambda form, i: add_rms_norm(h, x, weight, 1e-5, form=form)[1], form) for form in FORMS}
+        forms: dict[str, Form] = {
+            form: functools.partial(lambda form, i: add_rms_norm(h, x, weight, 1e-5, form=form)[1], form) for form in FORMS
+        }
+        if device.type == "cuda" and n == 1:
+            compiled = torch.compile(lambda h, x, weight: add_rms_norm(h, x, weight, 1e-5, form="torch")[1])
+            forms["torch.compile"] = lambda i: compiled(h, x, weight)
+        return forms
 
     return Problem("elementwise", "sum and norm", {"rows": n}, (4 * n + 1) * dims.hidden * 2, make)
 

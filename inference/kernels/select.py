@@ -13,7 +13,7 @@ from model.errors import InputError
 Form = Literal["torch", "triton"]
 FORMS: tuple[Form, ...] = ("torch", "triton")
 MIN_CAPABILITY = (8, 0)
-"""bf16 matrix instructions; fp8 operands need (8, 9) and are converted in registers below (9, 0) as well."""
+"""bf16 matrix instructions. fp8 operands need (8, 9): they are widened in registers."""
 
 
 @lru_cache(maxsize=1)

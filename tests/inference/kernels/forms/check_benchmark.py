@@ -26,6 +26,7 @@ PROBLEMS = {f"{p.group}: {p.name} {p.shape['rows']}": p for p in problems(SMALL)
 CHOSEN = [
     "product, fp8: gate_up 3",
     "cross attention: a session a row 3",
+    "self attention: one session 3",
     "elementwise: sum and norm 3",
 ]
 
