@@ -18,7 +18,7 @@ def test_every_part_is_measured_and_written(tmp_path: Path, capsys: pytest.Captu
     parts = content["parts"]
     assert content["dry_run"] is True and content["left_out"] == []
     assert [name for name, part in parts.items() if "problem" in part] == []
-    assert len(capsys.readouterr().out.splitlines()) == len(parts) == 11
+    assert len(capsys.readouterr().out.splitlines()) == len(parts) == 12
     assert len(parts["clip exact"]["seconds"]) == 1 and parts["clip fast"]["frames"] == 5
     # 5 of 8 rows of patches hold a 16:9 picture; a token for each of the two squares below counts as often as its 12 patches.
     assert (parts["attention"]["tokens"], parts["attention"]["keys"]) == (72, 72)
