@@ -21,7 +21,7 @@ def paged_attention(
     """Grouped-query attention, softmax in fp32, scaled by 1 / sqrt(head_dim); keys are never repeated.
 
     Args:
-        queries: [N, heads, head_dim]; head_dim a multiple of 16.
+        queries: [N, heads, head_dim]; any head_dim, multiples of 16 are fastest.
         keys, values: [pages, page_rows, kv_heads, head_dim], in the queries' dtype or float8_e4m3fn; any strides but that of
             the last axis, which is 1. One layer's part of a pool.
         scales: fp32 [2, pages, page_rows, kv_heads], of fp8 keys and values: what is stored times its scale is meant.

@@ -180,6 +180,7 @@ def paged_attention(
     splits, group = launch.splits, heads // kv_heads
     group_pad = triton.next_power_of_2(group)
     tile = max(launch.tile, 16 // group_pad)  # a matrix instruction has 16 rows
+    dim_pad = max(16, triton.next_power_of_2(dim))  # of the matrix product
     parts = stats = out  # not touched by one split
     if splits > 1:
         parts = torch.empty(splits, rows, heads, dim, dtype=torch.float32, device=queries.device)
@@ -189,14 +190,14 @@ def paged_attention(
         queries, keys, values, keys if scales is None else scales, tables, session, limits, out, parts, stats,
         rows, tables.stride(0), splits, dim**-0.5 * _LOG2_E,
         *queries.stride()[:2], *keys.stride()[:3], *values.stride()[:3], *scale_strides,
-        HEADS=heads, GROUP=group, GROUP_PAD=group_pad, DIM=dim, DIM_PAD=triton.next_power_of_2(dim),
+        HEADS=heads, GROUP=group, GROUP_PAD=group_pad, DIM=dim, DIM_PAD=dim_pad,
         PAGE_ROWS=page_rows, TILE=tile, BLOCK=launch.block, WHOLE=splits == 1,
         SCALED=scales is not None, EXACT=queries.dtype == torch.float32,
         num_warps=launch.warps, num_stages=launch.stages,
     )  # fmt: skip
     if splits > 1:
         _combine[(rows * heads,)](
-            parts, stats, out, rows * heads, splits, DIM=dim, DIM_PAD=triton.next_power_of_2(dim),
+            parts, stats, out, rows * heads, splits, DIM=dim, DIM_PAD=dim_pad,
             SPLITS_PAD=max(triton.next_power_of_2(splits), 8), num_warps=4 if splits > 8 else 1,
         )  # fmt: skip
     return out
