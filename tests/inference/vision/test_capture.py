@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference.vision.encoder import FrameEncoder
@@ -41,3 +42,11 @@ def test_a_call_of_the_tower_exchanges_nothing_with_the_host(name: str, region: 
         tower.run(pixels, region)
     assert "linear" in seen.names
     assert not seen.names & HOST
+
+
+def test_an_exchange_with_the_host_is_seen() -> None:
+    with Operations() as seen:
+        torch.tensor([1.0, 2.0])
+        torch.ones(2).nonzero()
+        float(torch.ones(()))
+    assert seen.names >= {"lift_fresh", "nonzero", "_local_scalar_dense"}
