@@ -65,7 +65,7 @@ def policies(draw: st.DrawFn) -> tuple[CachePolicy, PlainKeeper]:
     return CachePolicy(cross=cross, text=text, position_limit=limit, step_rows=6, step_frames=3), plain
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(chosen=policies(), data=st.data())
 def test_logits_are_those_of_what_is_kept(
     model: VideoMllama, chosen: tuple[CachePolicy, PlainKeeper], data: st.DataObject

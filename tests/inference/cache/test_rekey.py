@@ -75,7 +75,7 @@ def check_keys(cache: SessionCache) -> None:
         torch.testing.assert_close(keys.double(), expected, atol=2e-5, rtol=0)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_renumbered_keys_are_those_written_at_the_new_positions(data: st.DataObject) -> None:
     cache = make_store().new_cache()

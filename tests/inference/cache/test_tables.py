@@ -160,7 +160,7 @@ class FixedSessions(Sessions):
     fixed = True
 
 
-limits = settings(max_examples=40, stateful_step_count=25)
+limits = settings(max_examples=25, stateful_step_count=25)
 TestGrowing = Sessions.TestCase
 TestGrowing.settings = limits
 TestFixed = FixedSessions.TestCase

@@ -106,7 +106,7 @@ TOKENS = st.one_of(st.integers(0, 299), st.just(IMAGE))
 SESSION = st.lists(st.lists(TOKENS, min_size=1, max_size=9), min_size=1, max_size=3)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(sessions=st.lists(st.tuples(SESSION, st.integers(0, 6)), min_size=1, max_size=5), places=st.integers(1, 5))
 def test_each_session_gets_what_it_would_get_alone(
     model: VideoMllama, sessions: list[tuple[list[list[int]], int]], places: int
