@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from model.errors import InputError
+
+_LEAST, _MOST = 1e-6, 1e6
+_RANGE = "[1e-6, 1e6]"
+"""Of what scores are divided by or multiplied with: fp32 holds the results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +28,16 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         for name, good, rule in (
-            ("temperature", 0 < self.temperature < math.inf, "be above 0 (leave sampling off for greedy decoding)"),
-            ("top_k", self.top_k >= 0, "be 0 or more"),
+            ("temperature", _fits(self.temperature), f"lie in {_RANGE} (leave sampling off for greedy decoding)"),
+            ("top_k", 0 <= self.top_k < 2**31, "lie in [0, 2**31)"),
             ("top_p", 0 < self.top_p <= 1, "lie in (0, 1]"),
-            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "be above 0 and finite"),
+            ("repetition_penalty", _fits(self.repetition_penalty), f"lie in {_RANGE}"),
             ("seed", 0 <= self.seed < 2**63, "lie in [0, 2**63)"),
             ("silence_threshold", 0 <= self.silence_threshold < 1, "lie in [0, 1)"),
         ):
             if not good:
                 raise InputError(f"{name} is {getattr(self, name)}; it must {rule}")
+
+
+def _fits(factor: float) -> bool:
+    return _LEAST <= factor <= _MOST

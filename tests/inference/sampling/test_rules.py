@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.sampling import Sampler, SamplingConfig
+from inference.sampling import Sampler, SamplingConfig, choose_rows
 from model.errors import InputError
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, 0.5])
@@ -57,11 +57,26 @@ def test_sampling_follows_the_seed_and_the_distribution() -> None:
     assert abs(frequency - float(torch.softmax(LOGITS, -1)[1])) < 0.1
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e6])
+def test_extreme_temperatures_choose_the_best_or_any(temperature: float) -> None:
+    rows = [Sampler(SamplingConfig(do_sample=True, temperature=temperature, seed=seed), banned=[3]) for seed in range(200)]
+    scores = 1e4 * torch.randn(1, 40, generator=torch.Generator().manual_seed(0))
+    scores[0, 3] = 1e6
+    found = set(choose_rows(scores.expand(200, 40), rows).tolist())
+    allowed = scores[0].clone()
+    allowed[3] = float("-inf")
+    assert found == {int(allowed.argmax())} if temperature < 1 else found <= set(range(40)) - {3} and len(found) > 30
+
+
 @pytest.mark.parametrize(
     "bad",
     [
         {"temperature": 0.0},
+        {"temperature": 1e-40},
+        {"temperature": 1e300},
+        {"repetition_penalty": 1e-300},
         {"top_k": -1},
+        {"top_k": 2**63},
         {"top_p": 0.0},
         {"top_p": 1.5},
         {"repetition_penalty": 0.0},
