@@ -103,7 +103,7 @@ class RealtimeSession:
         self.turns = TurnTaker(tokenizer, self.log)
         self.pacer = Pacer(clock, self.settings)
         self.progress = Progress()
-        self._begin = clock.now()
+        self._begin: float | None = None
         self._pausing = False
         self._forget()
         self._listen()
@@ -184,6 +184,8 @@ class RealtimeSession:
 
     def _stepping(self, until: float | None, pause_at: float | None, *, cooperative: bool) -> Generator[Any, Any, str]:
         self.end_reason, self._pausing = "", False
+        if self._begin is None:
+            self._begin = self.clock.now()  # not when it was made: a wall clock may be started in between
         try:
             if self.progress.token is None and not self.progress.rows:
                 self._open()
@@ -403,7 +405,7 @@ class RealtimeSession:
             self.log.emit(arrival.control or "prompt", t=arrival.t, text=arrival.prompt or "", reason="stream_end")
         self.turns.flush()
         self.end_reason = reason
-        metrics = self.log.metrics.summary(self.clock.now() - self._begin, self.ledger.as_dict())
+        metrics = self.log.metrics.summary(self.clock.now() - (self._begin or 0.0), self.ledger.as_dict())
         self.log.emit("end", reason=reason, step=self.progress.step, metrics=metrics)
         self.cache.release()
         return reason

@@ -79,6 +79,8 @@ class SessionMetrics:
         """Seconds spent in steps."""
         self._arrived: dict[int, float] = {}
         self._newest_arrived: float | None = None
+        self._newest_before: float | None = None
+        """What `_newest_arrived` was before the newest frame, which may turn out to be unusable."""
         self._newest_seen: float | None = None
         self._seen_frame: int | None = None
         self._asked: float | None = None
@@ -89,13 +91,17 @@ class SessionMetrics:
     def add(self, event: TraceEvent) -> None:
         """Count one event."""
         if event.kind == "frame_in" and event.frame is not None:
+            self._newest_before = self._newest_arrived
             self._arrived[event.frame] = self._newest_arrived = event.t
             if len(self._arrived) > _MOST_REMEMBERED:
                 del self._arrived[next(iter(self._arrived))]
         elif event.kind == "frame_done" and event.frame is not None:
             self._see(event.frame, event.t)
         elif event.kind in ("frame_dropped", "frame_rejected") and event.frame is not None:
+            newest = next(reversed(self._arrived), None)
             self._arrived.pop(event.frame, None)
+            if event.kind == "frame_rejected" and event.frame == newest:
+                self._newest_arrived = self._newest_before  # its time may be any number
         elif event.kind in ("prompt", "stop"):
             self._asked = event.t if event.kind == "prompt" else None
             self._cut = event.t

@@ -47,8 +47,13 @@ def save_session(session: RealtimeSession, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     tensors.setdefault("none", torch.zeros(0))  # a file without tensors is none
-    save_file({name: value.contiguous() for name, value in tensors.items()}, str(temporary), {"session": json.dumps(state)})
-    os.replace(temporary, path)
+    try:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, str(temporary), {"session": json.dumps(state)})
+        os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"saved session {path} cannot be written ({error}); make room or name another file") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _describe(session: RealtimeSession) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -37,6 +38,17 @@ def test_by_hand() -> None:
     assert summary["slot_tokens"]["max"] == 2 and summary["longest_stall"] == pytest.approx(0.4)
     assert (summary["text_tokens"], summary["silences"], summary["real_time_factor"]) == (2, 1, 0.2)
     assert SessionMetrics().summary(0.0, {})["frame_latency"] is None
+
+
+@pytest.mark.parametrize("t", [math.inf, math.nan, 1e9])
+def test_a_rejected_frame_makes_nobody_stale(t: float) -> None:
+    metrics = SessionMetrics()
+    for event in EVENTS[:3]:
+        metrics.add(event)
+    metrics.add(TraceEvent(t=t, kind="frame_in", frame=1))
+    metrics.add(TraceEvent(t=t, kind="frame_rejected", frame=1, reason="time"))
+    metrics.add(TraceEvent(t=0.5, kind="token", frame=0, token=1, text="a"))
+    assert metrics.staleness.largest == 0.0 and metrics.staleness.count == 2
 
 
 def test_quantiles_are_within_one_per_cent_in_bounded_memory() -> None:

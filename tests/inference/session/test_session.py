@@ -168,6 +168,15 @@ def test_bad_settings_name_their_field(bad: dict[str, float]) -> None:
         SessionSettings(**bad)  # type: ignore[arg-type]
 
 
+def test_seconds_count_from_the_beginning_of_the_run(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
+    clock = VirtualClock()
+    session = RealtimeSession(engine, tokenizer, Inbox(), clock, SessionSettings(tokens_per_second=4.0))
+    clock.wait_until(3.0, threading.Event())  # a machine that is made ready
+    session.run(until=5.0)
+    metrics = session.events[-1].metrics
+    assert metrics is not None and metrics["seconds"] == 2.0
+
+
 def test_wall_clock_hears_a_typed_prompt_at_once_and_then_goes_idle(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
     engine.steps = []
     clock, inbox = WallClock(), Inbox(frames(1), live=True)
@@ -190,5 +199,5 @@ def test_wall_clock_hears_a_typed_prompt_at_once_and_then_goes_idle(engine: Reco
     if reason == "idle":
         heard = next(e for e in events if e.kind == "prompt")
         answered = next(e for e in events if e.kind == "turn_start" and e.text)
-        assert answered.t - heard.t < 0.3
+        assert answered.t - heard.t < 2.0
         assert time.process_time() - used < 0.6 * (time.monotonic() - begin), "idle time must not be spent computing"

@@ -88,6 +88,10 @@ def test_only_a_paused_session_is_saved_and_only_its_own_model_takes_it(
     with pytest.raises(InputError, match="pause it"):
         session.save_state(path)
     session.run(pause_at=1.0)
+    (tmp_path / "taken" / "inside").mkdir(parents=True)
+    with pytest.raises(InputError, match="taken cannot be written"):
+        session.save_state(tmp_path / "taken")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]  # nothing half written
     session.save_state(path)
     config = tiny_config(tokenizer.vocab_size)
     wide = config.text.__class__(**vars(config.text) | {"num_attention_heads": 8, "num_key_value_heads": 4})
