@@ -169,6 +169,7 @@ def test_bad_settings_name_their_field(bad: dict[str, float]) -> None:
 
 
 def test_seconds_count_from_the_beginning_of_the_run(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
+    engine.steps = []
     clock = VirtualClock()
     session = RealtimeSession(engine, tokenizer, Inbox(), clock, SessionSettings(tokens_per_second=4.0))
     clock.wait_until(3.0, threading.Event())  # a machine that is made ready
