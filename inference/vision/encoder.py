@@ -28,6 +28,9 @@ CPU_CHUNK = 8
 GRAPH_SIZES = (1, 2, 4, 8)
 """Sizes that become CUDA graphs: a call of 40 layers is about 400 launches, more than one frame's 4 ms of work."""
 
+WIDESCREEN = 9 / 16
+"""Height over width of the pictures that `warm_up` expects unless it is told."""
+
 MAX_REGIONS = 8
 """Regions for which calls are prepared; frames of further ones are computed whole."""
 
@@ -85,6 +88,7 @@ class FrameEncoder:
         # Where nothing is pooled every patch is a token of its own, and none can stand for others.
         self._cuts = self.mode.valid_rows and encoder.config.vision.pool_mode != "none"
         self._regions = {self._whole}
+        self._prepared: set[Region] = set()
         self._waiting: list[Job] = []
         self._running: Encoded | None = None
         self._lock = threading.RLock()
@@ -164,6 +168,7 @@ class FrameEncoder:
         """Hands in one frame to be encoded as soon as the encoder is free; never waits. Any thread may call it.
 
         Frames that arrive while a call runs wait, and share the next one. On a CPU the frame is encoded here and now.
+        Once regions are warmed up, the smallest of them that holds the picture is computed: no frame waits for a compiler.
 
         Args:
             frame: uint8 [3, S, S]; not to be written to afterwards.
@@ -184,7 +189,7 @@ class FrameEncoder:
             waits = clip.detect and frame.is_cuda  # a search would wait for the device
             if not waits:
                 self._search(frame[None], clip)
-            job = clip.last = Job(frame, self._whole if waits else self._region(frame[None], clip))
+            job = clip.last = Job(frame, self._whole if waits else self._ready(self._region(frame[None], clip)))
             self._waiting.append(job)
             ticket = FrameTicket(job, self._advance, self._withdraw)
             self._advance(None)
@@ -192,13 +197,22 @@ class FrameEncoder:
 
     @torch.inference_mode()
     def warm_up(self, clip: Clip | None = None) -> None:
-        """Compiles and captures all calls of a clip's region ahead, so that no frame pays for it."""
-        region = (clip and clip.region) or self._whole
+        """Compiles and captures calls ahead, so that no frame pays for it.
+
+        Args:
+            clip: its region is prepared; None: the whole frame, and 16:9 pictures where padding is left out.
+        """
+        vision = self.tower.config.vision
+        regions = {(clip and clip.region) or self._whole}
+        if clip is None and self._cuts:
+            regions.add(region_of_size(round(WIDESCREEN * vision.image_size), vision.image_size, vision))
         frames = torch.zeros(self.chunk, *self._shape(), dtype=torch.uint8, device=self.tower.device)
         with self._lock, self._streams.computing(frames):
-            for size in self._sizes:
-                self._call(size, region)
-            self._outputs(self._streams.upload(self._cut(frames, region), self.chunk), region)
+            for region in regions:
+                for size in self._sizes:
+                    self._call(size, region)
+                self._outputs(self._streams.upload(self._cut(frames, region), self.chunk), region)
+            self._prepared |= regions
 
     def _check(self, frames: Tensor) -> None:
         if frames.ndim != 4 or tuple(frames.shape[1:]) != self._shape():
@@ -231,6 +245,11 @@ class FrameEncoder:
             return self._whole
         self._regions.add(region)
         return region
+
+    def _ready(self, region: Region) -> Region:
+        """The smallest prepared region that holds this one; itself where none does."""
+        holding = [one for one in self._prepared if one.union(region) == one]
+        return min(holding, key=lambda one: one.rows * one.columns, default=region)
 
     def _piece(self, frames: Tensor, piece: Piece, ids: Tensor | None, clip: Clip) -> Tensor:
         """[frames of the piece, P, H]"""

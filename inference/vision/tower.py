@@ -22,8 +22,8 @@ COMPILE = ("off", "default", "autotune")
 
 _Function = Callable[..., Any]
 
-_SIZES = 64
-"""Shapes that the compiler may prepare for one function; its own limit is 8."""
+_SIZES = 128
+"""Shapes that the compiler may prepare for one function; its own limit is 8, and a whole graph must not fail on it."""
 
 
 class Tower:
@@ -60,6 +60,7 @@ class Tower:
         self._positions: dict[Region, Positions] = {}
         self._merged: dict[Region, MergedTokens] = {}
         wrap = _compiler(compile_layers, backend.traceable)
+        self._compiles = compile_layers != "off"
         self._embed, self._enter, self._pool = wrap(embed), wrap(enter_global), wrap(pool_region)
         attend, heads, eps = backend.attend, self.heads, self.eps
         up = joint_up if joint_gelu else separate_up
@@ -91,6 +92,8 @@ class Tower:
         Returns:
             [F, P, H].
         """
+        if self._compiles:
+            _allow_sizes()
         merged = self._merged_tokens(region)
         place, share = (None, None) if merged is None else (merged.place, merged.share)
         parts = [
@@ -182,7 +185,12 @@ def _compiler(choice: str, traceable: bool) -> Callable[[_Function], _Function]:
         raise InputError(f"vision compile is {choice!r}; use one of {', '.join(COMPILE)}")
     if choice == "off":
         return lambda function: function
-    limits: Any = torch._dynamo.config
-    limits.recompile_limit = max(limits.recompile_limit, _SIZES)
     mode = "max-autotune-no-cudagraphs" if choice == "autotune" else None
     return lambda function: torch.compile(function, dynamic=False, fullgraph=traceable, mode=mode)
+
+
+def _allow_sizes() -> None:
+    """Raise the compiler's limit for the thread that calls: settings of the compiler belong to threads."""
+    limits: Any = torch._dynamo.config
+    if limits.recompile_limit < _SIZES:
+        limits.recompile_limit = _SIZES

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from inference.vision.encoder import FrameEncoder
 from inference.vision.mode import VisionMode, vision_mode
+from inference.vision.region import Region
 from inference.vision.ticket import Encoded
 from model.errors import InputError
 from tests.inference.vision.towers import published, random_frames, vision_encoder
@@ -136,3 +137,39 @@ def test_several_threads_hand_in_frames() -> None:
     for thread in threads:
         thread.join()
     torch.testing.assert_close(torch.cat([found[i] for i in range(12)]), published(vision, FRAMES), atol=1e-5, rtol=0)
+
+
+def test_frames_take_the_smallest_region_that_was_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    vision = vision_encoder()
+    encoder = FrameEncoder(vision, mode=VisionMode(valid_rows=True), chunk=2)
+    run, regions = encoder.tower.run, []
+    monkeypatch.setattr(encoder.tower, "run", lambda pixels, region: regions.append(region) or run(pixels, region))
+
+    def computed(frame: torch.Tensor) -> Region:
+        encoder.submit(frame).features()
+        return regions[-1]
+
+    wide, low, tall = (random_frames(1, height=height)[0] for height in (18, 8, 32))
+    assert computed(low) == Region(1, 4)  # nothing is prepared: a region of its own
+    encoder.warm_up()
+    assert set(regions[1:]) == {Region(3, 4), Region(4, 4)}
+    assert [computed(frame) for frame in (wide, low, tall)] == [Region(3, 4), Region(3, 4), Region(4, 4)]
+    encoder.warm_up(encoder.new_clip(8, 32))
+    assert computed(low) == Region(1, 4)
+    torch.testing.assert_close(encoder.submit(tall).features(), published(vision, tall[None]), atol=1e-5, rtol=0)
+
+
+def test_every_thread_that_encodes_may_compile_as_many_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler's settings are those of a thread: one that only set its own would break frames handed in elsewhere."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    encoder, found = FrameEncoder(vision_encoder(), compile_layers="default"), []
+
+    def encode() -> None:
+        encoder.submit(FRAMES[0]).features()
+        limits: Any = torch._dynamo.config
+        found.append(limits.recompile_limit)
+
+    thread = threading.Thread(target=encode)
+    thread.start()
+    thread.join()
+    assert found == [128]

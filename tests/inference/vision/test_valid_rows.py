@@ -1,4 +1,4 @@
-"""Patches that are nothing but padding: found on the host, not computed, and taken from a reference frame."""
+"""Patches that are nothing but padding: found, and computed as one token for each square of them."""
 
 from __future__ import annotations
 
