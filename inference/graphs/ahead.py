@@ -33,6 +33,8 @@ class _Answer:
 
     launch: Launch
     index: int
+    place: object
+    """Of the session in the tables; its last sampled token is kept there."""
 
     def token(self) -> int:
         return self.launch.read.tokens()[self.index]
@@ -43,8 +45,6 @@ class _Ahead:
     """A step of one row that a session has not asked for yet."""
 
     answer: _Answer
-    place: object
-    """Of the session in the tables; its last sampled token is kept there."""
     state: tuple[int, int, int, int]
     sampler: Sampler
     fed: int = -1
@@ -94,36 +94,37 @@ class AheadServer:
             else:
                 answers.append(None)
                 feeds.append(Feed(wish.group if ahead is None else replace(wish.group, written=1), wish.sampler))
-        known = [wish for wish, answer in zip(wishes, answers, strict=True) if answer is not None]
-        new = [wish for wish, answer in zip(wishes, answers, strict=True) if answer is None]
-        placed = iter(self._launch(feeds, known))
+        placed = iter(self._launch(feeds, [(wish, answer) for wish, answer in zip(wishes, answers, strict=True) if answer]))
         final = [answer or next(placed) for answer in answers]
-        self._launch([], new)
+        self._launch([], [(wish, now) for wish, answer, now in zip(wishes, answers, final, strict=True) if answer is None])
         for wish, answer in zip(wishes, final, strict=True):
             self._accept(wish, answer.token())
         return [answer.token() for answer in final]
 
-    def _launch(self, feeds: Sequence[Feed], follow: Sequence[Wish]) -> list[_Answer]:
-        """Enqueue feeds, and behind them the next step of sessions whose last token is under way.
+    def _launch(self, feeds: Sequence[Feed], follow: Sequence[tuple[Wish, _Answer]]) -> list[_Answer]:
+        """Enqueue feeds, and with them the next step of sessions whose last token, the answer, is under way.
 
         Returns:
             Of `feeds`.
         """
-        following = [wish for wish in follow if wish.ahead and self._has_room(wish.group.cache)]
+        following = [wish for wish, answer in follow if wish.ahead and self._can_follow(wish.group.cache, answer)]
         steps = [Feed(RowGroup(wish.group.cache, [0], [wish.group.cache.frames]), wish.sampler, True) for wish in following]
-        every = [*feeds, *steps]
-        answers = []
+        # These first: they read their tokens at their places in the tables, which the feeds may take from them.
+        every = [*steps, *feeds]
+        answers: list[_Answer] = []
         for begin in range(0, len(every), MOST_SESSIONS):
             part = every[begin : begin + MOST_SESSIONS]
             launch = self.runner.launch(part)
-            answers += [_Answer(launch, i) for i in range(len(part))]
-        for wish, answer in zip(following, answers[len(feeds) :], strict=True):
-            cache = wish.group.cache
-            self._steps[cache] = _Ahead(answer, self.runner.tables.place(cache), _state(cache), wish.sampler)
-            self.launched += 1
-        return answers[: len(feeds)]
+            answers += [_Answer(launch, i, self.runner.tables.place(feed.group.cache)) for i, feed in enumerate(part)]
+        for wish, answer in zip(following, answers, strict=False):
+            self._steps[wish.group.cache] = _Ahead(answer, _state(wish.group.cache), wish.sampler)
+        self.launched += len(following)
+        return answers[len(steps) :]
 
-    def _has_room(self, cache: SessionCache) -> bool:
+    def _can_follow(self, cache: SessionCache, answer: _Answer) -> bool:
+        """Whether a session's token is still where it was sampled to, and there is a page for its row."""
+        if answer.place is not self.runner.tables.place(cache):
+            return False
         try:
             cache.reserve(1, 0)
         except OutOfPagesError:
@@ -136,7 +137,7 @@ class AheadServer:
         ahead = self._steps.get(cache)
         if ahead is None or ahead.fed != group.tokens[0] or ahead.state != _state(cache):
             return None
-        if ahead.place is not self.runner.tables.place(cache):
+        if ahead.answer.place is not self.runner.tables.place(cache):
             return None
         if len(group.tokens) == 1:
             same = wish.sampler is ahead.sampler and _sampler_state(wish.sampler) == ahead.sampler_state

@@ -24,6 +24,11 @@ class Recorder:
             # Kernels of a graph have the priority of the stream that they were captured on: a token comes before frames.
             self._stream = torch.cuda.Stream(device, priority=-1)
 
+    def forget(self) -> None:
+        """All graphs recorded so far are given up. A pool whose last graph has gone cannot be captured into again."""
+        if self.device.type == "cuda":
+            self._pool = torch.cuda.graph_pool_handle()
+
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Run `work` for warming up, then capture it.
 

@@ -258,6 +258,7 @@ class GraphRunner:
         if now != self._built_for:
             self._graphs.clear()
             self._frame_graphs.clear()
+            self._recorder.forget()
             self._built_for = now
 
 

@@ -21,6 +21,7 @@ from inference.cache.policies.window import SinkWindow
 from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from inference.engine import StepEngine, Stepping, StepRequest
+from inference.graphs import ahead as ahead_server
 from inference.graphs.runner import BUCKETS, Feed, GraphRunner
 from inference.graphs.tables import SessionTables
 from inference.graphs.upload import Upload
@@ -238,6 +239,28 @@ def test_a_session_that_lost_its_place_in_the_tables_is_not_ahead(model: VideoMl
     assert engine.server.used == 0
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
+def test_more_sessions_than_the_tables_have_rows(
+    model: VideoMllama, order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions of one step take the rows from each other, so that their last tokens are lost: those do not go ahead."""
+    monkeypatch.setattr(ahead_server, "MOST_SESSIONS", 1)
+    said: list[list[int]] = []
+    for graphs in (True, False):
+        engine = StepEngine(model, graphs=graphs)
+        if engine.server is not None:
+            engine.server.runner.tables = SessionTables(2, (8, 8), model.device, Upload(model.device))
+        sessions = [(engine.new_cache(), Sampler(SAMPLING[1])) for _ in order]
+        said.append([number + 20 for number in range(len(order))])
+        # Some rounds leave sessions out, so that those of the next round are partly ahead and partly not.
+        for chosen in (order[:2], order, order[1:], order[:2], order[2:] + order[:2], order):
+            requests = [StepRequest(sessions[i][0], [said[-1][i]], sampler=sessions[i][1], ahead=True) for i in chosen]
+            for i, token in zip(chosen, engine.serve(requests), strict=True):
+                said[-1][i] = token
+        said[-1] += [engine.step(cache, [1]).argmax().item() for cache, _ in sessions]
+    assert said[0] == said[1]
+
+
 def test_a_plain_step_makes_what_was_launched_ahead_void(model: VideoMllama) -> None:
     """The row that was written ahead is written over; the counts come back to where they were."""
     answers = []
@@ -345,3 +368,18 @@ def test_tokens_on_a_gpu_are_the_same_with_steps_ahead(wide_folder: Path, sampli
     assert [tokens for tokens, _ in found] == [tokens for tokens, _ in expected]
     for (_, ours), (_, theirs) in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.gpu
+def test_graphs_on_a_gpu_are_captured_anew_when_pools_and_tables_grow(wide_folder: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    model = load_model(wide_folder, device="cuda")
+    moves = [Move(extra=(IMAGE,)), Move(extra=tuple([5] * 40)), Move(), Move(extra=(IMAGE, IMAGE)), Move(extra=(6,) * 50)] * 2
+    plans = [Plan([1, IMAGE, 2], 1, moves), Plan([4] * 30, 3, moves[::-1])]
+    expected = _run(StepEngine(model, graphs=False), plans, ahead=False)
+    engine = StepEngine(model, KVStore(model.config, model.device, model.dtype, positions=1, frames=1), graphs=True)
+    assert engine.server is not None
+    engine.server.runner.tables = SessionTables(8, (1, 1), model.device, engine.server.runner._upload)
+    _same(_run(engine, plans, ahead=True), expected)
+    assert engine.store.cross_pool.generation > 1 and engine.server.runner.tables.generation > 2
