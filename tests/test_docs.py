@@ -1,18 +1,27 @@
-"""Pages keep up with the software: links, commands and configuration choices that they name exist."""
+"""Pages keep up with the software: links, commands, their options and configuration choices that they name exist."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import importlib.util
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from inference import offline_infer, realtime_offline_infer, realtime_streaming_infer
 from moss_train.cli.main import COMMANDS
 from moss_train.config.compose import choices, compose, conf_dir
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("launch/*.md")])
 GROUPS = [p.name for p in conf_dir().iterdir() if p.is_dir()]
+
+
+INFERENCE_PROGRAMS = {module.__name__: module for module in (offline_infer, realtime_offline_infer, realtime_streaming_infer)}
 
 
 def _ids(paths: list[Path]) -> list[str]:
@@ -56,3 +65,62 @@ def test_readme_states_the_mixtures_that_the_stages_have() -> None:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{stage}` |"))
         shares = [int(n) for n in re.findall(r"(\d+) [/%]", row)]
         assert shares == [round(100 * mixture[m]) for m in ("text", "image", "video", "realtime")]
+
+
+def _commands(page: Path) -> Iterator[list[str]]:
+    """The words of each command line in a page's blocks, those left out that hold `...` or lines of other programs."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if not re.match(r"moss |python -m inference\.", line) or " ..." in line:
+                continue
+            for part in re.split(r"\s&&\s", line):
+                yield [word for word in shlex.split(part, comments=True) if word]
+
+
+def _parser(words: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser of a command line, and the words that it is given."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    if words[0] == "moss":
+        module = importlib.import_module(COMMANDS[words[1]].module)
+        module.add_arguments(parser)
+        return parser, getattr(module, "complete", list)(words[2:])
+    if words[2] in INFERENCE_PROGRAMS:
+        return INFERENCE_PROGRAMS[words[2]].build_parser(), words[3:]
+    importlib.import_module("inference.benchmark.command").add_arguments(parser)
+    return parser, words[3:]
+
+
+def _complaint(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the parser says against a command line; nothing where it takes it."""
+    parser, arguments = _parser(words)
+    try:
+        try:
+            parser.parse_intermixed_args(arguments)
+        except TypeError:  # argparse's answer where there are sub-commands
+            parser.parse_args(arguments)
+    except (SystemExit, argparse.ArgumentError) as error:
+        return f"{shlex.join(words)}: {capsys.readouterr().err or error}"
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids(PAGES))
+def test_commands_in_blocks_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = ("moss", *INFERENCE_PROGRAMS, "inference.benchmark")
+    lines = list(_commands(page))
+    assert not [words for words in lines if words[0] == "python" and importlib.util.find_spec(words[2]) is None]
+    complaints = [_complaint(words, capsys) for words in lines if words[0] in known or words[2] in known]
+    assert not [complaint for complaint in complaints if complaint]
+
+
+def test_every_option_of_inference_is_on_a_page() -> None:
+    """One of the two spellings, in the pages on inference."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent.name in ("docs", "benchmarks"))
+    written = {option.replace("-", "_") for option in re.findall(r"--[a-z][\w-]*", text)}
+    parsers = [module.build_parser() for module in INFERENCE_PROGRAMS.values()]
+    for words in (["moss", "bench", "inference"], ["moss", "verify", "precision"], ["moss", "verify", "vision"]):
+        parser, _ = _parser(words)
+        for word in words[2:]:
+            parser = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices[word]
+        parsers.append(parser)
+    options = {a.option_strings[0] for parser in parsers for a in parser._actions if a.option_strings}
+    assert not sorted(option for option in options - {"-h"} if option.replace("-", "_") not in written)
