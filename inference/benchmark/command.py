@@ -214,7 +214,7 @@ def measure(names: list[str], setup: Setup, results: Results, say: Callable[[str
             results.miss(name, str(error))
             continue
         except Exception as error:
-            # The machine may be lent for minutes: what the other parts can say is not given up.
+            # Time on a GPU is dear: what the other parts can say is not given up.
             say(traceback.format_exc())
             results.miss(name, f"failed: {type(error).__name__}: {error}")
             failed.append(name)
