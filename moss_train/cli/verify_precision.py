@@ -33,17 +33,19 @@ _PROMPT = 32
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss verify precision`."""
+    from inference.commands import add_option
+
     parser.add_argument(
         "checkpoint", help="folder in Hugging Face layout with its tokenizer.json, a hub id, or random:11b, random:tiny"
     )
     parser.add_argument("--recipe", action="append", help="bf16, fp8 or fp8_self; several times for several (default fp8)")
-    parser.add_argument("--cross-kv", default="bf16", help="also keep keys and values of frames in fp8: fp8 or bf16 (default)")
+    add_option(parser, "cross_kv", default="bf16", help="also keep keys and values of frames in fp8: fp8 or bf16 (default)")
     parser.add_argument("--prompt", action="append", help="what is asked; several times for several (default: three questions)")
     parser.add_argument("--video", type=Path, metavar="FILE", help="the frames that are asked about (default: a bundled clip)")
     parser.add_argument("--frames", type=int, default=8, help="frames at most, 0 for text alone (default 8)")
     parser.add_argument("--tokens", type=int, default=32, help="length of the replies that are compared (default 32)")
-    parser.add_argument(
-        "--as-on-gpu", action="store_true", help="on a CPU, also round the rows of prompts to fp8, as a GPU's product does"
+    add_option(
+        parser, "as_on_gpu", action="store_true", help="on a CPU, also round the rows of prompts to fp8, as a GPU's product does"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
     parser.add_argument("--dtype", default="auto", help="fp32, bf16, fp16 or auto: bf16 on a GPU, fp32 elsewhere (default)")

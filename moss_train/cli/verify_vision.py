@@ -14,15 +14,17 @@ TOLERANCE = 1e-5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss verify vision`."""
+    from inference.commands import add_option
+
     parser.add_argument("checkpoint", type=Path, help="folder in the Hugging Face layout, with its tokenizer")
     parser.add_argument("--video", type=Path, required=True, metavar="FILE", help="a clip like those that will be watched")
     parser.add_argument("--mode", action="append", help="valid_rows, fp8 or fast; several times for several (default all three)")
-    parser.add_argument("--near_duplicate", type=float, metavar="LEVELS", help="also measure skipping frames that differ by less")
+    add_option(parser, "near_duplicate", type=float, metavar="LEVELS", help="also measure skipping frames that differ by less")
     parser.add_argument("--variants", action="store_true", help="also measure the cheaper form of valid_rows")
     parser.add_argument("--question", default="What happens in the video?", help="asked behind the frames")
     parser.add_argument("--tokens", type=int, default=32, help="length of the reply that is compared (default 32)")
     parser.add_argument("--fps", type=float, default=1.0, help="frames a second taken from the clip (default 1)")
-    parser.add_argument("--max_frames", type=int, default=64, help="frames at most (default 64)")
+    add_option(parser, "max_frames", type=int, default=64, help="frames at most (default 64)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
     parser.add_argument("--dtype", default="auto", help="fp32, bf16, fp16 or auto: bf16 on a GPU, fp32 elsewhere (default)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything that was found to this file")
