@@ -7,7 +7,7 @@ import threading
 
 
 class SharedVirtualClock:
-    """A clock that only the pool of sessions moves.
+    """A clock that only the pool of sessions moves. No `VirtualClock`: a session moves that one by itself when it waits.
 
     Args:
         step_seconds: what a round of the pool takes; 0: computing takes no time.
