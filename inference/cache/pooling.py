@@ -63,7 +63,8 @@ def keep_class_tokens(cache: SessionCache, maker: KeyMaker, begin: int) -> None:
     rows = [page.positions * (size // len(page.positions)) for page in pages]
     every = [position for page in rows for position in page]
     made = FramePage(tuple(every[::small]), pages[0].number, PageKind.CLASS, pages[-1].time)
-    _rewrite(cache, maker, begin, small, [made], every[::small], lambda rows: rows[::small])
+    # A copy: the rows given may lie where the new ones are written.
+    _rewrite(cache, maker, begin, small, [made], every[::small], lambda rows: rows[::small].clone())
 
 
 def _rewrite(
@@ -80,7 +81,7 @@ def _rewrite(
     Args:
         made: what the new pages stand for.
         positions: of each new row.
-        shrink: [count * P, kv_heads, head_dim] -> [len(made) * P, kv_heads, head_dim], linear.
+        shrink: [count * P, kv_heads, head_dim] -> [len(made) * P, kv_heads, head_dim], linear, in memory of its own.
     """
     pool, size = cache.cross_pool, cache.cross_pool.page_rows
     old = cache.cross_table[begin : begin + count]

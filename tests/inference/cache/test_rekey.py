@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from inference.cache.frame_page import FramePage, PageKind
 from inference.cache.patch_grid import grid_side, pooled_tokens
+from inference.cache.pool import KVPool
 from inference.cache.pooling import keep_class_tokens, pool_batch, pool_matrix
 from inference.cache.rekey import KeyMaker, renumber
 from inference.cache.session_cache import SessionCache
@@ -127,7 +128,15 @@ def test_the_pooling_matrix() -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("fp8", [False, True])
-def test_batches_of_frames_grow_coarser(shared: bool, fp8: bool) -> None:
+def test_batches_of_frames_grow_coarser(shared: bool, fp8: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = KVPool._put
+
+    def put_from_elsewhere(pool: KVPool, layer: int, part: int, slots: torch.Tensor, given: torch.Tensor) -> None:
+        # A GPU writes rows in any order: none may be read from where another goes.
+        assert given.untyped_storage().data_ptr() != pool.keys(0).untyped_storage().data_ptr()
+        put(pool, layer, part, slots, given)
+
+    monkeypatch.setattr(KVPool, "_put", put_from_elsewhere)
     store = make_store(fp8=fp8)
     cache = store.new_cache()
     write(cache, 3, 2, 0)
