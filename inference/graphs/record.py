@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 WARM_UPS = 2
 """Runs before a capture: kernels are compiled, libraries take their workspaces."""
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""A capture begins by emptying torch's caches, which fails while another thread is in the midst of one."""
+
+
+@contextmanager
+def capture(graph: torch.cuda.CUDAGraph, pool: Any, stream: torch.cuda.Stream) -> Iterator[None]:
+    """What is enqueued within becomes `graph`. Other threads may go on working, but for captures: those wait.
+
+    Args:
+        graph: a new one.
+        pool: its memory, shared with other graphs that never run at the same time; None: its own.
+        stream: to capture on; it is the current one within.
+    """
+    with _ONE_AT_A_TIME, torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        yield
 
 
 class Recorder:
@@ -44,7 +64,6 @@ class Recorder:
                 work()
         torch.cuda.current_stream(self.device).wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads (frames being encoded or copied) may go on while this one captures.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+        with capture(graph, self._pool, self._stream):
             work()
         return graph.replay

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.graphs.record import capture
+
 Outputs = tuple[Tensor, Tensor | None]
 """Features [n, P, H] and, where asked for, keys and values before any position [layers, n, P, 2 * kv_heads * head_dim]."""
 
@@ -54,6 +56,5 @@ class StaticCall:
                 self._function(self.pixels)
         stream.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads go on decoding while this one captures.
-        with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        with capture(self._graph, pool, stream):
             self._outputs = self._function(self.pixels)
