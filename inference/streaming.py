@@ -24,9 +24,12 @@ from inference.sinks import EventSink, Sinks, SubtitleSink, TerminalSink, TraceS
 from inference.sinks.statistics import StreamStatistics
 from inference.sources import SourcePump, open_source, schedule
 from inference.sources.address import shown_address
+from inference.sources.source import FrameSource
 from model.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from inference.console.keyboard import KeyInput, LineInput
     from inference.console.live_view import LiveView
     from inference.sampling import SamplingConfig
@@ -111,13 +114,13 @@ class StreamRun:
         if self.settings.encode_on_arrival:
             self.engine.encoder.warm_up()  # before time begins to count
         clock.start()
-        if self.view is not None:
-            self.view.start()
-        if keyboard is not None:
-            keyboard.start()
-        pump.start()
         try:
             with _interruptible(inbox):
+                if self.view is not None:
+                    self.view.start()
+                if keyboard is not None:
+                    keyboard.start()
+                pump.start()
                 self.session.run()
         finally:
             pump.stop()
@@ -250,6 +253,19 @@ def _print_delays(metrics: dict[str, Any]) -> None:
             print(f"{name}: {values}", file=sys.stderr)
 
 
+class _FramesAgain:
+    """A source's frames by number, drawn as they are asked for, in increasing order; a replay skips those that were dropped."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self._frames = enumerate(schedule(source, VirtualClock()))
+
+    def __getitem__(self, number: int) -> torch.Tensor:
+        for reached, arrival in self._frames:
+            if reached == number and arrival.frame is not None:
+                return arrival.frame
+        raise IndexError(number)
+
+
 def replay(args: argparse.Namespace, name: str) -> int:
     """Run the stream of a trace again; returns 0 where every token is the same, else 1.
 
@@ -266,8 +282,9 @@ def replay(args: argparse.Namespace, name: str) -> int:
     engine, tokenizer = load_engine(args, realtime=True)
     fps = float(traces[0].engine.get("fps", args.fps))
     source = open_source(name, fps=fps, size=engine.model.config.vision.image_size)
-    frames = [arrival.frame for arrival in schedule(source, VirtualClock()) if arrival.frame is not None]
-    report = replay_trace(traces[0], frames, engine, tokenizer)
+    if source.live:
+        raise InputError(f"{source.name} is live and cannot be shown again; give --replay a --source that was recorded")
+    report = replay_trace(traces[0], _FramesAgain(source), engine, tokenizer)
     cut = all(event.kind != "end" for event in traces[0].events)
     if report.difference is not None and not (cut and report.difference.recorded is None):
         print(f"{args.replay}: {report.difference.describe()}")

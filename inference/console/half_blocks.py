@@ -7,8 +7,11 @@ from rich.color import Color
 from rich.segment import Segment, Segments
 from rich.style import Style
 
+COLUMNS = 32
+"""Width of a picture in characters."""
 
-def half_blocks(frame: torch.Tensor, columns: int = 32) -> Segments:
+
+def half_blocks(frame: torch.Tensor, columns: int = COLUMNS) -> Segments:
     """Draw a frame with half blocks.
 
     Args:

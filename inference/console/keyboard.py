@@ -78,7 +78,8 @@ class KeyInput:
         import termios
 
         os.write(self._wakened, b".")
-        self._thread.join(2.0)
+        if self._thread.ident is not None:
+            self._thread.join(2.0)
         if self._before is not None:
             termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._before)
             self._before = None

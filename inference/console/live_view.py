@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.segment import Segments
 from rich.text import Text
 
-from inference.console.half_blocks import half_blocks
+from inference.console.half_blocks import COLUMNS, half_blocks
 from inference.console.line_editor import LineEditor
 from inference.evaluation.schema import TraceEvent
 from inference.sinks.statistics import StreamStatistics
@@ -20,6 +20,8 @@ from inference.sources.source import Now
 REFRESH_PER_SECOND = 8
 MOST_SHOWN = 400
 """Characters of the present utterance in the view."""
+LINES_BELOW = 8
+"""Of the terminal, kept for text; a frame is drawn where there are enough besides."""
 MOST_HELD = 4000
 """Characters after which a speech without an end goes above, piece by piece."""
 _STYLES = {"prompt": "bold cyan", "turn_interrupted": "yellow", "stop": "yellow", "frame_dropped": "red", "frame_rejected": "red"}
@@ -107,7 +109,7 @@ class LiveView:
     def _render(self) -> RenderableType:
         with self._lock:
             parts: list[RenderableType] = []
-            if self._frame is not None:
+            if self._frame is not None and self._console.size.height >= COLUMNS // 2 + LINES_BELOW:
                 if self._drawn is None or self._drawn[0] is not self._frame:
                     self._drawn = self._frame, half_blocks(self._frame)
                 parts.append(self._drawn[1])

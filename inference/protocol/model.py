@@ -11,6 +11,7 @@ from typing import Any
 from data_pipeline.text.tokenizer import Tokenizer
 from inference.commands import add_model_arguments, load_engine, system_text
 from inference.engine import StepEngine
+from inference.protocol.markers import ERROR
 from inference.protocol.offline import OfflineGenerator
 from inference.protocol.realtime import Fragments, RealtimeGenerator
 from inference.sampling import SamplingConfig
@@ -102,33 +103,41 @@ class QueueModel:
         Raises:
             InputError: a generator is running already; something in a queue is no picture.
         """
-        sampling = SamplingConfig(
-            do_sample=do_sample,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            silence_threshold=silence_threshold,
-        )
-        made = SessionSettings(
-            system=system_text(system_prompt, self.engine.model.details, "realtime"),
-            sampling=sampling,
-            tokens_per_second=max_tokens_per_turn,
-            max_new_tokens=max_new_tokens,
-            encode_on_arrival=self.engine.model.device.type == "cuda",
-            keep_events=False,
-        )
-        generator = RealtimeGenerator(self.engine, self.tokenizer, settings or made)
-        with self._lock:
-            if self._running is not None:
-                raise InputError("real_time_generate is running already; stop it first, or load a second model")
-            self._running = generator
+        try:
+            sampling = SamplingConfig(
+                do_sample=do_sample,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                repetition_penalty=repetition_penalty,
+                seed=seed,
+                silence_threshold=silence_threshold,
+            )
+            made = SessionSettings(
+                system=system_text(system_prompt, self.engine.model.details, "realtime"),
+                sampling=sampling,
+                tokens_per_second=max_tokens_per_turn,
+                max_new_tokens=max_new_tokens,
+                encode_on_arrival=self.engine.model.device.type == "cuda",
+                keep_events=False,
+            )
+            generator = self._register(RealtimeGenerator(self.engine, self.tokenizer, settings or made))
+        except Exception as error:
+            token_queue.put(f"{ERROR} {error}")  # whoever listens must not wait for ever
+            raise
         try:
             return generator.run(image_queue, prompt_queue, Fragments(token_queue, mark_round_ends))
         finally:
             with self._lock:
                 self._running = None
+
+    def _register(self, generator: RealtimeGenerator) -> RealtimeGenerator:
+        """The one that `stop_real_time_generate` ends."""
+        with self._lock:
+            if self._running is not None:
+                raise InputError("real_time_generate is running already; stop it first, or load a second model")
+            self._running = generator
+        return generator
 
     def stop_real_time_generate(self) -> None:
         """End the running `real_time_generate` at its next token, from any thread; nothing happens where none runs."""

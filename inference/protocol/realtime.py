@@ -35,7 +35,7 @@ class Fragments:
     _speaking: bool = False
 
     def __call__(self, event: TraceEvent) -> None:
-        if event.kind == "turn_start" and event.text:
+        if event.kind == "prompt" and event.reason != "stream_end":
             self._speaking = False
             self.out.put(ROUND_START)
         elif event.kind == "token" and event.text:

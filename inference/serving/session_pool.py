@@ -307,15 +307,20 @@ class SessionPool:
         return "", True
 
     def _let_in(self, ticket: Ticket[T], start: Callable[[], Cooperating[T]]) -> None:
+        generator = start()  # before anything is promised: it may fail
         if self.budget is not None:
             self.budget.promise(ticket.need)
-        member = _Member(ticket, start())
+        member = _Member(ticket, generator)
         self._members.append(member)
         self._advance(member, None)
 
     def _admit(self) -> None:
         while self._line and not self._obstacle(self._line[0][0].need)[0]:
-            self._let_in(*self._line.popleft())
+            ticket, start = self._line.popleft()
+            try:
+                self._let_in(ticket, start)
+            except InputError as error:
+                ticket.error, ticket.done = error, True  # no affair of the others
 
     def _wake_sleepers(self) -> None:
         for member in list(self._members):

@@ -17,7 +17,7 @@ class GrowingFile:
         option: the argument that named it, for messages.
 
     Raises:
-        InputError: a folder has that name, or nothing can be written there.
+        InputError: a folder has that name, or nothing can be written there; while writing, the disk is full.
     """
 
     def __init__(self, path: str | Path, option: str) -> None:
@@ -28,16 +28,26 @@ class GrowingFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.partial = self.path.with_name(self.path.name + ".part")
         self._file = self.partial.open("w", encoding="utf-8")
+        self._broken = False
 
     def write(self, text: str) -> None:
         """Append and flush, so that a reader (or what is left after a crash) has it."""
-        self._file.write(text)
-        self._file.flush()
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError as error:
+            self._broken = True
+            reason = error.strerror or error
+            raise InputError(f"{self.partial} cannot be written: {reason}; make room and stream again") from None
 
     def close(self, *, whole: bool) -> None:
         """End the file; `whole` gives it its own name."""
         if self._file.closed:
             return
-        self._file.close()
-        if whole:
+        try:
+            self._file.close()
+        except OSError:
+            if not self._broken:  # else it was said already; closing tries once more to write the rest
+                raise
+        if whole and not self._broken:
             os.replace(self.partial, self.path)

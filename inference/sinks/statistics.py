@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ WINDOW = 5.0
 
 @dataclass
 class StreamStatistics:
-    """What a person who watches a stream wants to know; `feed` every event."""
+    """What a person who watches a stream wants to know; `feed` every event. Any thread may ask."""
 
     now: float = 0.0
     """Stream time of the newest event, seconds."""
@@ -32,6 +33,8 @@ class StreamStatistics:
     _frame_times: deque[float] = field(default_factory=deque)
     _token_times: deque[float] = field(default_factory=deque)
     _asked: float | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    """Old times are forgotten by whoever looks."""
 
     @property
     def pending(self) -> int:
@@ -40,6 +43,10 @@ class StreamStatistics:
 
     def feed(self, event: TraceEvent) -> None:
         """Count one event."""
+        with self._lock:
+            self._count(event)
+
+    def _count(self, event: TraceEvent) -> None:
         self.now = max(self.now, event.t)
         match event.kind:
             case "frame_in":
@@ -63,11 +70,13 @@ class StreamStatistics:
 
     def frames_per_second(self, now: float) -> float:
         """Frames that came in over the last seconds."""
-        return _rate(self._frame_times, now)
+        with self._lock:
+            return _rate(self._frame_times, now)
 
     def tokens_per_second(self, now: float) -> float:
         """Tokens spoken over the last seconds, times of silence included."""
-        return _rate(self._token_times, now)
+        with self._lock:
+            return _rate(self._token_times, now)
 
     def summary(self, now: float) -> str:
         """One line of all of it."""

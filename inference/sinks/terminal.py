@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
 import threading
 import unicodedata
+from contextlib import suppress
 from typing import TextIO
 
 from inference.evaluation.schema import TraceEvent
+from model.errors import InputError
 
 
 class TerminalSink:
@@ -14,6 +18,9 @@ class TerminalSink:
 
     Args:
         out: where to.
+
+    Raises:
+        InputError: while writing, where the reader of a pipe has gone.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -25,7 +32,10 @@ class TerminalSink:
 
     def __call__(self, event: TraceEvent) -> None:
         with self._lock:
-            self._write(event)
+            try:
+                self._write(event)
+            except BrokenPipeError:
+                raise self._abandoned() from None
 
     def _write(self, event: TraceEvent) -> None:
         if event.kind == "token" and event.text:
@@ -40,12 +50,24 @@ class TerminalSink:
     def write_line(self, text: str) -> None:
         """A line of its own."""
         with self._lock:
-            self.break_line()
-            self._out.write(f"{text}\n")
-            self._out.flush()
+            try:
+                self.break_line()
+                self._out.write(f"{text}\n")
+                self._out.flush()
+            except BrokenPipeError:
+                raise self._abandoned() from None
 
     def close(self, *, whole: bool) -> None:
         self.break_line()
+
+    def _abandoned(self) -> InputError:
+        """Nobody reads any more: what is still buffered goes nowhere, also at the end of the program."""
+        self._state = ""
+        with suppress(OSError, ValueError, io.UnsupportedOperation):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._out.fileno())
+            os.close(nowhere)
+        return InputError("whoever read the output has gone; let it read to the end, or write to files with --trace and --srt")
 
     def break_line(self) -> None:
         """End the open line, so that what is printed next begins on a line of its own."""

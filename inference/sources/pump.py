@@ -86,8 +86,11 @@ class SourcePump:
         """Begin to draw."""
         self._thread.start()
 
-    def stop(self, timeout: float = 3.0) -> None:
-        """End early, from any thread; returns once the thread ended, or after `timeout` seconds."""
+    def stop(self, timeout: float = 0.5) -> None:
+        """End early, from any thread; returns once the thread ended, or after `timeout` seconds.
+
+        A source that waits for a network that is silent ends later, and nobody waits for it.
+        """
         self._stopped.set()
         self._source.close()
         if self._thread.ident is not None:

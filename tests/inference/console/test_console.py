@@ -176,6 +176,11 @@ def test_the_view_scrolls_what_was_said_and_shows_the_present() -> None:
         view(event)
     view.refresh()
     assert "A ball▌" in _plain(out) and "half a questi" in _plain(out) and "200;200;200" in out.getvalue()
+    console.height = 20  # no room for a picture beside the line that is typed
+    begin = len(out.getvalue())
+    view.refresh()
+    assert "half a questi" in out.getvalue()[begin:] and "200;200;200" not in out.getvalue()[begin:]
+    console.height = 30
     view(TraceEvent(t=3.4, kind="token", token=6, text="s\x1b[2J" + "long " * MOST_SHOWN))
     view(TraceEvent(t=3.5, kind="silence", token=1, text="<|silence|>"))
     view(TraceEvent(t=4.0, kind="prompt", text="why ?"))

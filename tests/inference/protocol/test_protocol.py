@@ -16,10 +16,12 @@ import torch
 from PIL import Image
 
 from data_pipeline.text.prompts import DEFAULT_PROMPTS
+from inference.evaluation.schema import TraceEvent
 from inference.offline import Answerer, question_rows
 from inference.protocol import DONE, ERROR, ROUND_END, ROUND_START, SILENCE, QueueModel, is_end
 from inference.protocol.forwarder import Forwarder
 from inference.protocol.images import frame_of
+from inference.protocol.realtime import Fragments
 from inference.session.settings import SessionSettings
 from inference.sources.media import read_media
 from model.errors import InputError
@@ -162,6 +164,22 @@ def test_the_limit_of_tokens_ends_it_and_a_second_one_is_refused(model: QueueMod
     assert model.real_time_generate(queues[0], queues[1], out, max_new_tokens=5, do_sample=True, seed=1) == "max_new_tokens"
     fragments = [out.get_nowait() for _ in range(out.qsize())]
     assert fragments[-1] == DONE and 1 <= len(fragments) <= 7
+
+
+def test_a_bad_limit_is_told_to_whoever_listens(model: QueueModel) -> None:
+    out: queue.Queue[str] = queue.Queue()
+    with pytest.raises(InputError, match="max_new_tokens is 0"):
+        model.real_time_generate(queue.Queue(), queue.Queue(), out, max_new_tokens=0)
+    assert out.get_nowait().startswith(f"{ERROR} max_new_tokens is 0") and out.empty()
+
+
+def test_an_empty_prompt_begins_a_round_too_and_an_unheard_one_does_not() -> None:
+    out: queue.Queue[str] = queue.Queue()
+    fragments = Fragments(out)
+    for text, reason in (("", ""), ("what ?", "stream_end")):
+        fragments(TraceEvent(t=0.0, kind="prompt", text=text, reason=reason))
+        fragments(TraceEvent(t=0.0, kind="turn_start", text=text))
+    assert [out.get_nowait() for _ in range(out.qsize())] == [ROUND_START]
 
 
 def test_what_is_no_picture_ends_it_with_one_message(model: QueueModel) -> None:

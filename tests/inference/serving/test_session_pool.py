@@ -143,6 +143,28 @@ def test_a_wrong_session_ends_alone(model: VideoMllama) -> None:
     assert "in logits_of" in wrong.traceback
 
 
+def test_a_session_that_cannot_be_made_is_promised_nothing(model: VideoMllama) -> None:
+    budget = KVBudget(2, 2)
+    pool = SessionPool(StepEngine(model), budget, max_sessions=1, when_full="wait")
+
+    def broken() -> Any:
+        raise InputError("no such video")
+
+    def idle() -> Any:
+        return 1
+        yield
+
+    with pytest.raises(InputError, match="no such video"):
+        pool.submit(broken, PageBounds(1, 1))
+    assert (budget.promised_rows, budget.promised_frames, pool.running) == (0, 0, 0)
+    pool.max_sessions = 0  # full for a moment
+    late, good = pool.submit(broken, PageBounds(1, 1)), pool.submit(idle, PageBounds(1, 1))
+    pool.max_sessions = 1
+    pool.run()
+    assert late.done and str(late.error) == "no such video" and good.result == 1
+    assert (budget.promised_rows, budget.promised_frames) == (0, 0)
+
+
 def test_who_does_not_fit_is_refused_or_waits(model: VideoMllama) -> None:
     engine = make_engine(model, positions=40, frames=4, growable=False)
     budget = KVBudget.of(engine.store)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import re
+import resource
 from pathlib import Path
 
 import pytest
@@ -119,6 +121,33 @@ def test_a_broken_stream_leaves_the_old_file_and_the_part(tmp_path: Path) -> Non
     sink.close(whole=False)
     assert path.read_text() == "older\n" and len(load_traces(tmp_path / "t.jsonl.part")[0].events) == 1
     assert not (tmp_path / "t.srt").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_written_stays(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    sink = TraceSink(path, Trace(scenario_id="one", mode="push"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"trace.jsonl.part cannot be written: .*; make room"):
+            for i in range(1000):
+                sink(_event(i, "token", "red ", token=7))
+        sink.close(whole=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not path.exists()
+    (kept,) = load_traces(tmp_path / "trace.jsonl.part")
+    assert [event.t for event in kept.events] == list(range(len(kept.events))) and len(kept.events) > 20
+
+
+def test_a_reader_that_leaves_is_one_sentence() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:
+        sink = TerminalSink(out)
+        with pytest.raises(InputError, match="whoever read the output has gone"):
+            sink(_event(0.0, "token", "red", token=7))
+        sink.close(whole=False)
 
 
 def test_an_event_line_is_checked_like_any_other(tmp_path: Path) -> None:
