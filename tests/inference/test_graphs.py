@@ -139,10 +139,11 @@ def _run(engine: StepEngine, plans: list[Plan], ahead: bool) -> list[tuple[list[
     return engine.drive([_session(engine, plan, ahead, 3 * i) for i, plan in enumerate(plans)])
 
 
-def _same(found: list[tuple[list[int], torch.Tensor]], expected: list[tuple[list[int], torch.Tensor]]) -> None:
+def _same(found: list[tuple[list[int], torch.Tensor]], expected: list[tuple[list[int], torch.Tensor]]) -> bool:
     assert [tokens for tokens, _ in found] == [tokens for tokens, _ in expected]
     for (_, ours), (_, theirs) in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    return True
 
 
 @given(plans=st.lists(_PLAN, min_size=1, max_size=4))
@@ -150,8 +151,8 @@ def _same(found: list[tuple[list[int], torch.Tensor]], expected: list[tuple[list
 def test_static_and_ahead_give_the_tokens_of_plain_steps(model: VideoMllama, plans: list[Plan]) -> None:
     expected = _run(StepEngine(model, graphs=False), plans, ahead=False)
     engine = StepEngine(model, graphs=True)
-    _same(_run(engine, plans, ahead=False), expected)
-    _same(_run(engine, plans, ahead=True), expected)
+    assert _same(_run(engine, plans, ahead=False), expected)
+    assert _same(_run(engine, plans, ahead=True), expected)
 
 
 @given(plans=st.lists(_PLAN, min_size=1, max_size=2))
@@ -160,7 +161,7 @@ def test_ahead_with_the_switches_of_the_reference(folder: Path, plans: list[Plan
     switches = SwitchConfig(decode_query_rope="only_with_new_frames", no_visible_rows="attend_all")
     reference = load_model(folder, switches=switches)
     expected = _run(StepEngine(reference, graphs=False), plans, ahead=False)
-    _same(_run(StepEngine(reference, graphs=True), plans, ahead=True), expected)
+    assert _same(_run(StepEngine(reference, graphs=True), plans, ahead=True), expected)
 
 
 @given(
@@ -199,7 +200,7 @@ def test_policies_forget_the_same_with_steps_ahead(model: VideoMllama) -> None:
         store = KVStore(CONFIG, model.device, model.dtype, raw_keys=True)
         return _run(StepEngine(model, store, graphs=graphs), plans, ahead=graphs)
 
-    _same(run(True), run(False))
+    assert _same(run(True), run(False))
 
 
 def test_a_session_that_speaks_always_has_a_step_under_way(model: VideoMllama) -> None:
@@ -217,7 +218,7 @@ def test_a_session_that_speaks_always_has_a_step_under_way(model: VideoMllama) -
 def test_more_sessions_than_one_launch_holds(model: VideoMllama) -> None:
     plans = [Plan([i % 40, (i // 40) % 40], 0, [Move()] * 2) for i in range(BUCKETS[-1] + 5)]
     expected = _run(StepEngine(model, graphs=False), plans, ahead=False)
-    _same(_run(StepEngine(model, graphs=True), plans, ahead=True), expected)
+    assert _same(_run(StepEngine(model, graphs=True), plans, ahead=True), expected)
 
 
 def test_a_session_that_lost_its_place_in_the_tables_is_not_ahead(model: VideoMllama) -> None:
@@ -381,5 +382,5 @@ def test_graphs_on_a_gpu_are_captured_anew_when_pools_and_tables_grow(wide_folde
     engine = StepEngine(model, KVStore(model.config, model.device, model.dtype, positions=1, frames=1), graphs=True)
     assert engine.server is not None
     engine.server.runner.tables = SessionTables(8, (1, 1), model.device, engine.server.runner._upload)
-    _same(_run(engine, plans, ahead=True), expected)
+    assert _same(_run(engine, plans, ahead=True), expected)
     assert engine.store.cross_pool.generation > 1 and engine.server.runner.tables.generation > 2

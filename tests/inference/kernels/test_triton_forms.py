@@ -15,29 +15,30 @@ CHECKS = sorted(str(path) for path in (HERE / "forms").glob("check_*.py"))
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
 
-def _run(*command: str, **environment: str) -> None:
+def _run(*command: str, **environment: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRITON_", "PYTEST_"))}
     done = subprocess.run(
         [sys.executable, *command], cwd=HERE.parents[2], env=kept | environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
 
 
-def _checks(**environment: str) -> None:
+def _checks(**environment: str) -> str:
     # Without the suite's conftest, which puts a device of its own in the place of torch.cuda.
     options = ("-q", "-x", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist")
-    _run("-m", "pytest", *options, *CHECKS, **environment)
+    return _run("-m", "pytest", *options, *CHECKS, **environment)
 
 
 @needs_triton
 def test_interpreted() -> None:
-    _checks(TRITON_INTERPRET="1")
+    assert " passed" in _checks(TRITON_INTERPRET="1")
 
 
 @needs_triton
 @pytest.mark.gpu
 def test_on_the_gpu() -> None:
-    _checks()
+    assert " passed" in _checks()
 
 
 @needs_triton
@@ -45,4 +46,5 @@ def test_compiled_for_hopper(tmp_path: Path) -> None:
     """Triton's compiler needs no device: kernels become code for sm_90, without registers spilled to memory. The module compiles
     all of them; these take a fifth of the time."""
     names = ("attention, decode", "rotation into fp8 pages")
-    _run("-m", "tests.inference.kernels.forms.compilation", *names, TRITON_CACHE_DIR=str(tmp_path))
+    told = _run("-m", "tests.inference.kernels.forms.compilation", *names, TRITON_CACHE_DIR=str(tmp_path))
+    assert [line.split(":")[0] for line in told.splitlines()] == list(names)

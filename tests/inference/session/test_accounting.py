@@ -118,3 +118,4 @@ def _machine(engine: RecordingEngine, tokenizer: Tokenizer) -> type[RuleBasedSta
 def test_accounting_holds_at_every_instant(engine: RecordingEngine, tokenizer: Tokenizer) -> None:
     machine = _machine(engine, tokenizer)
     run_state_machine_as_test(machine, settings=settings(max_examples=8, stateful_step_count=25, deadline=None))
+    assert engine.store.used_bytes == 0
