@@ -97,7 +97,7 @@ class FolderSource:
             try:
                 return load_image(self._path / name, self._size)
             except InputError:
-                if self._closed.wait(_LOOK_EVERY):
-                    return None
+                if not (self._path / name).exists() or self._closed.wait(_LOOK_EVERY):
+                    return None  # renamed or removed: nothing to wait for
         self.unreadable.append(name)
         return None

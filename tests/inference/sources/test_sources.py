@@ -79,9 +79,10 @@ def test_a_followed_folder_takes_pictures_as_they_become_whole(tmp_path: Path) -
     received = Received(clock)
     pump = SourcePump(source, received, clock, fps=20.0)
     pump.start()
-    _picture(tmp_path / "whole.png", 3)
-    content = (tmp_path / "whole.png").read_bytes()
-    (tmp_path / "whole.png").rename(tmp_path / "3.png")
+    (tmp_path / "aside").mkdir()
+    _picture(tmp_path / "aside/whole.png", 3)
+    content = (tmp_path / "aside/whole.png").read_bytes()
+    (tmp_path / "aside/whole.png").rename(tmp_path / "3.png")
     with (tmp_path / "2.png").open("wb") as growing:
         growing.write(content[:40])
         growing.flush()
@@ -93,6 +94,18 @@ def test_a_followed_folder_takes_pictures_as_they_become_whole(tmp_path: Path) -
     times = [t for t, _, _ in received.frames]
     assert all(b - a >= 1 / 20 - 1e-9 for a, b in itertools.pairwise(times))
     assert pump.error is None and threading.active_count() < 20
+
+
+def test_a_picture_that_is_renamed_before_it_is_whole_is_not_waited_for(tmp_path: Path) -> None:
+    _picture(tmp_path / "2.png", 5)
+    (tmp_path / "1.png").write_bytes((tmp_path / "2.png").read_bytes()[:40])
+    source = FolderSource(tmp_path, 20.0, 8, follow=True)
+    leave = threading.Timer(0.15, (tmp_path / "1.png").rename, [tmp_path / "1.part"])
+    leave.start()
+    frame = next(source.frames(WallClock()))
+    source.close()
+    leave.join()
+    assert int(frame.frame.float().mean().round()) == 5 and not source.unreadable
 
 
 def test_the_world_is_a_function_of_its_seed_and_brings_its_prompt() -> None:
