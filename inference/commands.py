@@ -177,17 +177,23 @@ def run_command(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
 ) -> int:
     """Parse and run; bad input becomes one sentence on stderr and exit code 2."""
+    return exit_code(parser.prog, lambda: run(parser.parse_args(argv)))
+
+
+def exit_code(program: str, run: Callable[[], object]) -> int:
+    """What `run` returns where that is a number, else 0; 2 and one sentence on stderr for what a user can put right."""
     try:
-        return run(parser.parse_args(argv))
+        code = run()
+        return code if isinstance(code, int) else 0
     except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr, flush=True)
+        print(f"{program}: error: {error}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT
     except OSError as error:
         trouble = file_trouble(error)
         if trouble is None:
             raise
-        print(f"{parser.prog}: error: {trouble}", file=sys.stderr, flush=True)
+        print(f"{program}: error: {trouble}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print(f"\n{parser.prog}: interrupted", file=sys.stderr, flush=True)
+        print(f"\n{program}: interrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED

@@ -29,6 +29,7 @@ from inference.cache.rekey import KeyMaker, renumber
 from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from inference.checkpoint import check_device
+from inference.commands import exit_code
 from model.errors import InputError
 
 REPEATS = 7
@@ -185,12 +186,7 @@ def _wait(device: torch.device) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 2 for input that a user can put right."""
-    try:
-        run(argv)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("cache_passes", lambda: run(argv))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 
 from inference.benchmark.kernel_problems import Dimensions, Form, Problem, problems
 from inference.benchmark.roofline import H200
+from inference.commands import exit_code
 from model.errors import InputError
 
 COLD_BYTES = 120_000_000
@@ -170,12 +171,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 2 for input that a user can put right."""
-    try:
-        run(argv)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code("kernels", lambda: run(argv))
 
 
 if __name__ == "__main__":

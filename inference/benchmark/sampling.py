@@ -21,6 +21,7 @@ import torch
 
 from inference.benchmark.kernels import time_form
 from inference.benchmark.roofline import H200
+from inference.commands import exit_code
 from inference.model.linear import DenseLinear
 from inference.quantize import Fp8Linear
 from inference.sampling import GraphSampler, Sampler, SamplingConfig
@@ -126,8 +127,4 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        run()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(exit_code("sampling", run))
