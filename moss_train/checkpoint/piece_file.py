@@ -100,7 +100,16 @@ def write_rank_files(
     groups = split_into_files(pieces, min(file_bytes, max(_SMALL_FILE_BYTES, -(-total // writers))))
     paths = [folder / f"rank_{rank:05d}_{number:03d}.safetensors" for number in range(len(groups))]
     index = Index()
-    with ThreadPoolExecutor(max(1, min(writers, len(groups))), thread_name_prefix="checkpoint") as pool:
-        for part in pool.map(write_piece_file, paths, groups):
-            index.merge(part)
+    if min(writers, len(groups)) <= 1:  # in the caller's thread: an interrupt ends it at once, and nothing writes on behind it
+        for path, group in zip(paths, groups, strict=True):
+            index.merge(write_piece_file(path, group))
+        return index
+    with ThreadPoolExecutor(min(writers, len(groups)), thread_name_prefix="checkpoint") as pool:
+        parts = [pool.submit(write_piece_file, path, group) for path, group in zip(paths, groups, strict=True)]
+        try:
+            for part in parts:
+                index.merge(part.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # files that are not begun are not written for nothing
+            raise
     return index

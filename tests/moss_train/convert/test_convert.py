@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import signal
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -249,8 +250,14 @@ def test_a_disk_that_fills_up_ends_in_a_sentence_and_leaves_nothing(
 def test_a_conversion_that_is_told_to_end_leaves_nothing(
     published: Path, converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The signal comes when the first rows have been written."""
-    monkeypatch.setattr(ByteProgress, "advance", lambda *_: signal.raise_signal(number))  # at once, in this thread
+    """The signal comes when the first rows have been written; a thread that wrote on behind it would get the next one."""
+    threads = []
+
+    def advance(*_: object) -> None:
+        threads.append(threading.current_thread())
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(ByteProgress, "advance", advance)
     before = signal.getsignal(number)
     (tmp_path / "used").mkdir()
     (tmp_path / "used/notes.txt").write_text("mine")
@@ -260,6 +267,7 @@ def test_a_conversion_that_is_told_to_end_leaves_nothing(
     assert convert("random", "tiny", tmp_path / "c") == 130
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "used", tmp_path / "used/notes.txt"]
     assert signal.getsignal(number) is before
+    assert set(threads) == {threading.main_thread()}
 
 
 def test_files_beside_the_weights_go_too_where_publishing_fails(published: Path, tmp_path: Path) -> None:
