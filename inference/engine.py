@@ -11,7 +11,7 @@ import torch
 from inference.cache.policies.policy import CachePolicy
 from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
-from inference.graphs.ahead import AheadServer, Wish
+from inference.graphs.ahead import AheadServer, Wish, accepted
 from inference.graphs.runner import BUCKETS, GraphRunner
 from inference.kernels.select import choose_form
 from inference.model.rows import RowGroup
@@ -50,6 +50,18 @@ Stepping = Generator[StepRequest | list[StepRequest], Any, T]
 """A session as a generator: it yields what to feed, is sent the token that its sampler chose (or, without a sampler, fp32
 logits [vocab_size] of the last row), and returns its result. It may yield a list of requests of several caches (its forks),
 and is then sent the list of their answers."""
+
+
+class UnchosenError(InputError):
+    """No token could be chosen for some sessions of a step: their scores are not finite. The step is done for all of them.
+
+    Attributes:
+        answers: of all requests; an `InputError` in the place of a token that could not be chosen.
+    """
+
+    def __init__(self, answers: list[Any]) -> None:
+        super().__init__(str(next(answer for answer in answers if isinstance(answer, InputError))))
+        self.answers = answers
 
 
 class StepEngine:
@@ -151,8 +163,16 @@ class StepEngine:
             For each request the token that its sampler chose or, without a sampler, fp32 logits [vocab_size] of its last row.
 
         Raises:
+            UnchosenError: some sessions have no token that can be chosen; it holds the answers of the others.
             InputError: as `step`; or one session occurs twice.
         """
+        answers = self._answers(requests)
+        if any(isinstance(answer, InputError) for answer in answers):
+            raise UnchosenError(answers)
+        return answers
+
+    def _answers(self, requests: Sequence[StepRequest]) -> list[Any]:
+        """As `serve`, with an `InputError` in the place of a token that could not be chosen."""
         if len({id(request.cache) for request in requests}) != len(requests):
             raise InputError("a session occurs twice in one step; feed it all its tokens in one request")
         groups = [
@@ -170,11 +190,8 @@ class StepEngine:
         if not samplers:
             return list(rows)
         tokens = choose_rows(rows, [request.sampler for request in requests]).tolist()
-        for request, token in zip(requests, tokens, strict=True):
-            if request.sampler is not None:
-                request.sampler.accept(token)
         answers = zip(requests, rows, tokens, strict=True)
-        return [row if request.sampler is None else token for request, row, token in answers]
+        return [row if request.sampler is None else accepted(request.sampler, token) for request, row, token in answers]
 
     def _features(self, requests: Sequence[StepRequest]) -> list[torch.Tensor | None]:
         """Features of each request's frames; all that are not encoded yet go through the tower together."""
@@ -188,6 +205,9 @@ class StepEngine:
 
         Returns:
             The result of each session, in their order.
+
+        Raises:
+            InputError: a request was wrong. One that has no token to choose is raised in its session, which may live on.
         """
         results: dict[int, T] = {}
         waiting: dict[int, StepRequest | list[StepRequest]] = {}
@@ -195,7 +215,7 @@ class StepEngine:
         def advance(number: int, answer: Any) -> None:
             session = sessions[number]
             try:
-                waiting[number] = next(session) if answer is None else session.send(answer)
+                waiting[number] = session.throw(answer) if isinstance(answer, InputError) else session.send(answer)
             except StopIteration as stop:
                 results[number] = stop.value
 
@@ -204,9 +224,15 @@ class StepEngine:
         while waiting:
             wishes = [(number, waiting.pop(number)) for number in list(waiting)]
             requests = [one for _, wish in wishes for one in (wish if isinstance(wish, list) else [wish])]
-            answers = iter(self.serve(requests))
+            try:
+                answers = iter(self.serve(requests))
+            except UnchosenError as error:
+                answers = iter(error.answers)
             for number, wish in wishes:
-                advance(number, [next(answers) for _ in wish] if isinstance(wish, list) else next(answers))
+                found = [next(answers) for _ in wish] if isinstance(wish, list) else [next(answers)]
+                # A session of several forks cannot go on without one of them.
+                wrong = next((answer for answer in found if isinstance(answer, InputError)), None)
+                advance(number, wrong or (found if isinstance(wish, list) else found[0]))
         return [results[number] for number in range(len(sessions))]
 
     def group(self, cache: SessionCache, tokens: Sequence[int], frame_states: torch.Tensor | None) -> RowGroup:

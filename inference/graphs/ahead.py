@@ -16,6 +16,7 @@ from inference.cache.session_cache import SessionCache
 from inference.graphs.runner import MOST_SESSIONS, Feed, GraphRunner, Launch
 from inference.model.rows import RowGroup
 from inference.sampling import Sampler
+from model.errors import InputError
 
 
 @dataclass
@@ -70,12 +71,12 @@ class AheadServer:
         """What was launched ahead for a session is not wanted: its rows will be written by other means."""
         self._steps.pop(cache, None)
 
-    def serve(self, wishes: Sequence[Wish]) -> list[int]:
-        """The token that follows each session's rows, accepted by its sampler.
+    def serve(self, wishes: Sequence[Wish]) -> list[int | InputError]:
+        """The token that follows each session's rows, accepted by its sampler; the error where none could be chosen.
 
         Raises:
             OutOfPagesError: the store is full; no session has changed.
-            InputError: a sampler is of another vocabulary; no session has changed. Or no token could be chosen.
+            InputError: a sampler is of another vocabulary; no session has changed.
         """
         self.runner.check([wish.sampler for wish in wishes])
         found = [self._find(wish) for wish in wishes]
@@ -97,9 +98,7 @@ class AheadServer:
         placed = iter(self._launch(feeds, [(wish, answer) for wish, answer in zip(wishes, answers, strict=True) if answer]))
         final = [answer or next(placed) for answer in answers]
         self._launch([], [(wish, now) for wish, answer, now in zip(wishes, answers, final, strict=True) if answer is None])
-        for wish, answer in zip(wishes, final, strict=True):
-            self._accept(wish, answer.token())
-        return [answer.token() for answer in final]
+        return [self._accept(wish, answer.token()) for wish, answer in zip(wishes, final, strict=True)]
 
     def _launch(self, feeds: Sequence[Feed], follow: Sequence[tuple[Wish, _Answer]]) -> list[_Answer]:
         """Enqueue feeds, and with them the next step of sessions whose last token, the answer, is under way.
@@ -145,11 +144,21 @@ class AheadServer:
         # With the reference's switches a row depends on the frames that come with the rows behind it.
         return ahead if not group.new_frames or self.runner.model.portions_freely else None
 
-    def _accept(self, wish: Wish, token: int) -> None:
-        wish.sampler.accept(token)
+    def _accept(self, wish: Wish, token: int) -> int | InputError:
+        answer = accepted(wish.sampler, token)
         ahead = self._steps.get(wish.group.cache)
         if ahead is not None:
             ahead.fed, ahead.sampler_state = token, _sampler_state(wish.sampler)
+        return answer
+
+
+def accepted(sampler: Sampler, token: int) -> int | InputError:
+    """The token, accepted; or why there is none, which is the affair of this session alone."""
+    try:
+        sampler.accept(token)
+    except InputError as error:
+        return error
+    return token
 
 
 def _state(cache: SessionCache) -> tuple[int, int, int, int]:

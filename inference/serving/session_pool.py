@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from inference.cache.policies.policy import PageBounds
-from inference.engine import StepEngine, StepRequest
+from inference.engine import StepEngine, StepRequest, UnchosenError
 from inference.graphs.runner import BUCKETS
 from inference.sampling import Sampler
 from inference.serving.admission import AdmissionError, KVBudget
@@ -262,6 +262,8 @@ class SessionPool:
         before = [request.cache.next_position for request in requests]
         try:
             return list(self.engine.serve(requests))
+        except UnchosenError as error:
+            return error.answers
         except InputError as error:
             if [request.cache.next_position for request in requests] != before:
                 return [error for _ in requests]  # it came after the step: nobody knows what was answered

@@ -205,6 +205,7 @@ class RealtimeSession:
                     return self._end(reason, until)
         except BaseException:
             self.inbox.close()  # whoever waits to push a frame must not wait for ever
+            self.cache.release()  # its owner may look at the session for long; the pages are the others'
             raise
 
     # ----- one step

@@ -143,6 +143,68 @@ def test_a_wrong_session_ends_alone(model: VideoMllama) -> None:
     assert "in logits_of" in wrong.traceback
 
 
+def speaks(engine: StepEngine, seed: int, steps: int, broken_at: int) -> Stepping[list[int]]:
+    """Says what it samples; at step `broken_at` it is shown a frame whose features are no numbers."""
+    cache = engine.new_cache()
+    sampler = Sampler(SamplingConfig(do_sample=True, seed=seed))
+    rows, said = [seed, seed + 1], list[int]()
+    for step in range(steps):
+        features = None
+        if step == broken_at:
+            rows = [*rows, IMAGE]
+            features = torch.full((1, CONFIG.vision.tokens_per_frame, CONFIG.text.hidden_size), float("nan"))
+        said.append((yield StepRequest(cache, rows, features=features, sampler=sampler, ahead=True)))
+        rows = [said[-1]]
+    return said
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_scores_that_are_no_numbers_end_their_session_alone(model: VideoMllama, graphs: bool) -> None:
+    alone = StepEngine(model)
+    expected = [alone.drive([speaks(alone, seed, 12, -1)])[0] for seed in (3, 5, 7)]
+    store = KVStore(CONFIG, torch.device("cpu"), torch.float32, positions=64, frames=4, growable=False, rows_per_page=8)
+    engine = StepEngine(model, store, graphs=graphs)
+    pool = SessionPool(engine)
+    first = pool.submit(lambda: speaks(engine, 3, 12, -1), ANY)
+    broken = pool.submit(lambda: speaks(engine, 4, 12, 5), ANY)
+    last = pool.submit(lambda: speaks(engine, 5, 12, -1), ANY)
+    while not broken.done:
+        pool.run_round()
+    heir = pool.submit(lambda: speaks(engine, 7, 12, -1), ANY)  # in the pages that hold no numbers now
+    pool.run()
+    assert "no token can be chosen" in str(broken.error) and broken.result is None
+    assert [first.result, last.result, heir.result] == expected
+    assert engine.store.used_bytes == 0
+
+
+def test_a_driven_session_may_live_on_without_a_token(model: VideoMllama) -> None:
+    engine = StepEngine(model)
+
+    def patient() -> Stepping[str]:
+        try:
+            yield from speaks(engine, 4, 3, 1)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    (said,) = engine.drive([speaks(engine, 3, 8, -1)])
+    both = engine.drive([patient(), speaks(engine, 3, 8, -1)])
+    assert "no token can be chosen" in str(both[0]) and both[1] == said
+    with pytest.raises(InputError, match="no token can be chosen"):
+        engine.drive([speaks(engine, 4, 3, 1)])
+
+
+def test_pages_of_a_session_that_failed_are_free_while_somebody_looks_at_it(model: VideoMllama, tokenizer: Tokenizer) -> None:
+    engine = make_engine(model)
+    session = RealtimeSession(engine, tokenizer, Inbox(arrivals_of(1, 4)), VirtualClock(), settings_for(1))
+    stepping = session.stepping(until=3.0)
+    engine.serve([next(stepping)])  # type: ignore[list-item]
+    assert engine.store.used_bytes > 0
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        stepping.throw(RuntimeError("the device is gone"))
+    assert engine.store.used_bytes == 0 and session.cache.length == 0
+
+
 def test_a_session_that_cannot_be_made_is_promised_nothing(model: VideoMllama) -> None:
     budget = KVBudget(2, 2)
     pool = SessionPool(StepEngine(model), budget, max_sessions=1, when_full="wait")
