@@ -94,7 +94,8 @@ class StreamRun:
         inbox = Inbox(merge(self._scheduled_prompts(), schedule(self.source, self.clock)))
         self.session = self._make_session(inbox)
         ends = [self.source.duration or 0.0, *(t for t, _ in self.prompts)]
-        self.session.run(until=max(ends) + self.args.idle_timeout)
+        with _interruptible(inbox):
+            self.session.run(until=max(ends) + self.args.idle_timeout)
 
     def _run_live(self, clock: WallClock) -> None:
         inbox = Inbox(self._scheduled_prompts(), live=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,6 +38,9 @@ _DECIDED = (
     "silence",
 )
 """Events that follow from what was taken at which token boundary, whatever the clock."""
+
+_OWN_ENDS = ("idle", "until", "max_new_tokens", "position_limit")
+"""Reasons of an end that follows from the stream and the settings; all others came from outside, at any moment."""
 
 
 class Frames(Protocol):
@@ -130,16 +133,18 @@ class _Comparison:
         self.report = ReplayReport()
         self._kinds = kinds
         self._next = 0
-        self._recorded = [(i, event) for i, event in enumerate(trace.events) if kinds is None or event.kind in kinds]
+        self._from_outside = any(event.kind == "end" and event.reason not in _OWN_ENDS for event in trace.events)
+        events = trace.events[: _behind_last_token(trace.events)] if self._from_outside else trace.events
+        self._recorded = [(i, event) for i, event in enumerate(events) if kinds is None or event.kind in kinds]
 
     def __call__(self, event: TraceEvent) -> None:
         if self._kinds is not None and event.kind not in self._kinds:
             return
         self.report.events.append(event)
         if self._next == len(self._recorded):
-            if self._kinds is None:
+            if self._kinds is None and not self._from_outside:
                 self._differ(None, event)
-            raise _Over  # a wall clock's end is no decision of the session
+            raise _Over  # a wall clock's end is no decision of the session, nor is an interruption
         index, recorded = self._recorded[self._next]
         if self._key(recorded) != self._key(event):
             self._differ(recorded, event, index)
@@ -160,6 +165,13 @@ class _Comparison:
     def _key(self, event: TraceEvent) -> TraceEvent:
         t = event.t if self._kinds is None else 0.0
         return dataclasses.replace(event, t=t, wall_t=None, metrics=None)
+
+
+def _behind_last_token(events: Sequence[TraceEvent]) -> int:
+    """Events up to the last token: what stands behind it in a session that was ended from outside is its end."""
+    return max(
+        (i + 1 for i, event in enumerate(events) if event.kind in ("token", "silence") and event.token is not None), default=0
+    )
 
 
 class _ReplayClock:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +92,35 @@ def test_what_a_crash_left_replays_as_far_as_it_goes(
     capsys.readouterr()
     assert moss([*common, "--replay", f"{trace}.part"]) == 0
     assert "the same to the token, 20 events" in capsys.readouterr().out
+
+
+def test_ctrl_c_on_a_virtual_clock_leaves_whole_files_that_replay(
+    checkpoint: str, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace, srt = tmp_path / "t.jsonl", tmp_path / "t.srt"
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt() -> None:
+        growing = tmp_path / "t.jsonl.part"
+        while not (growing.exists() and growing.read_text().count("frame_done") >= 3):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    common = ["stream", "--checkpoint", checkpoint, "--source", clip, "--fps", "2"]
+    threading.Thread(target=interrupt, daemon=True).start()
+    arguments = [*common, "--virtual_clock", "--idle_timeout", "3000", "--tokens_per_second", "40"]
+    assert moss([*arguments, "--trace", str(trace), "--srt", str(srt)]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.jsonl", "t.srt"]
+    (recorded,) = load_traces(trace)
+    assert recorded.engine["end"] == "interrupted" and recorded.events[-1].reason == "interrupted"
+    capsys.readouterr()
+    assert moss([*common, "--replay", str(trace)]) == 0
+    assert "the same to the token" in capsys.readouterr().out
+    last = max(i for i, event in enumerate(recorded.events) if event.token is not None)
+    recorded.events[last].token = 5
+    save_traces(tmp_path / "other.jsonl", [recorded])
+    assert moss([*common, "--replay", str(tmp_path / "other.jsonl")]) == 1
 
 
 def test_a_source_that_breaks_ends_the_stream_at_once_with_its_sentence(
