@@ -6,11 +6,14 @@ import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from data_pipeline.loader import Loader, build_loader
+from data_pipeline.shards.emission import measure_emission
+from data_pipeline.storage.address import is_remote
 from data_pipeline.text.tokenizer import Tokenizer
 from model.config import VideoMllamaConfig
 from model.errors import InputError
@@ -59,6 +62,8 @@ class Session:
     """Micro-batches of this replica in one step."""
     resumed: TrainingState | None
     watch: Watch
+    emission: dict[str, Any] | None = None
+    """How fast the timed dialogues among the data speak: see `measure_emission`."""
 
     def describe(self, step: int) -> CheckpointDescription:
         """What a checkpoint written now says about itself."""
@@ -66,7 +71,7 @@ class Session:
         return CheckpointDescription(
             step=step,
             model=dataclasses.asdict(self.model_config),
-            stage=dataclasses.asdict(self.config.stage),
+            stage=dataclasses.asdict(self.config.stage) | ({"emission": self.emission} if self.emission else {}),
             lora=None if lora is None else dataclasses.asdict(lora),
             samples=dict(self.counts.samples),
         )
@@ -124,7 +129,16 @@ def _start(config: RunConfig, device: torch.device, watch: Watch) -> Session:
         micro_batches=micro_batches,
         resumed=resumed,
         watch=watch,
+        emission=agreement.from_first(_emission(config, tokenizer) if layout.rank == 0 else None),
     )
+
+
+def _emission(config: RunConfig, tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """The pace of the timed dialogues in local folders; those of a remote store are not fetched for it."""
+    root = config.data.root
+    found = [data.path for data in config.data.datasets if data.modality == "realtime"]
+    folders = [Path(root) / path for path in found if not (is_remote(path) or is_remote(root))]
+    return measure_emission(folders, tokenizer, config.stage.template)
 
 
 def _open_feed(

@@ -161,7 +161,7 @@ def write_hf_folder(
         model_format: video_mllama | mllama; mllama is the plain layout, whose stock code computes another function.
         stage: training stage that the weights come from; real-time commands accept `sft_realtime` only.
         tokenizer_path: a tokenizer.json to copy.
-        extra: further plain values for the `moss_train` section of config.json (frames, template).
+        extra: further plain values for the `moss_train` section of config.json (frames, template, emission).
         max_file_bytes: bytes in one safetensors file at most, unless a single tensor is larger.
         companions: a folder whose `COMPANIONS` are copied.
         finish: called with the folder under its temporary name when all else is written.

@@ -32,7 +32,7 @@ COMPANION_FOLDER = "hf_files"
 CHUNK_BYTES = 32 << 20
 """Largest part of a tensor that is in memory."""
 
-_STAGE_FIELDS = ("frames", "template")
+_STAGE_FIELDS = ("frames", "template", "emission")
 
 
 def check_target(run: Path) -> None:

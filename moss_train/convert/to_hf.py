@@ -100,4 +100,4 @@ def _files_beside(run: Path, tokenizer: Path | None) -> tuple[Path | None, Path]
 
 def _extra(stage: dict[str, Any], step: int) -> dict[str, Any]:
     """What a user of the weights must know of the stage that made them."""
-    return {"step": step} | {name: stage[name] for name in ("frames", "template") if name in stage}
+    return {"step": step} | {name: stage[name] for name in ("frames", "template", "emission") if name in stage}

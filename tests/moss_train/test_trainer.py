@@ -14,11 +14,16 @@ import torch
 
 from data_pipeline.schema import Media, Message, Sample
 from data_pipeline.shards import write_samples
+from data_pipeline.shards.emission import measure_emission
+from data_pipeline.text.tokenizer import Tokenizer
+from inference.model.folder import read_config
+from inference.session.pacing import TrainedPace, trained_pace
 from model.conversion import gather_hf_weights
 from model.errors import InputError
 from moss_train.checkpoint import load_model_weights, save_model_only
 from moss_train.checkpoint.description import read_description
 from moss_train.config.schema import ParallelConfig
+from moss_train.convert.to_hf import checkpoint_to_hf
 from moss_train.engines.models import build_models
 from moss_train.monitors.base import Monitor
 from moss_train.parallel.layout import start_layout, stop_layout
@@ -26,6 +31,7 @@ from moss_train.parallel.world import start_world
 from moss_train.platform.device import resolve_device
 from moss_train.setup import start_session
 from moss_train.trainer import Outcome, Trainer, train
+from tests.data_pipeline.helpers import realtime_sample
 from tests.moss_train.resume_ranks import leave_as_killed, rows
 from tests.moss_train.runs import run_config, run_model, write_data
 
@@ -96,6 +102,20 @@ def test_stages_follow_each_other(data: Path, tmp_path: Path) -> None:
         before, previous = after, stage
     description = read_description(tmp_path / "pt2" / "checkpoints" / "step_00000006")
     assert description.stage["name"] == "pt2" and description.config == run_model()
+
+
+def test_the_pace_of_timed_dialogues_reaches_the_published_checkpoint(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "timed"
+    write_samples(folder, [realtime_sample(i) for i in range(8)], samples_per_shard=4)
+    timed = {"name": "timed", "path": str(folder), "modality": "realtime"}
+    changes = {"data__datasets": [timed], "data__mixture": {"realtime": 1.0}, "data__validation": []}
+    run(data, tmp_path / "run", "sft_realtime", 1, **changes)
+    expected = measure_emission([folder], Tokenizer.from_file(data))
+    assert expected is not None and expected["fps"] == 1.0 and expected["tokens_per_frame"] > 1
+    assert read_description(tmp_path / "run" / "checkpoints" / "step_00000001").stage["emission"] == expected
+    checkpoint_to_hf(tmp_path / "run", tmp_path / "hf")
+    _, details = read_config(tmp_path / "hf", None)
+    assert trained_pace(details, "hf") == TrainedPace(expected["tokens_per_frame"], 1.0)
 
 
 def test_gates_are_written(data: Path, tmp_path: Path) -> None:

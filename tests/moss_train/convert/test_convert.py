@@ -47,6 +47,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = root / "any.json"
     tokenizer.write_text('{"model": 1}')
     extra = {"frames": {"fps": 2.0, "min_frames": 1, "max_frames": 9}, "template": "mllama"}
+    extra["emission"] = {"tokens_per_frame": 9, "fps": 1.0}
     return published_folder(root / "hf", stage="sft_realtime", tokenizer_path=tokenizer, extra=extra)
 
 
