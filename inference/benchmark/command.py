@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import platform
-import shlex
-import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inference.benchmark.surroundings import chip_for, surroundings
 from model.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,10 +21,6 @@ if TYPE_CHECKING:
 
     from inference.benchmark.bench import Bench, Setup
     from inference.benchmark.results import Results
-    from inference.benchmark.roofline import Chip
-
-PACKAGES = ("torch", "triton", "transformers", "flash-attn", "transformer-engine", "av", "numpy")
-"""Whose versions are written beside the numbers."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +33,8 @@ class Part:
     options: tuple[tuple[str, str | bool | None], ...] = ()
     checked_by: str = "correctness"
     """The part that compares what this one times; '' for none."""
+    seconds: float = 30.0
+    """What it takes at full size on an H200 at the most, the model it needs and its compiling included: an estimate."""
 
     def load(self) -> Callable[[Bench], dict[str, Any]]:
         """What measures it."""
@@ -53,26 +48,26 @@ EXIT_FAILED = 1
 
 _FP8 = (("recipe", "fp8"),)
 PARTS = {
-    "chip": Part("what a copy and a matrix product reach here", "chip", checked_by=""),
-    "correctness": Part("cached decoding against the whole sequence", "correctness"),
-    "first-token": Part("time to first token, exact vision", "first_token"),
+    "chip": Part("what a copy and a matrix product reach here", "chip", checked_by="", seconds=10),
+    "correctness": Part("cached decoding against the whole sequence", "correctness", seconds=45),
+    "first-token": Part("time to first token, exact vision", "first_token", seconds=50),
     "legacy": Part("the reference's protocol", "legacy"),
-    "end-to-end": Part("256 tokens from pixels, peak memory", "end_to_end"),
+    "end-to-end": Part("256 tokens from pixels, peak memory", "end_to_end", seconds=25),
     "decode": Part("tokens a second, bf16", "decode"),
     "decode-streamed": Part("the same, weights read by kernels of ours", "decode", options=(("products", None),)),
     "stream": Part("from a new frame, and from a prompt, to the next token", "stream"),
-    "jitter": Part("one session speaking while frames arrive", "live", "measure_jitter"),
-    "sessions": Part("16 sessions speaking", "live", "measure_sessions"),
-    "long-stream": Part("an hour of stream as fast as it goes", "long_stream"),
-    "from-file": Part("time to first token from a video file", "from_file"),
-    "first-token-fast": Part("time to first token, fast vision", "first_token", options=(("vision", "fast"),)),
+    "jitter": Part("one session speaking while frames arrive", "live", "measure_jitter", seconds=60),
+    "sessions": Part("16 sessions speaking", "live", "measure_sessions", seconds=45),
+    "long-stream": Part("an hour of stream as fast as it goes", "long_stream", seconds=60),
+    "from-file": Part("time to first token from a video file", "from_file", seconds=60),
+    "first-token-fast": Part("time to first token, fast vision", "first_token", options=(("vision", "fast"),), seconds=50),
     "correctness-fp8": Part("the same with fp8 weights", "correctness", options=_FP8, checked_by="correctness-fp8"),
     "decode-fp8": Part("tokens a second, fp8", "decode", options=_FP8, checked_by="correctness-fp8"),
     "decode-fp8-frames": Part(
         "the same with keys and values of frames in fp8 too", "decode", options=(*_FP8, ("fp8_frames", True)), checked_by=""
     ),
-    "sessions-fp8": Part("16 sessions speaking, fp8", "live", "measure_sessions", _FP8, "correctness-fp8"),
-    "peer": Part("stock Qwen2.5-VL-7B beside it", "peer", checked_by=""),
+    "sessions-fp8": Part("16 sessions speaking, fp8", "live", "measure_sessions", _FP8, "correctness-fp8", seconds=45),
+    "peer": Part("stock Qwen2.5-VL-7B beside it", "peer", checked_by="", seconds=75),
 }
 """In the order in which they run: parts of one model stand together."""
 
@@ -100,6 +95,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="JSON of results; parts that it holds are measured anew only by --only"
     )
+    parser.add_argument(
+        "--limit-seconds",
+        type=float,
+        metavar="N",
+        help="begin no part that many seconds after the start, nor one that would end later; the same command goes on with them",
+    )
     parser.add_argument("--table", type=Path, metavar="FILE", help="measure nothing; print the tables of this file of results")
 
 
@@ -109,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: an unknown part, size or device, or a file of other results.
     """
+    begin = time.monotonic()
     from inference.benchmark.results import Results, read
     from inference.benchmark.table import write_tables
 
@@ -126,9 +128,10 @@ def run(arguments: argparse.Namespace) -> int:
     results = Results(arguments.out, shared)
     if arguments.only is None and not arguments.legacy_metric:
         names = [name for name in names if name not in results.content["parts"]]
-    failed = measure(names, setup, results)
+    limit = Limit(begin, arguments.limit_seconds, rated=setup.model == "11b" and setup.device.type == "cuda")
+    failed = measure(names, setup, results, limit)
     print(write_tables(results.content), end="")
-    nothing = bool(names) and all(name in results.content["not_measured"] for name in names)
+    nothing = bool(names) and not any(name in results.content["parts"] for name in names)
     return EXIT_FAILED if failed or nothing else 0
 
 
@@ -173,6 +176,8 @@ def make_setup(arguments: argparse.Namespace) -> Setup:
         if arguments.sessions < 1:
             raise InputError(f"--sessions is {arguments.sessions}; it must be at least 1")
         work = replace(work, sessions=arguments.sessions)
+    if arguments.limit_seconds is not None and not arguments.limit_seconds >= 0:
+        raise InputError(f"--limit-seconds is {arguments.limit_seconds:g}; it must be at least 0")
     if arguments.video is not None and not arguments.video.is_file():
         raise InputError(f"--video {arguments.video} does not exist; give a video file or leave it out")
     device = check_device(arguments.device)
@@ -189,42 +194,103 @@ def make_setup(arguments: argparse.Namespace) -> Setup:
     )
 
 
-def measure(names: list[str], setup: Setup, results: Results, say: Callable[[str], None] | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Limit:
+    """When the last part may begin.
+
+    Attributes:
+        begin: when the command began, by `time.monotonic`.
+        seconds: after which none begins; None: there is no limit.
+        rated: the parts' estimates hold for this run, and one that would end too late is not begun either.
+    """
+
+    begin: float = field(default_factory=time.monotonic)
+    seconds: float | None = None
+    rated: bool = False
+
+    def passed(self) -> float:
+        """Seconds since the command began."""
+        return time.monotonic() - self.begin
+
+    def problem(self, part: Part) -> str:
+        """Why this part may not begin any more; '' where it may."""
+        if self.seconds is None:
+            return ""
+        if self.passed() >= self.seconds:
+            return f"not begun: --limit-seconds {self.seconds:g} had passed"
+        if self.rated and self.passed() + part.seconds > self.seconds:
+            return f"not begun: it takes {part.seconds:g} s, which do not fit into what --limit-seconds {self.seconds:g} left"
+        return ""
+
+
+def measure(
+    names: list[str], setup: Setup, results: Results, limit: Limit | None = None, say: Callable[[str], None] | None = None
+) -> list[str]:
     """Run these parts; one that cannot run here, or breaks, is noted with its reason and the others go on.
 
     Args:
         results: takes what was found.
+        limit: after which no part begins.
         say: takes lines of progress; None prints them on stderr.
 
     Returns:
-        The parts that broke.
+        The parts that broke, and those that could not begin because of one.
     """
     from inference.benchmark.bench import Bench
 
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    limit = limit or Limit()
     bench = Bench(setup, chip_for(setup.device), say)
     failed: list[str] = []
+    trouble = ""
     for name in names:
-        say(f"{name}: {PARTS[name].help}")
-        begin = bench.meter.now()
-        try:
-            found = PARTS[name].load()(bench)
-        except (InputError, ImportError) as error:
-            say(f"{name}: not measured: {error}")
-            results.miss(name, str(error))
-            continue
-        except Exception as error:
-            # Time on a GPU is dear: what the other parts can say is not given up.
-            say(traceback.format_exc())
-            results.miss(name, f"failed: {type(error).__name__}: {error}")
+        reason = trouble or limit.problem(PARTS[name])
+        if reason:
+            say(f"{name}: {reason}")
+            results.miss(name, reason)
+            failed += [name] if trouble else []
+        elif not _measure_part(name, bench, results, limit):
             failed.append(name)
-            bench.release()
-            continue
-        taken = bench.meter.now() - begin
-        verdict = correctness(name, found, results.content["parts"])
-        results.add(name, {"surroundings": surroundings(setup.device), "seconds_taken": taken, "correctness": verdict, **found})
-        say(f"{name}: done in {taken:.1f} s")
+            trouble = device_trouble(setup.device)
     return failed
+
+
+def _measure_part(name: str, bench: Bench, results: Results, limit: Limit) -> bool:
+    """Measure one part and enter it, or why it could not be; False where it broke."""
+    begin = limit.passed()
+    bench.say(f"{name}: begins at {begin:.1f} s: {PARTS[name].help}")
+    try:
+        found = PARTS[name].load()(bench)
+    except (InputError, ImportError) as error:
+        bench.say(f"{name}: ends at {limit.passed():.1f} s, not measured: {error}")
+        results.miss(name, str(error))
+        return True
+    except Exception as error:
+        # Time on a GPU is dear: what the other parts can say is not given up.
+        bench.say(traceback.format_exc())
+        results.miss(name, f"failed: {type(error).__name__}: {error}")
+        bench.say(f"{name}: ends at {limit.passed():.1f} s, failed")
+        with suppress(Exception):  # a device that broke refuses this as well
+            bench.release()
+        return False
+    taken = limit.passed() - begin
+    verdict = correctness(name, found, results.content["parts"])
+    around = surroundings(bench.device)
+    results.add(name, {"surroundings": around, "seconds_taken": taken, "correctness": verdict, **found})
+    bench.say(f"{name}: ends at {limit.passed():.1f} s, took {taken:.1f} s")
+    return True
+
+
+def device_trouble(device: torch.device) -> str:
+    """Why nothing more can be measured in this process; '' where the device still answers."""
+    import torch
+
+    try:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except Exception as error:
+        return f"not begun: the device answers no more ({str(error).splitlines()[0]}); run the same command again"
+    return ""
 
 
 def correctness(name: str, found: dict[str, Any], parts: dict[str, Any]) -> str:
@@ -236,50 +302,3 @@ def correctness(name: str, found: dict[str, Any], parts: dict[str, Any]) -> str:
     if compared is None:
         return "not compared"
     return "yes" if compared["correct"] else "no"
-
-
-def chip_for(device: torch.device) -> Chip:
-    """The limits that numbers are held against: of the H200, the only chip whose own were measured."""
-    import torch
-
-    from inference.benchmark.roofline import H200
-
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return H200 if "H200" in name else replace(H200, name=f"NVIDIA H200 (measured on {name})")
-
-
-def surroundings(device: torch.device) -> dict[str, Any]:
-    """Command, date, hardware, clocks and versions."""
-    import torch
-
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    hardware: dict[str, Any] = {"device": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        hardware = {
-            "device": properties.name,
-            "memory_gib": round(properties.total_memory / 2**30, 1),
-            "multiprocessors": properties.multi_processor_count,
-            "clocks": _clocks(device),
-        }
-        versions["cuda"] = str(torch.version.cuda)
-    command = "python -m inference.benchmark" if "inference" in Path(sys.argv[0]).parts else "moss"
-    return {
-        "command": f"{command} {shlex.join(sys.argv[1:])}",
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": hardware,
-        "versions": versions,
-    }
-
-
-def _clocks(device: torch.device) -> str:
-    """The driver's own line of clocks, power and temperature; '' where its program is missing."""
-    query = "clocks.sm,clocks.mem,power.draw,temperature.gpu,driver_version"
-    command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader", f"--id={device.index or 0}"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

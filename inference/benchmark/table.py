@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.benchmark import roofline
-from inference.benchmark.legacy import EQUAL_LENGTH, latency_at
+from inference.benchmark.legacy import EQUAL_LENGTH, PUBLISHED, PUBLISHED_PEER, decompose, latency_at
 from inference.benchmark.models import MODELS, valid_patch_rows
 from inference.benchmark.roofline import H200
 from inference.benchmark.workload import WORKLOADS, Workload
@@ -31,6 +31,8 @@ class Target:
         """Whether the bound is kept."""
         return value <= bound if self.at_most else value >= bound
 
+
+NOT_MEASURED = "not measured"
 
 TARGETS = {
     "ttft_exact_s": Target("first token from pixels, exact", "s", 1.45, 1.30, "first-token"),
@@ -117,7 +119,10 @@ def _summary_table(content: Mapping[str, Any]) -> str:
     lines = ["| | measured | must | aim | floor of an H200 | correct |", "| --- | --- | --- | --- | --- | --- |"]
     for name, target in TARGETS.items():
         value = content["summary"][name]
-        cells = [f"{target.label.format(**content['workload'])} ({target.unit})", "-" if value is None else _number(value)]
+        cells = [
+            f"{target.label.format(**content['workload'])} ({target.unit})",
+            NOT_MEASURED if value is None else _number(value),
+        ]
         if value is not None and rated:
             cells[1] += "" if target.holds(value, target.must) else " (missed)"
         cells += [f"{target.must:g}", f"{target.aim:g}"] if rated else ["-", "-"]
@@ -136,14 +141,18 @@ def _verdict(content: Mapping[str, Any], part: str) -> str:
     return "-" if found is None else str(found["correctness"])
 
 
+_PUBLISHED = {"reference": PUBLISHED, "Qwen2.5-VL-7B": PUBLISHED_PEER}
+_IMPLYING = ("ttft_s", "tokens_per_second", "total_s")
+
+
 def _protocol_table(content: Mapping[str, Any]) -> str:
-    legacy = content["parts"].get("legacy")
-    if legacy is None:
+    legacy, peer = (content["parts"].get(part) for part in ("legacy", "peer"))
+    if legacy is None and peer is None:
         return ""
-    rows = [("this engine", legacy, legacy["runs"][0]["tokens"])]
-    rows += [(f"{name}, published", one, legacy["implied"][f"published {name}"]["tokens"])
-             for name, one in legacy["published"].items()]  # fmt: skip
-    peer = content["parts"].get("peer")
+    rows: list[tuple[str, Mapping[str, Any] | None, float]] = [
+        ("this engine", legacy, 0.0 if legacy is None else legacy["runs"][0]["tokens"]),
+        *((f"{name}, published", one, decompose(*(one[key] for key in _IMPLYING))["tokens"]) for name, one in _PUBLISHED.items()),
+    ]
     if peer is not None:
         rows.append((f"{peer['model']}, random weights, same device", peer, peer["tokens"]))
     lines = [
@@ -153,6 +162,9 @@ def _protocol_table(content: Mapping[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, one, tokens in rows:
+        if one is None:
+            lines.append(f"| {name} |" + f" {NOT_MEASURED} |" * 6)
+            continue
         speed = one["tokens_per_second"]
         cells = [name, *(_number(one[key]) for key in ("ttft_s", "ttft_p95_s", "tokens_per_second", "total_s")), f"{tokens:.0f}"]
         cells.append(_number(latency_at(one["ttft_s"], speed, EQUAL_LENGTH)) if speed > 0 else "-")

@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    from inference.benchmark.command import surroundings
+    from inference.benchmark.surroundings import surroundings
 
     begin = time.perf_counter()
     for name, value in (("--chunk", args.chunk), ("--frames", args.frames), ("--runs", args.runs)):

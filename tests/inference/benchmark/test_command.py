@@ -103,6 +103,21 @@ def test_a_part_that_breaks_is_named_and_the_others_go_on(tmp_path: Path, monkey
     assert read(path)["not_measured"] == {}
 
 
+def test_what_the_limit_left_out_is_named_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(workload.WORKLOADS, "small", SMALLEST)
+    path = tmp_path / "found.json"
+    same = ["bench", "inference", "--model", "tiny", "--device", "cpu", "--out", str(path), "--only", "chip,decode"]
+    assert main([*same, "--limit-seconds", "0"]) == 1
+    assert read(path)["not_measured"] == dict.fromkeys(["chip", "decode"], "not begun: --limit-seconds 0 had passed")
+    assert main(same) == 0
+    said = capsys.readouterr().err
+    assert "chip: not begun: --limit-seconds 0 had passed" in said
+    assert "chip: begins at " in said and "decode: ends at " in said
+    assert list(read(path)["parts"]) == ["chip", "decode"] and read(path)["not_measured"] == {}
+
+
 def test_measuring_nothing_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(workload.WORKLOADS, "small", SMALLEST)
     video = tmp_path / "broken.mp4"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inference.benchmark.command import PARTS, chosen_parts
+from inference.benchmark.command import PARTS, Limit, Part, chosen_parts
 from inference.benchmark.results import SUMMARY, Results, find_problem, read
 from inference.benchmark.table import TARGETS, floors, write_tables
 from inference.benchmark.workload import WORKLOADS
@@ -116,6 +117,29 @@ def test_tables_hold_targets_only_for_the_full_measurement(tmp_path: Path) -> No
     assert "| 149 (missed) | 150 |" in write_tables(content)
 
 
+def test_a_partial_file_has_tables_with_what_is_missing_named(tmp_path: Path) -> None:
+    sizes = json.loads(json.dumps(WORKLOADS["small"].__dict__))
+    printed = write_tables({**_content(tmp_path), "workload": sizes})
+    assert printed.count("| not measured |") == 9 and "| decoding, bf16 (tokens/s) | 200 |" in printed
+    results = Results(tmp_path / "two.json", {**SETUP, "workload": sizes})
+    results.miss("decode", "not begun: --limit-seconds 5 had passed")
+    assert "* decode: not begun: --limit-seconds 5 had passed" in write_tables(read(tmp_path / "two.json"))
+    one = {"ttft_s": 8.0, "ttft_p95_s": 8.0, "tokens_per_second": 30.0, "total_s": 24.5, "tokens": 256, "model": "another"}
+    results.add("peer", {**SHARED, **one})
+    printed = write_tables(read(tmp_path / "two.json"))
+    assert "| this engine | not measured |" in printed and "| another, random weights, same device | 8 |" in printed
+    assert "| reference, published | 1.954 | 1.957 | 38.41 | 28.51 | 946 |" in printed
+
+
+def test_no_part_begins_that_would_end_behind_the_limit() -> None:
+    part = Part("", "chip", seconds=30)
+    begun = time.monotonic() - 100
+    assert Limit(begun).problem(part) == "" and Limit(begun, 200, rated=True).problem(part) == ""
+    assert Limit(begun, 120).problem(part) == ""
+    assert Limit(begun, 120, rated=True).problem(part).startswith("not begun: it takes 30 s")
+    assert Limit(begun, 90).problem(part) == "not begun: --limit-seconds 90 had passed"
+
+
 def test_parts_run_in_their_order() -> None:
     assert chosen_parts(None) == list(PARTS)
     assert chosen_parts(" decode ,chip,") == ["chip", "decode"]
@@ -143,6 +167,7 @@ def test_a_chart_shows_the_parts_with_times_of_tokens(tmp_path: Path) -> None:
         (["--model", "tiny", "--sessions", "0"], "--sessions is 0; it must be at least 1"),
         (["--model", "tiny", "--runs", "0"], "--runs is 0; it must be at least 1"),
         (["--model", "tiny", "--video", "/nowhere.mp4"], "--video /nowhere.mp4 does not exist"),
+        (["--model", "tiny", "--limit-seconds", "-1"], "--limit-seconds is -1; it must be at least 0"),
         (["--model", "tiny", "--out", "/"], "--out / is a folder"),
         (["--table", "/nowhere.json"], "cannot be read as JSON"),
         (["--plot", "times.svg"], "give --out or --table as well"),
