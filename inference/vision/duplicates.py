@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -43,8 +42,3 @@ class DuplicateFilter:
     def forget(self) -> None:
         """The next frame is no duplicate: the last one was dropped before it was encoded."""
         self._last = None
-
-
-def host_frame(frame: Tensor) -> Tensor:
-    """The frame in the host's memory."""
-    return frame if frame.device.type == "cpu" else frame.to(torch.device("cpu"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,7 +13,7 @@ from inference.vision.attention.choose import choose_backend
 from inference.vision.chunks import Piece, split_frames
 from inference.vision.clip import Clip
 from inference.vision.device import EncoderStreams
-from inference.vision.duplicates import DuplicateFilter, host_frame
+from inference.vision.duplicates import DuplicateFilter
 from inference.vision.mode import VisionMode
 from inference.vision.region import Region, detect_region, region_of_size, whole
 from inference.vision.static import Outputs, StaticCall
@@ -141,7 +142,8 @@ class FrameEncoder:
         if not len(frames):
             return out.to(self.tower.dtype)
         if clip.duplicates is not None and ids is None:
-            tickets = [self.submit(frame, clip=clip) for frame in frames]
+            # Compared in the host's memory: fetched at once, before anything is launched.
+            tickets = [self.submit(frame, clip=clip) for frame in frames.cpu()]
             return torch.cat([ticket.features() for ticket in tickets])
         if frames.is_cuda:
             self._search(frames, clip)  # once, before anything is launched: the host waits for it
@@ -169,9 +171,10 @@ class FrameEncoder:
 
         Frames that arrive while a call runs wait, and share the next one. On a CPU the frame is encoded here and now.
         Once regions are warmed up, the smallest of them that holds the picture is computed: no frame waits for a compiler.
+        What goes wrong when a call is launched is raised by the tickets of its frames, not here: it may be another session's.
 
         Args:
-            frame: uint8 [3, S, S]; not to be written to afterwards.
+            frame: uint8 [3, S, S]; not to be written to afterwards. One on a GPU is never compared with the one before it.
             clip: the session's, from `new_clip`.
 
         Raises:
@@ -182,9 +185,10 @@ class FrameEncoder:
         with self._lock:
             last = clip.last
             if clip.duplicates is not None:
-                if last is None or last.cancelled:
+                if last is None or last.cancelled or last.error is not None or frame.is_cuda:
                     clip.duplicates.forget()
-                if clip.duplicates.is_duplicate(host_frame(frame)) and last is not None:
+                # Fetching a frame from a GPU would wait for all that is under way there.
+                if not frame.is_cuda and clip.duplicates.is_duplicate(frame) and last is not None:
                     return FrameTicket(last, self._advance, self._withdraw)
             waits = clip.detect and frame.is_cuda  # a search would wait for the device
             if not waits:
@@ -289,7 +293,7 @@ class FrameEncoder:
         """Launches frames that wait: if the encoder is idle, or until `wanted` is launched."""
         with self._lock:
             while self._waiting and (
-                (self._running is None or self._running.ready) or (wanted is not None and wanted.encoded is None)
+                (self._running is None or self._running.ready) or (wanted is not None and not wanted.launched)
             ):
                 self._launch()
 
@@ -301,9 +305,15 @@ class FrameEncoder:
         piece = self._pieces(min(together, self.chunk))[0]
         jobs, self._waiting = self._waiting[: piece.frames], self._waiting[piece.frames :]
         frames = [job.frame for job in jobs if job.frame is not None]
-        with self._streams.computing(*frames):
-            features, raw = self._call_for(torch.stack(frames), piece, first.region)
-            encoded = Encoded(features, raw, self._streams.mark())
+        try:
+            with self._streams.computing(*frames):
+                features, raw = self._call_for(torch.stack(frames), piece, first.region)
+                encoded = Encoded(features, raw, self._streams.mark())
+        except Exception as error:
+            error.add_note(traceback.format_exc())
+            for job in jobs:  # without the traceback, which holds the call's memory
+                job.error, job.frame = error.with_traceback(None), None
+            return
         for index, job in enumerate(jobs):
             job.encoded, job.index, job.frame = encoded, index, None
         self._running = encoded
@@ -311,6 +321,6 @@ class FrameEncoder:
     def _withdraw(self, job: Job) -> None:
         with self._lock:
             job.holders -= 1
-            if job.holders == 0 and job.encoded is None:
+            if job.holders == 0 and not job.launched:
                 job.cancelled = True
                 self._waiting.remove(job)

@@ -50,6 +50,13 @@ class Job:
     index: int = 0
     """Among the frames of its call."""
     cancelled: bool = field(default=False)
+    error: Exception | None = None
+    """Why its call could not be launched."""
+
+    @property
+    def launched(self) -> bool:
+        """Whether it waits no longer, be it in vain."""
+        return self.encoded is not None or self.error is not None
 
 
 class FrameTicket:
@@ -66,15 +73,24 @@ class FrameTicket:
 
     @property
     def ready(self) -> bool:
-        """Whether features can be used without waiting. Also launches frames that wait for the encoder, if it is idle."""
+        """Whether `features` does not wait: they are there, or there is an error to raise.
+
+        Also launches frames that wait for the encoder, if it is idle.
+        """
         if self._cancelled:
             return False
         self._advance(None)
+        if self._job.error is not None:
+            return True
         encoded = self._job.encoded
         return encoded is not None and encoded.ready
 
     def features(self) -> Tensor:
-        """[1, P, H]. Launches the frame if it still waits, and orders the current stream behind it; the host never waits."""
+        """[1, P, H]. Launches the frame if it still waits, and orders the current stream behind it; the host never waits.
+
+        Raises:
+            Exception: whatever ended the call that the frame was part of.
+        """
         encoded, index = self._claim()
         return encoded.features[index : index + 1]
 
@@ -92,8 +108,10 @@ class FrameTicket:
     def _claim(self) -> tuple[Encoded, int]:
         if self._cancelled:
             raise RuntimeError("this frame was cancelled; it has no features")
-        if self._job.encoded is None:
+        if not self._job.launched:
             self._advance(self._job)
+        if self._job.error is not None:
+            raise self._job.error
         encoded = self._job.encoded
         assert encoded is not None
         encoded.order()

@@ -126,3 +126,18 @@ def test_frames_on_the_device_are_searched_once_for_a_clip_and_never_when_handed
     expected = _expected(encoder, taller)
     got = vision.submit(taller[0], clip=clip).features().float()
     assert F.cosine_similarity(got.flatten(1), expected.flatten(1)).min() > 0.999
+
+
+def test_frames_on_the_device_are_handed_in_without_waiting_for_it() -> None:
+    encoder, frames = _on_device(), random_frames(1).repeat(4, 1, 1, 1)
+    vision = FrameEncoder(encoder, mode=VisionMode(near_duplicate=4.0), graph_sizes=(1,), compile_layers="off")
+    vision.warm_up()
+    clip, there = vision.new_clip(), frames.cuda()
+    vision.submit(there[0], clip=clip).features()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        tickets = [vision.submit(frame, clip=clip) for frame in there]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len({id(ticket._job) for ticket in tickets}) == 4
+    assert len(vision.encode(there)) == 4

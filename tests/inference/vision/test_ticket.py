@@ -112,6 +112,36 @@ def test_whatever_happens_every_claim_is_to_its_own_frame(
             ticket.features()
 
 
+def test_a_call_that_fails_is_the_affair_of_its_frames_alone() -> None:
+    vision = vision_encoder()
+    failing = True
+
+    def project(features: torch.Tensor) -> torch.Tensor:
+        if failing:
+            raise RuntimeError("out of memory")
+        return features
+
+    encoder = FrameEncoder(vision, chunk=2, key_value=[project], mode=vision_mode("exact", near_duplicate=4.0))
+    clip = encoder.new_clip()
+    busy = _hold(encoder)
+    tickets = [encoder.submit(frame, clip=clip) for frame in FRAMES[:2]]
+    other = encoder.submit(FRAMES[2])
+    busy.done = True
+    late = encoder.submit(FRAMES[3])  # another session's launch takes them along
+    assert all(ticket.ready for ticket in (*tickets, other, late)) and not encoder._waiting
+    for ticket in (tickets[0], late):
+        with pytest.raises(RuntimeError, match="out of memory") as caught:
+            ticket.features()
+        assert "in project" in "".join(caught.value.__notes__)
+    tickets[1].cancel()
+    other.cancel()
+    failing = False
+    # The same picture again is no duplicate of one that was never encoded.
+    again = encoder.submit(FRAMES[1], clip=clip)
+    torch.testing.assert_close(again.features(), published(vision, FRAMES[1:2]), atol=1e-5, rtol=0)
+    assert encoder.submit(FRAMES[1], clip=clip)._job is again._job
+
+
 def test_keys_and_values_without_positions() -> None:
     vision = vision_encoder()
     matrices = [torch.randn(16, vision.config.text.hidden_size) for _ in range(2)]
