@@ -16,8 +16,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from moss_train import platform
-from tests.ranks import RunRanks
-from tests.ranks import run_ranks as start_ranks
+from tests.ranks import Ranks, RunRanks
 
 platform.install()
 torch.set_num_threads(1)
@@ -67,6 +66,8 @@ def reference_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_ranks() -> RunRanks:
-    """`run_ranks(module_or_file, nproc, *args, timeout=120)` -> output of ranks that ended with exit code 0."""
-    return start_ranks
+def run_ranks() -> Iterator[RunRanks]:
+    """`run_ranks(module, nproc, *args, timeout=120)` -> output of ranks that ended with exit code 0."""
+    ranks = Ranks()
+    yield ranks.run
+    ranks.close()

@@ -28,7 +28,7 @@ from moss_train.run_folder import RunFolder
 from moss_train.trainer import train
 from tests.data_pipeline.loader.damage import damage
 from tests.moss_train.runs import run_config, save_run_config, write_data
-from tests.ranks import run_ranks
+from tests.ranks import RunRanks
 
 pytestmark = pytest.mark.ranks
 
@@ -46,7 +46,7 @@ def config(root: Path, steps: int) -> RunConfig:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, run_ranks: RunRanks) -> Path:
     """A run of data of which some videos cannot be decoded: four steps on two ranks, three more on one."""
     root = tmp_path_factory.mktemp("replayed")
     write_data(root / "data")

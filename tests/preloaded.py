@@ -1,0 +1,160 @@
+"""Processes that have imported torch, megatron-core and the trainer once and fork a rank from that as often as one is wanted.
+
+A fork is a process of its own with the arguments, environment, session and output that a new one would have. What it lacks is
+the start, which takes longer than most of what ranks do, and at its end the clearing of memory: threads are waited for and
+what is registered for the end is called. Each rank number has its own such process, so that ranks differ in the order of their
+sets of strings as they do elsewhere.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import struct
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_NUMBER = struct.Struct("q")
+
+
+class PreloadedRank:
+    """The process of one rank number as the tests see it; one fork at a time."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.preloaded"],
+            cwd=REPOSITORY,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is for the tests; this process ends when they close its input
+        )
+        self._pid: int | None = None
+        self._code: int | None = 0
+
+    def start(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], output: Path) -> None:
+        """Fork `python -m module arguments...`, which appends to the file `output`; returns before it has begun."""
+        assert self._code is not None, "the fork before has not ended"
+        job = {"module": module, "arguments": list(arguments), "environment": dict(environment), "output": str(output)}
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(job).encode() + b"\n")
+        self._pid = self._code = None
+
+    def poll(self) -> int | None:
+        """The exit code as of `subprocess.Popen`; None while the fork runs."""
+        if self._pid is None:
+            self._pid = self._read(0.0)
+        if self._pid is not None and self._code is None:
+            self._code = self._read(0.0)
+        return self._code
+
+    def kill(self) -> None:
+        """End the fork together with what it started, where it has not ended."""
+        if self.poll() is None:
+            self._pid = self._pid or self._read(60.0)
+            assert self._pid is not None, "the fork has not begun within 60 s"
+            os.killpg(self._pid, signal.SIGKILL)
+            self._code = self._read(60.0)
+
+    def close(self) -> None:
+        """End the process; it has nothing to write."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _read(self, seconds: float) -> int | None:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            return None
+        number = self._process.stdout.read(_NUMBER.size)
+        assert number, "the process that ranks are forked from has ended"
+        return int(_NUMBER.unpack(number)[0])
+
+
+def _import_what_ranks_use() -> None:
+    """Nothing on a machine with a GPU, which a fork of a process that asked for it could not use."""
+    if Path("/proc/driver/nvidia/version").exists():
+        return
+    from moss_train import platform
+
+    platform.install()
+    import moss_train.trainer  # noqa: F401
+
+    threads = os.listdir("/proc/self/task")
+    assert len(threads) == 1, f"a fork would lack {len(threads) - 1} threads"
+    gc.freeze()  # so that no fork copies the pages of what all share only to look for cycles
+
+
+class _Ending:
+    """Registered before all else for the end of a fork, so it is called last."""
+
+    code = 0
+
+    def __call__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(self.code)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        """Note the exit code and say what Python says of an exception."""
+        if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+            self.code = error.code or 0
+        elif isinstance(error, SystemExit):
+            print(error.code, file=sys.stderr)
+            self.code = 1
+        elif error is not None:
+            traceback.print_exception(error)
+            self.code = 1
+        return True
+
+
+def _become(job: dict[str, Any], replies: int) -> None:
+    """In the fork: the session, environment, streams and arguments of the rank."""
+    os.setsid()
+    os.write(replies, _NUMBER.pack(os.getpid()))
+    os.close(replies)
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    nothing, output = os.open(os.devnull, os.O_RDONLY), os.open(job["output"], os.O_WRONLY | os.O_APPEND)
+    for descriptor, stream in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(descriptor, stream)
+    os.close(nothing)
+    os.close(output)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()  # Python's own generator does it by itself
+    sys.argv = [job["module"], *job["arguments"]]
+
+
+def main() -> None:
+    """One fork after another until the input ends: its process id, then its exit code, goes to the standard output."""
+    replies = os.dup(1)
+    os.dup2(2, 1)  # what an import prints is no reply
+    atexit.register(ending := _Ending())
+    _import_what_ranks_use()
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            with ending:
+                job = json.loads(line)
+                _become(job, replies)
+                runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
+            return
+        _, status = os.waitpid(pid, 0)
+        os.write(replies, _NUMBER.pack(os.waitstatus_to_exitcode(status)))
+
+
+if __name__ == "__main__":
+    main()
