@@ -12,7 +12,7 @@ from inference.cache.policies.policy import CachePolicy
 from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from inference.graphs.ahead import AheadServer, Wish, accepted
-from inference.graphs.runner import BUCKETS, GraphRunner
+from inference.graphs.runner import ROW_BUCKETS, GraphRunner
 from inference.kernels.select import choose_form
 from inference.model.rows import RowGroup
 from inference.model.video_mllama import VideoMllama
@@ -110,8 +110,10 @@ class StepEngine:
 
         return self.store.new_cache(run_policy(policy, self.store, self.model))
 
-    def prepare(self, samplers: Sequence[Sampler], rows: Sequence[int] = BUCKETS) -> None:
+    def prepare(self, samplers: Sequence[Sampler], rows: Sequence[int] = ROW_BUCKETS) -> None:
         """Capture CUDA graphs before the first step needs them; nothing to do without graphs.
+
+        Steps of more than 64 rows have graphs only from here.
 
         Args:
             samplers: one for each session that will step at once; they change nothing.

@@ -1,4 +1,4 @@
-"""Steps of at most 64 rows on static buffers, a CUDA graph for each bucket of rows; longer ones eagerly into the same buffers."""
+"""Steps of up to 256 rows on static buffers, a CUDA graph for each bucket of rows; longer ones eagerly into the same buffers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from inference.graphs.upload import Upload
 from inference.model.plan import StepPlan
 from inference.model.rows import FIELDS, RowGroup, StepRows
 from inference.model.video_mllama import VideoMllama
-from inference.sampling import GraphSampler, Sampler, SamplingPath, choose_rows
+from inference.sampling import GraphSampler, Sampler, SamplingPath
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64)
-"""Numbers of rows, and of sessions, for which there are graphs."""
+"""Numbers of sessions for which there are graphs; of rows too, captured when first needed."""
+ROW_BUCKETS = (*BUCKETS, 128, 256)
+"""Numbers of rows for which there may be graphs. Those of prompts, above 64, are captured by `prepare` alone, as a capture takes
+longer than an eager step. Of still longer prompts the device computes for longer than the host launches: no graph would help."""
 FRAME_BUCKETS = (1, 2, 4, 8)
-"""Numbers of new frames for which there are graphs."""
+"""Numbers of new frames that have graphs; more are written eagerly."""
 MOST_SESSIONS = BUCKETS[-1]
 """In one launch."""
 SESSIONS = 256
@@ -118,15 +121,19 @@ class GraphRunner:
         )
         self._sampler = GraphSampler(most, config.text.vocab_size, self.device)
         # All integers of a step, in one copy: see `_Inputs`.
-        self._inputs = torch.zeros(2 * FRAME_BUCKETS[-1] + (len(FIELDS) + 2) * most, dtype=torch.int32, device=self.device)
+        integers = 2 * FRAME_BUCKETS[-1] + len(FIELDS) * ROW_BUCKETS[-1] + 2 * most
+        self._inputs = torch.zeros(integers, dtype=torch.int32, device=self.device)
         self._last = torch.zeros(SESSIONS + 1, dtype=torch.int32, device=self.device)  # what each session sampled last
         self.logits = torch.zeros(most, config.text.vocab_size, device=self.device)
         """fp32 [64, vocab_size]: of the last launch's outputs."""
         shape = (FRAME_BUCKETS[-1], config.vision.tokens_per_frame, config.text.hidden_size)
         self._states = torch.zeros(shape, dtype=model.dtype, device=self.device)
         self._graphs: dict[_Key, Callable[[], None]] = {}
+        self._prepared: set[_Key] = set()
         self._frame_graphs: dict[int, Callable[[], None]] = {}
         self._built_for: tuple[int, ...] = ()
+        self.replayed, self.eager = 0, 0
+        """Steps through a graph, and those without."""
 
     @torch.inference_mode()
     def launch(self, feeds: Sequence[Feed]) -> Launch:
@@ -143,10 +150,17 @@ class GraphRunner:
         )
         states = [group.frame_states for group in groups if group.frame_states is not None and group.new_frames]
         whole = torch.cat(states) if len(states) > 1 else (states[0] if states else None)
-        if plan.rows <= BUCKETS[-1] and len(plan.frame_pages) <= FRAME_BUCKETS[-1]:
-            tokens = self._replay(plan, sessions, feeds, whole)
+        if whole is not None and len(whole) > FRAME_BUCKETS[-1]:
+            self._add_frames(plan, whole)
+            whole = None
+        path = self._sampler.load([feed.sampler for feed in feeds], [int(feed.follows) for feed in feeds])
+        key = self._key(plan.rows, len(feeds), path)
+        if key is not None and (key.rows <= BUCKETS[-1] or key in self._prepared):
+            tokens = self._replay(key, plan, sessions, whole)
+            self.replayed += 1
         else:
-            tokens = self._run_eagerly(plan, sessions, feeds, whole)
+            tokens = self._run_eagerly(plan, sessions, whole, path)
+            self.eager += 1
         for feed in feeds:
             if not feed.follows:
                 feed.group.cache.advance(len(feed.group.tokens), feed.group.frame_positions)
@@ -163,59 +177,67 @@ class GraphRunner:
 
     @torch.inference_mode()
     def prepare(self, rows: Sequence[int], samplers: Sequence[Sampler]) -> None:
-        """Capture graphs before they are needed.
+        """Capture graphs before they are needed, the largest first: the others find room in its memory.
 
         Args:
-            rows: numbers of rows that will be fed at once, up to 64.
+            rows: numbers of rows that will be fed at once; those above 256 have no graph.
             samplers: one for each session of a step.
         """
         self._follow_moves()
         path = self._sampler.load(samplers)
-        for count in rows:
-            self._graph(_Key(_bucket(count, BUCKETS), _bucket(len(samplers), BUCKETS), path))
-        for frames in FRAME_BUCKETS:
+        for count in sorted(rows, reverse=True):
+            key = self._key(count, len(samplers), path)
+            if key is not None:
+                self._prepared.add(key)
+                self._graph(key)
+        for frames in reversed(FRAME_BUCKETS):
             self._frame_graph(frames)
 
-    def _replay(
-        self, plan: StepPlan, sessions: Sequence[int], feeds: Sequence[Feed], states: torch.Tensor | None
-    ) -> torch.Tensor:
-        """A step on the static buffers -> int64 [outputs], a part of a static buffer."""
-        rows, outputs = _bucket(plan.rows, BUCKETS), _bucket(len(feeds), BUCKETS)
-        path = self._sampler.load([feed.sampler for feed in feeds], [int(feed.follows) for feed in feeds])
+    def _key(self, rows: int, outputs: int, path: SamplingPath) -> _Key | None:
+        """The smallest graph for a step; None where it has too many rows for any."""
+        return None if rows > ROW_BUCKETS[-1] else _Key(_bucket(rows, ROW_BUCKETS), _bucket(outputs, BUCKETS), path)
+
+    def _add_frames(self, plan: StepPlan, states: torch.Tensor) -> None:
+        """Write any number of frames into their pages now; the plan is without them afterwards."""
+        count = len(plan.frame_pages)
+        places = torch.empty(2, count, dtype=torch.int32, device=self.device)  # pages, positions
+        self._upload.copy(places.flatten(), np.array(plan.frame_pages + plan.frame_positions, dtype=np.int32))
+        self.model.add_frames(states, places[0], places[1], self.store.cross_pool)
+        plan.frame_pages, plan.frame_positions = [], []
+
+    def _replay(self, key: _Key, plan: StepPlan, sessions: Sequence[int], states: torch.Tensor | None) -> torch.Tensor:
+        """A step on the static buffers, for which the sampler is loaded -> int64 [outputs], a part of a static buffer."""
         # Before the inputs: a capture runs on empty ones.
-        graph = self._graph(_Key(rows, outputs, path))
+        graph = self._graph(key)
         write_frames = None if states is None else self._frame_graph(_bucket(len(states), FRAME_BUCKETS))
-        self._upload.copy(self._inputs, _pack(plan, sessions, FRAME_BUCKETS[-1], rows, outputs))
+        self._upload.copy(self._inputs, _pack(plan, sessions, FRAME_BUCKETS[-1], key.rows, key.outputs))
         if write_frames is not None and states is not None:
             self._states[: len(states)].copy_(states)
             write_frames()
         graph()
-        return self._sampler.tokens[: len(feeds)]
+        return self._sampler.tokens[: len(sessions)]
 
     def _run_eagerly(
-        self, plan: StepPlan, sessions: Sequence[int], feeds: Sequence[Feed], states: torch.Tensor | None
+        self, plan: StepPlan, sessions: Sequence[int], states: torch.Tensor | None, path: SamplingPath
     ) -> torch.Tensor:
-        """A step of any length -> int64 [outputs]."""
-        packed = _pack(plan, sessions, len(plan.frame_pages), plan.rows, len(feeds))
-        inputs = _Inputs.of(
-            torch.empty(len(packed), dtype=torch.int32, device=self.device), len(plan.frame_pages), plan.rows, len(feeds)
-        )
-        self._upload.copy(inputs.packed, packed)
+        """A step of any length, for which the sampler is loaded -> int64 [outputs], a part of a static buffer."""
         if states is not None:
-            self.model.add_frames(states, inputs.pages, inputs.positions, self.store.cross_pool)
+            self._add_frames(plan, states)
+        packed = _pack(plan, sessions, 0, plan.rows, len(sessions))
+        buffer = torch.empty(len(packed), dtype=torch.int32, device=self.device)
+        inputs = _Inputs.of(buffer, 0, plan.rows, len(sessions))
+        self._upload.copy(inputs.packed, packed)
         rows = StepRows.of(inputs.fields, self.tables.self_tables, self.tables.cross_tables, plan.self_groups, plan.cross_groups)
-        tokens, last = self._tokens(rows), inputs.last.long()
-        h = self.model.decode(rows, tokens, self.store.self_pool, self.store.cross_pool, attends=plan.attends)
-        logits = self.model.logits(h.index_select(0, last))
-        self.logits[: len(feeds)] = logits
-        chosen = choose_rows(
-            logits,
-            [feed.sampler for feed in feeds],
-            extra=[int(feed.follows) for feed in feeds],
-            following=_following(rows, tokens, last),
-        )
-        self._last.index_copy_(0, inputs.sessions.long(), chosen.clamp(min=0).int())
-        return chosen
+        self._decode(inputs, rows, path, attends=plan.attends)
+        return self._sampler.tokens[: len(sessions)]
+
+    def _decode(self, inputs: _Inputs, rows: StepRows, path: SamplingPath, *, attends: bool = True) -> None:
+        """Rows through the decoder; logits, chosen tokens and what each session sampled last are in their buffers afterwards."""
+        tokens, last, outputs = self._tokens(rows), inputs.last.long(), len(inputs.last)
+        h = self.model.decode(rows, tokens, self.store.self_pool, self.store.cross_pool, attends=attends)
+        logits = self.logits[:outputs].copy_(self.model.logits(h.index_select(0, last)))
+        self._sampler.sample(logits, path, _following(rows, tokens, last) if path.penalty else None)
+        self._last.index_copy_(0, inputs.sessions.long(), self._sampler.fed[:outputs].int())
 
     def _tokens(self, rows: StepRows) -> torch.Tensor:
         """int32 [N]: given by the host, or what the row's session sampled last."""
@@ -230,13 +252,7 @@ class GraphRunner:
     def _step(self, key: _Key) -> None:
         """All of a step, from the static inputs to the static tokens: what a graph holds."""
         inputs = _Inputs.of(self._inputs, FRAME_BUCKETS[-1], key.rows, key.outputs)
-        last = inputs.last.long()
-        rows = StepRows.of(inputs.fields, self.tables.self_tables, self.tables.cross_tables)
-        tokens = self._tokens(rows)
-        h = self.model.decode(rows, tokens, self.store.self_pool, self.store.cross_pool)
-        logits = self.logits[: key.outputs].copy_(self.model.logits(h.index_select(0, last)))
-        self._sampler.sample(logits, key.path, _following(rows, tokens, last) if key.path.penalty else None)
-        self._last.index_copy_(0, inputs.sessions.long(), self._sampler.fed[: key.outputs].int())
+        self._decode(inputs, StepRows.of(inputs.fields, self.tables.self_tables, self.tables.cross_tables), key.path)
 
     def _frame_graph(self, frames: int) -> Callable[[], None]:
         """Writes the keys and values of the first `frames` static states into their pages."""

@@ -167,12 +167,15 @@ def test_ahead_with_the_switches_of_the_reference(folder: Path, plans: list[Plan
 @given(
     rows=st.lists(st.lists(_TOKEN, min_size=1, max_size=30), min_size=1, max_size=5),
     cuts=st.integers(1, 4),
+    prepared=st.booleans(),
 )
 @settings(max_examples=10)
-def test_padded_logits_equal_eager_ones(model: VideoMllama, rows: list[list[int]], cuts: int) -> None:
-    """Also where a step has more rows than the largest bucket, and while pools and tables grow."""
+def test_padded_logits_equal_eager_ones(model: VideoMllama, rows: list[list[int]], cuts: int, prepared: bool) -> None:
+    """Also where a step has more rows or frames than a graph holds, and while pools and tables grow."""
     plain = StepEngine(model, graphs=False)
     runner = GraphRunner(model, KVStore(CONFIG, model.device, model.dtype, positions=1, frames=1), widths=(1, 1))
+    if prepared:
+        runner.prepare([128, 256], [Sampler(SamplingConfig()) for _ in rows])
     ours, theirs = [runner.store.new_cache() for _ in rows], [plain.new_cache() for _ in rows]
     for part in range(cuts):
         feeds, expected = [], []
@@ -188,6 +191,26 @@ def test_padded_logits_equal_eager_ones(model: VideoMllama, rows: list[list[int]
         runner.launch(feeds)
         torch.testing.assert_close(runner.logits[: len(rows)], torch.cat(expected), atol=1e-5, rtol=0)
         assert [(c.length, c.frames) for c in ours] == [(c.length, c.frames) for c in theirs], part
+
+
+@pytest.mark.parametrize("rows", [65, 128, 200, 256, 257])
+def test_prompts_of_up_to_256_rows_go_through_a_prepared_graph(model: VideoMllama, rows: int) -> None:
+    """With more frames than a graph holds, whose keys and values are written before."""
+    plain, engine, bare = StepEngine(model, graphs=False), StepEngine(model, graphs=True), StepEngine(model, graphs=True)
+    engine.prepare([_sampler(1)])
+    prompt = [1, *[IMAGE] * 8, *[2] * (rows - 12), IMAGE, 3, 4]
+    frames = torch.cat([FRAMES, FRAMES[:1]])
+    answers = []
+    for each in (plain, engine, bare):
+        cache, sampler = each.new_cache(), _sampler(1)
+        (token,) = each.serve([StepRequest(cache, prompt, frames, sampler=sampler)])
+        answers.append([token, *each.serve([StepRequest(cache, [token], sampler=sampler)])])
+    assert answers[1] == answers[0] and answers[2] == answers[0]
+    assert engine.server is not None and bare.server is not None
+    runner = engine.server.runner
+    assert (runner.replayed, runner.eager) == ((2, 0) if rows <= 256 else (1, 1))
+    # Without preparation nobody waits for a capture in the middle of a stream.
+    assert (bare.server.runner.replayed, bare.server.runner.eager) == (1, 1)
 
 
 def test_policies_forget_the_same_with_steps_ahead(model: VideoMllama) -> None:
