@@ -20,6 +20,11 @@ class EncoderStreams:
         self.compute = torch.cuda.Stream(device, priority=0) if device.type == "cuda" else None
         self.copies = torch.cuda.Stream(device, priority=0) if device.type == "cuda" else None
 
+    def follow(self) -> None:
+        """The encoder's stream goes on behind what was launched on the current one so far, as making the weights was."""
+        if self.compute is not None:
+            self.compute.wait_stream(torch.cuda.current_stream(self.device))
+
     @contextmanager
     def computing(self, *inputs: Tensor) -> Iterator[None]:
         """What is launched inside runs on the encoder's stream, after what made `inputs` where these are on the device."""

@@ -73,21 +73,29 @@ class FrameEncoder:
         self.chunk = chunk if chunk is not None else CHUNK if cuda else CPU_CHUNK
         if self.chunk < 1:
             raise InputError(f"the vision chunk is {self.chunk} frames; it must be at least 1")
-        backend = choose_backend(attention, device, encoder.dtype)
+        vision = encoder.config.vision
+        backend = choose_backend(attention, device, encoder.dtype, vision.hidden_size // vision.num_attention_heads)
         choice = compile_layers if compile_layers is not None else "default" if cuda else "off"
         self.tower = Tower(
-            encoder, backend, fp8=self.mode.fp8, compile_layers=choice, joint_gelu=joint_gelu, repeat_keys=self.mode.repeat_keys
+            encoder,
+            backend,
+            fp8=self.mode.fp8,
+            compile_layers=choice,
+            joint_gelu=joint_gelu,
+            repeat_keys=self.mode.repeat_keys,
+            full=self.chunk,
         )
         self.attention = backend.name
         self._fixed = cuda or graph_sizes is not None
         self._sizes = tuple(graph_sizes if graph_sizes is not None else GRAPH_SIZES if cuda else ())
         self._key_value = tuple(key_value)
         self._streams = EncoderStreams(device)
+        self._streams.follow()
         self._memory = torch.cuda.graph_pool_handle() if cuda else None
         self._static: dict[tuple[int, Region], StaticCall] = {}
-        self._whole = whole(encoder.config.vision)
+        self._whole = whole(vision)
         # Where nothing is pooled every patch is a token of its own, and none can stand for others.
-        self._cuts = self.mode.valid_rows and encoder.config.vision.pool_mode != "none"
+        self._cuts = self.mode.valid_rows and vision.pool_mode != "none"
         self._regions = {self._whole}
         self._prepared: set[Region] = set()
         self._waiting: list[Job] = []
@@ -301,13 +309,15 @@ class FrameEncoder:
     def _launch(self) -> None:
         """One call for the frames that waited longest and have the same region, of whatever session."""
         first = self._waiting[0]
-        together = next((i for i, job in enumerate(self._waiting) if job.region != first.region), len(self._waiting))
-        piece = self._pieces(min(together, self.chunk))[0]
+        alike = next((i for i, job in enumerate(self._waiting) if job.region != first.region), len(self._waiting))
+        piece = self._pieces(min(alike, self.chunk))[0]
         jobs, self._waiting = self._waiting[: piece.frames], self._waiting[piece.frames :]
         frames = [job.frame for job in jobs if job.frame is not None]
         try:
             with self._streams.computing(*frames):
-                features, raw = self._call_for(torch.stack(frames), piece, first.region)
+                # One frame goes from where it is: stacked, a page-locked one would be copied twice more on the host.
+                together = frames[0][None] if len(frames) == 1 else torch.stack(frames)
+                features, raw = self._call_for(together, piece, first.region)
                 encoded = Encoded(features, raw, self._streams.mark())
         except Exception as error:
             error.add_note(traceback.format_exc())

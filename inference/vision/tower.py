@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ COMPILE = ("off", "default", "autotune")
 """How layers are fused: not; by torch's compiler around the vendor's products; so that its own products (gelu inside) compete."""
 
 _Function = Callable[..., Any]
+_Maybe = TypeVar("_Maybe", Tensor, Tensor | None)
 
 _SIZES = 128
 """Shapes that the compiler may prepare for one function; its own limit is 8, and a whole graph must not fail on it."""
@@ -33,7 +34,9 @@ class Tower:
         encoder: in its final dtype and on its device.
         fp8: products of the layers in 8 bits.
         backend: how attention is computed.
-        compile_layers: one of `COMPILE`. Every size of a call is compiled once.
+        compile_layers: one of `COMPILE`. What is compiled for one frame serves calls of one frame, what is compiled for `full`
+            frames those, and one more form all sizes between: a compiler takes seconds for each.
+        full: frames in the largest call; None: every size is compiled by itself.
         joint_gelu: gelu inside the product before it (Hopper; elsewhere the same arithmetic in two kernels).
         repeat_keys: a token that stands for n patches of padding is attended to n times, not once.
     """
@@ -47,6 +50,7 @@ class Tower:
         compile_layers: str = "off",
         joint_gelu: bool = False,
         repeat_keys: bool = True,
+        full: int | None = None,
     ) -> None:
         self.encoder = encoder
         self.config = encoder.config
@@ -61,6 +65,7 @@ class Tower:
         self._merged: dict[Region, MergedTokens] = {}
         wrap = _compiler(compile_layers, backend.traceable)
         self._compiles = compile_layers != "off"
+        self._full = full or 0
         self._embed, self._enter, self._pool = wrap(embed), wrap(enter_global), wrap(pool_region)
         attend, heads, eps = backend.attend, self.heads, self.eps
         up = joint_up if joint_gelu else separate_up
@@ -97,7 +102,7 @@ class Tower:
         merged = self._merged_tokens(region)
         place, share = (None, None) if merged is None else (merged.place, merged.share)
         parts = [
-            self._pool(state, region.rows, region.columns, self.stride, self.side, self.pool_mode, place, share)
+            self._pool(self._sizeless(state), region.rows, region.columns, self.stride, self.side, self.pool_mode, place, share)
             for state in self._states(pixels, region, ids, merged)
         ]
         # The joint tensor of all patches (787 MB at 32 frames of 560 pixels) is never made: states are pooled one by one.
@@ -109,7 +114,7 @@ class Tower:
         keys = merged.keys if merged is not None and self.repeat_keys else None
         kept: dict[int, Tensor] = {}
         x, y = self._embed(
-            pixels,
+            self._sizeless(pixels),
             w.pixels,
             w.patches,
             w.first,
@@ -128,10 +133,17 @@ class Tower:
             if number == len(w.local):
                 x, y = self._leave_local(kept, x, y, ids)
             # Behind the last local layer stands the post norm, whose output is the state that goes on: it is never rounded.
-            x, y = self._block(x, y, layer, keys, self.fp8 and number != len(w.local) - 1)
+            y = Operand(self._sizeless(y.rows), self._sizeless(y.scale))
+            x, y = self._block(self._sizeless(x), y, layer, keys, self.fp8 and number != len(w.local) - 1)
         if not w.global_:
             x, y = self._leave_local(kept, x, y, ids)
         return [x, *(kept[index] for index in vision.intermediate_layers_indices)]
+
+    def _sizeless(self, x: _Maybe) -> _Maybe:
+        """The same tensor; what is compiled for it shall serve other numbers of frames too."""
+        if x is not None and self._compiles and 1 < x.shape[0] < self._full:
+            torch._dynamo.maybe_mark_dynamic(x, 0)
+        return x
 
     def _merged_tokens(self, region: Region) -> MergedTokens | None:
         """What stands for the patches outside a region; made once."""
@@ -169,7 +181,7 @@ class Tower:
         tile = self.weights.after[1:2] if ids is None else self.weights.after[ids]
         if self.weights.global_entry is None:
             return y.rows + tile, y
-        left: tuple[Tensor, Operand] = self._enter(y.rows, tile, self.weights.global_entry, self.eps, self.fp8)
+        left: tuple[Tensor, Operand] = self._enter(self._sizeless(y.rows), tile, self.weights.global_entry, self.eps, self.fp8)
         return left
 
     def _tables(self, region: Region, ids: Tensor | None) -> Positions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inference.vision.attention.choose import BACKENDS, backend_problem, choose_backend
+from inference.vision.attention.choose import BACKENDS, backend_problem, choose_backend, trial_problem
 from model.errors import InputError
 
 CPU = torch.device("cpu")
@@ -38,6 +38,19 @@ def test_backends_of_gpus_are_refused_elsewhere() -> None:
     assert [name for name in BACKENDS if backend_problem(name, "cpu") is None] == ["plain", "sdpa"]
     with pytest.raises(InputError, match="vision attention cudnn cannot be used: cuDNN runs on CUDA devices only; use auto"):
         choose_backend("cudnn", CPU, torch.float32)
+
+
+def test_a_trial_tells_backends_that_work_from_others() -> None:
+    def refuses(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("No execution plans support the graph\n at line 3")
+
+    attend = choose_backend("sdpa", CPU, torch.float32).attend
+    for dtype in (torch.float32, torch.bfloat16):
+        assert trial_problem(attend, CPU, dtype, 80) == ""
+    assert trial_problem(refuses, CPU, torch.bfloat16, 80) == "RuntimeError: No execution plans support the graph"
+    unscaled = trial_problem(lambda q, k, v: attend(1.25 * q, k, v), CPU, torch.float32, 80)
+    shifted = trial_problem(lambda q, k, v: attend(q, k, v.roll(1, 2)), CPU, torch.float32, 80)
+    assert unscaled.startswith("its numbers are off by") and shifted.startswith("its numbers are off by")
 
 
 @pytest.mark.gpu
