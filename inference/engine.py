@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -65,7 +66,7 @@ class UnchosenError(InputError):
 
 
 class StepEngine:
-    """Feeds one model; every session is a `SessionCache` that the caller keeps.
+    """Feeds one model; every session is a `SessionCache` that the caller keeps. Any thread may call it; steps come one at a time.
 
     A frame is visible to the row of its image token and to all rows after it. Feeding a sequence in any
     portions gives the logits of feeding it whole, as long as the switches are the correct ones.
@@ -86,6 +87,8 @@ class StepEngine:
         self.image_id = model.config.image_token_id
         positions, frames = (8192, 512) if model.device.type == "cuda" else (256, 16)
         self.store = store or KVStore(model.config, model.device, model.dtype, positions=positions, frames=frames)
+        self._one_step = threading.RLock()
+        """Held for a step: its buffers and its order on the device are one step's."""
         self.server: AheadServer | None = None
         kernels = choose_form(model.device) == "triton"
         if graphs and model.device.type == "cuda" and not kernels:
@@ -120,7 +123,8 @@ class StepEngine:
             rows: numbers of rows that will be fed at once, at least as many as there are samplers.
         """
         if self.server is not None:
-            self.server.runner.prepare(rows, samplers)
+            with self._one_step:
+                self.server.runner.prepare(rows, samplers)
 
     @property
     def encoder(self) -> FrameEncoder:
@@ -154,9 +158,10 @@ class StepEngine:
             InputError: no token, an id outside the vocabulary, or another number of frames than image tokens.
         """
         group = self.group(cache, tokens, frame_states)
-        if self.server is not None:
-            self.server.forget(cache)
-        return self.model.run([group], every_row=every_row)
+        with self._one_step:
+            if self.server is not None:
+                self.server.forget(cache)
+            return self.model.run([group], every_row=every_row)
 
     def serve(self, requests: Sequence[StepRequest]) -> list[Any]:
         """One step of several sessions: all new frames in one call of the tower, all rows in one pass of the decoder.
@@ -168,7 +173,8 @@ class StepEngine:
             UnchosenError: some sessions have no token that can be chosen; it holds the answers of the others.
             InputError: as `step`; or one session occurs twice.
         """
-        answers = self._answers(requests)
+        with self._one_step:
+            answers = self._answers(requests)
         if any(isinstance(answer, InputError) for answer in answers):
             raise UnchosenError(answers)
         return answers

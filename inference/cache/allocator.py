@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import threading
 from collections import deque
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ class OutOfPagesError(InputError):
 class PageAllocator:
     """Free pages and reference counts of a pool. Lowest page first, so that one session's pages tend to be neighbours.
 
+    Sessions of several threads may take and give back.
+
     Args:
         pages: pages of the pool, the scratch page included.
     """
@@ -29,6 +32,7 @@ class PageAllocator:
         self._counts = [0] * pages
         self._free = list(range(SCRATCH_PAGE + 1, pages))  # sorted, hence a heap
         self._abandoned: deque[list[int]] = deque()
+        self._lock = threading.RLock()
 
     @property
     def pages(self) -> int:
@@ -63,29 +67,32 @@ class PageAllocator:
             OutOfPagesError: fewer are free; none is taken then.
         """
         self._collect()
-        if pages > len(self._free):
-            raise OutOfPagesError(
-                f"{pages} pages are needed and {len(self._free)} of {self.pages - 1} are free; "
-                "end a session, bound its memory by a policy, or give the cache more memory"
-            )
-        taken = [heapq.heappop(self._free) for _ in range(pages)]
-        for page in taken:
-            self._counts[page] = 1
+        with self._lock:
+            if pages > len(self._free):
+                raise OutOfPagesError(
+                    f"{pages} pages are needed and {len(self._free)} of {self.pages - 1} are free; "
+                    "end a session, bound its memory by a policy, or give the cache more memory"
+                )
+            taken = [heapq.heappop(self._free) for _ in range(pages)]
+            for page in taken:
+                self._counts[page] = 1
         return taken
 
     def share(self, pages: Sequence[int]) -> None:
         """One more session holds these pages."""
-        for page in pages:
-            assert self._counts[page] > 0, f"page {page} is free and cannot be shared"
-            self._counts[page] += 1
+        with self._lock:
+            for page in pages:
+                assert self._counts[page] > 0, f"page {page} is free and cannot be shared"
+                self._counts[page] += 1
 
     def release(self, pages: Sequence[int]) -> None:
         """One session less holds these pages; a page that nobody holds is free."""
-        for page in pages:
-            assert self._counts[page] > 0, f"page {page} is free already"
-            self._counts[page] -= 1
-            if self._counts[page] == 0:
-                heapq.heappush(self._free, page)
+        with self._lock:
+            for page in pages:
+                assert self._counts[page] > 0, f"page {page} is free already"
+                self._counts[page] -= 1
+                if self._counts[page] == 0:
+                    heapq.heappush(self._free, page)
 
     def abandon(self, pages: list[int]) -> None:
         """`release`, put off to the next call: safe from a finalizer, which may run in the middle of any other call."""
@@ -93,6 +100,9 @@ class PageAllocator:
 
     def _collect(self) -> None:
         while self._abandoned:
-            pages = self._abandoned.popleft()
+            try:
+                pages = self._abandoned.popleft()
+            except IndexError:  # another thread has it
+                return
             self.release(pages)
             pages.clear()

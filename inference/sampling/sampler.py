@@ -83,14 +83,16 @@ class Sampler:
         self.accepted += 1
         self.remember([token])
 
-    @torch.inference_mode()
     def remember(self, tokens: Iterable[int]) -> None:
         """Count tokens as said, for the repetition penalty (the prompt counts too)."""
-        if self.config.repetition_penalty == 1.0:
+        if self.config.repetition_penalty == 1.0:  # asked for every token: entering a mode of torch costs more than all of this
             return
         new = sorted(set(tokens) - self._seen)
-        if not new:
-            return
+        if new:
+            self._mark_seen(new)
+
+    @torch.inference_mode()
+    def _mark_seen(self, new: Sequence[int]) -> None:
         self._seen.update(new)
         self.version += 1
         for (_, size), flags in self._flags.items():
@@ -106,7 +108,6 @@ class Sampler:
         self._flags.clear()
         self.version += 1
 
-    @torch.inference_mode()
     def flags(self, device: torch.device, size: int) -> torch.Tensor:
         """uint8 [size] on the device: BANNED, SILENCED and SEEN bits of every token. Made once, then kept up to date.
 
@@ -117,15 +118,19 @@ class Sampler:
         """
         found = self._flags.get((device, size))
         if found is None:
-            if self.silence_id is not None and not 0 <= self.silence_id < size:
-                raise InputError(
-                    f"the silence token is {self.silence_id}, the head has {size} rows; use the checkpoint's own tokenizer"
-                )
-            host = torch.zeros(size, dtype=torch.uint8)
-            for bit, members in ((BANNED, self._banned), (SILENCED, self._silenced), (SEEN, self._seen)):
-                _mark(host, [token for token in members if 0 <= token < size], bit)
-            found = self._flags[device, size] = _upload(host, device)
+            found = self._flags[device, size] = self._make_flags(device, size)
         return found
+
+    @torch.inference_mode()
+    def _make_flags(self, device: torch.device, size: int) -> torch.Tensor:
+        if self.silence_id is not None and not 0 <= self.silence_id < size:
+            raise InputError(
+                f"the silence token is {self.silence_id}, the head has {size} rows; use the checkpoint's own tokenizer"
+            )
+        host = torch.zeros(size, dtype=torch.uint8)
+        for bit, members in ((BANNED, self._banned), (SILENCED, self._silenced), (SEEN, self._seen)):
+            _mark(host, [token for token in members if 0 <= token < size], bit)
+        return _upload(host, device)
 
     def packed(self, extra: int = 0) -> list[int]:
         """The row of settings and counter that the arithmetic reads, as if `extra` more tokens had been accepted."""

@@ -27,13 +27,17 @@ class EventLog:
 
     def emit(self, kind: str, *, t: float | None = None, **fields: Any) -> None:
         """Something happened, now or at stream time `t`."""
-        event = TraceEvent(t=self._clock.now() if t is None else t, kind=kind)
-        self.record(dataclasses.replace(event, **fields))
+        # Made once, with everything: this happens for every token.
+        at = self._clock.now() if t is None else t
+        self._pass_on(TraceEvent(t=at, kind=kind, wall_t=self._clock.wall(), **fields))
 
     def record(self, event: TraceEvent) -> None:
         """An event that has its time; one without world time gets the present one."""
         if event.wall_t is None:
             event = dataclasses.replace(event, wall_t=self._clock.wall())
+        self._pass_on(event)
+
+    def _pass_on(self, event: TraceEvent) -> None:
         self.metrics.add(event)
         if self._keep:
             self.events.append(event)

@@ -371,6 +371,21 @@ def test_sessions_come_from_other_threads_while_it_runs(model: VideoMllama) -> N
         torch.testing.assert_close(ticket.result, alone, atol=1e-5, rtol=0)
 
 
+def test_sessions_are_made_in_other_threads_while_a_round_is_under_way(model: VideoMllama, tokenizer: Tokenizer) -> None:
+    """A session of real time prepares the engine for its sampler: in the midst of a step that would be another's."""
+    alone = StepEngine(model, graphs=True)
+    expected = [alone.drive([speaks(alone, seed, 40, -1)])[0] for seed in (3, 5)]
+    engine = StepEngine(model, graphs=True)
+    pool = SessionPool(engine)
+    tickets = [pool.submit(lambda s=seed: speaks(engine, s, 40, -1), ANY) for seed in (3, 5)]  # type: ignore[misc]
+    runner = threading.Thread(target=pool.run, daemon=True)
+    runner.start()
+    settings = SessionSettings(sampling=SamplingConfig(do_sample=True, temperature=5.0, seed=99))
+    while runner.is_alive():
+        RealtimeSession(engine, tokenizer, Inbox(live=True), WallClock(), settings)
+    assert [ticket.result for ticket in tickets] == expected
+
+
 def test_twenty_questions_encode_a_video_once_and_hold_it_once(
     model: VideoMllama, tokenizer: Tokenizer, encoder: CountingEncoder
 ) -> None:
