@@ -147,21 +147,16 @@ def load_engine(args: argparse.Namespace, *, realtime: bool = False) -> tuple[An
 def _store(args: argparse.Namespace, model: Any) -> Any:
     """The pages that --cross_kv and the policy's arguments, where the command has them, ask for; None: the engine's own."""
     from inference.cache.policies.arguments import policy_from
-    from inference.cache.store import KVStore
+    from inference.cache.store import HOUR_FRAMES, KVStore, roomy_store
 
-    raw_keys = hasattr(args, "cross_policy") and policy_from(args).needs_raw_keys
-    if args.cross_kv != "fp8" and not raw_keys:
+    fp8_frames = args.cross_kv == "fp8"
+    if hasattr(args, "cross_policy"):
+        most = getattr(args, "max_frames", HOUR_FRAMES)
+        return roomy_store(model, policy_from(args), max_frames=most, fp8_frames=fp8_frames)
+    if not fp8_frames:
         return None
     positions, frames = (8192, 512) if model.device.type == "cuda" else (256, 16)  # as the engine's own, and growing as it does
-    return KVStore(
-        model.config,
-        model.device,
-        model.dtype,
-        positions=positions,
-        frames=frames,
-        fp8_frames=args.cross_kv == "fp8",
-        raw_keys=raw_keys,
-    )
+    return KVStore(model.config, model.device, model.dtype, positions=positions, frames=frames, fp8_frames=True)
 
 
 def system_text(given: str | None, details: dict[str, Any], foreign_default: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from inference.cache.allocator import PageAllocator
+from inference.cache.allocator import OutOfPagesError, PageAllocator
 from inference.quantize.rows import quantize_rows
 from model.errors import InputError
 
@@ -71,6 +71,9 @@ class KVPool:
         self.allocator = PageAllocator(pages)
         self.generation = 0
         """Changes when the pages have moved in memory."""
+        self._store: torch.Tensor
+        self._scales: torch.Tensor | None
+        self._raw: torch.Tensor | None
         self._make(pages)
 
     @property
@@ -118,11 +121,15 @@ class KVPool:
         """Pages that nobody holds; the pool grows for them where it may.
 
         Raises:
-            OutOfPagesError: a fixed pool has too few.
+            OutOfPagesError: a fixed pool has too few, or the device's memory is full.
         """
         missing = pages - self.allocator.free_pages
         if missing > 0 and not self.fixed:
-            self.grow(max(self.pages + missing, 2 * self.pages))
+            least = self.pages + missing
+            try:
+                self.grow(max(least, 2 * self.pages))
+            except OutOfPagesError:  # old and new pages are there at the same time: a smaller step may fit
+                self.grow(least + self.pages // 8)
         return self.allocator.take(pages)
 
     def grow(self, pages: int) -> None:
@@ -130,13 +137,21 @@ class KVPool:
 
         Raises:
             InputError: the pool is fixed.
+            OutOfPagesError: the device's memory is full; the pool is as before.
         """
         if self.fixed:
             raise InputError(f"this cache is fixed at {self.pages} pages; make it larger when the engine is made")
         old = (self._store, self._scales, self._raw)
         used = self.pages
+        try:
+            self._make(pages)
+        except torch.OutOfMemoryError as error:
+            self._store, self._scales, self._raw = old
+            raise OutOfPagesError(
+                f"the cache cannot grow from {used} to {pages} pages of {self.page_bytes} bytes, the device's memory is full; "
+                "end a session, or bound what it keeps by a policy (--cross_policy, --text_window)"
+            ) from error
         self.allocator.extend(pages)
-        self._make(pages)
         for before, now in zip(old, (self._store, self._scales, self._raw), strict=True):
             if before is not None and now is not None:
                 axis = 1 if before is old[2] else 2
@@ -187,7 +202,7 @@ class KVPool:
             empty = self.keys(layer)[:0].flatten(0, 1).to(self.dtype)
             return empty, empty
         neighbours = pages == list(range(pages[0], pages[0] + len(pages)))
-        index = None if neighbours else torch.tensor(pages, dtype=torch.int64, device=self.device)
+        index = None if neighbours else torch.tensor(pages, dtype=torch.int64).to(self.device, non_blocking=True)
         found = []
         for part in (0, 1):
             block = self._store[layer, part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +13,14 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 
 if TYPE_CHECKING:
-    from inference.cache.policies.policy import CachePolicy
+    from inference.cache.policies.policy import CachePolicy, PageBounds
     from inference.cache.policies.runner import PolicyRunner
     from inference.model.video_mllama import VideoMllama
 
 ROWS_PER_PAGE = 64
 """Text positions in a page of the self pool, unless told otherwise."""
+HOUR_ROWS, HOUR_FRAMES = 32768, 3600
+"""An hour of one frame a second, and its text."""
 
 
 class KVStore:
@@ -108,6 +111,53 @@ def store_for(
         fp8_frames=fp8_frames,
         raw_keys=policy.needs_raw_keys,
     )
+
+
+def roomy_store(model: VideoMllama, policy: CachePolicy, *, max_frames: int = HOUR_FRAMES, fp8_frames: bool = False) -> KVStore:
+    """A store that sessions hardly outgrow: where one grows on a GPU, pages move, and graphs are captured anew in mid-stream.
+
+    On a GPU it begins with room for an hour of one frame a second, or for what a session under the policy can hold at most; with
+    less of both where that is more than half of the memory that is free. On a CPU growing is a copy, so it begins small.
+
+    Args:
+        model: whose sessions they are.
+        policy: what each keeps; unrotated keys are kept where it needs them.
+        max_frames: frames of a session.
+        fp8_frames: keep keys and values of frames in fp8.
+    """
+    positions, frames = 256, 16
+    if model.device.type == "cuda":
+        tokens = model.config.vision.tokens_per_frame
+        bounds = policy.bounds(ROWS_PER_PAGE, tokens, max_rows=HOUR_ROWS, max_frames=min(max_frames, HOUR_FRAMES))
+        shapes = pool_shapes(model.config, fp8_frames=fp8_frames, raw_keys=policy.needs_raw_keys)
+        pages = fitting(bounds, [shape.page_bytes(model.dtype) for shape in shapes], _free_bytes(model.device) // 2)
+        positions, frames = pages[0] * ROWS_PER_PAGE, pages[1]
+    return KVStore(
+        model.config,
+        model.device,
+        model.dtype,
+        positions=positions,
+        frames=frames,
+        fp8_frames=fp8_frames,
+        raw_keys=policy.needs_raw_keys,
+    )
+
+
+def fitting(bounds: PageBounds, page_bytes: Sequence[int], budget: int) -> tuple[int, int]:
+    """Pages of rows and of frames, at least one each: `bounds`, or in the same proportion as many as `budget` bytes hold.
+
+    Args:
+        page_bytes: of a page of rows, and of one of frames.
+    """
+    whole = bounds.row_pages * page_bytes[0] + bounds.frame_pages * page_bytes[1]
+    share = min(1.0, budget / whole)
+    return max(1, int(bounds.row_pages * share)), max(1, int(bounds.frame_pages * share))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Of a GPU, what torch's cache holds and nobody uses included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def pool_shapes(

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from data_pipeline.text.tokenizer import Tokenizer
+from inference.cache.policies.policy import CachePolicy
+from inference.cache.store import roomy_store
 from inference.engine import StepEngine
 from inference.evaluation.runner import RunSettings, ScenarioRunner
 from inference.evaluation.schema import Scenario, Trace
@@ -32,9 +34,8 @@ def make_runner(
     precision: str = "bf16",
 ) -> ScenarioRunner:
     """Load a checkpoint (or make an untrained model of its dimensions, never in fp8) and its tokenizer."""
-    engine = StepEngine(
-        untrained_model(checkpoint, device, dtype) if untrained else load_model(checkpoint, device, dtype, recipe=precision)
-    )
+    model = untrained_model(checkpoint, device, dtype) if untrained else load_model(checkpoint, device, dtype, recipe=precision)
+    engine = StepEngine(model, roomy_store(model, CachePolicy()))
     tokenizer = Tokenizer.from_file(checkpoint)
     rows = engine.model.config.text.vocab_size
     if tokenizer.vocab_size != rows:
