@@ -26,6 +26,8 @@ def load_deepspeed(device: torch.device) -> Any:
     if device.type == "cpu":
         # Else it looks for vendors' extensions, and takes a GPU that the run does not use.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        # Else it counts its devices by starting the program `numactl`, under stage 3 for every reduction of gradients.
+        os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
     os.environ.setdefault("LOCAL_RANK", "0")  # asked for even in a world of one rank
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\..*")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"deepspeed\..*")
