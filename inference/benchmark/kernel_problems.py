@@ -151,15 +151,15 @@ def _launches(n: int, fp8: bool, gated: bool) -> list[Any]:
     from inference.kernels.triton_forms.skinny import Launch
 
     if n == 1:
-        outs = 4 if gated or fp8 else 8
+        outs = 2 if gated else 4
         return [
-            Launch(outs, 512, 1, stages=4, dot=False),
-            Launch(2 * outs, 512, 1, stages=3, dot=False),
-            Launch(outs // 2, 2048, 1, stages=1, dot=False),
-            Launch(outs, 1024, 1, warps=8, stages=1, dot=False),
-            Launch(32, 256, 4),
+            Launch(2 * outs, 1024, 1, stages=1, dot=False),
+            Launch(outs, 2048, 1, stages=3, dot=False),
+            Launch(2 * outs, 1024, 1, stages=3, dot=False),
+            Launch(outs, 1024, 1, stages=5, dot=False),
+            Launch(outs, 512, 1, warps=2, stages=4, dot=False),
         ]
-    return [Launch(16, 256, 2, warps=2), Launch(32, 128, 4, stages=6), Launch(64, 128, 4), Launch(32, 256, 8)]
+    return [Launch(32, 256, 4), Launch(32, 128, 4, stages=6), Launch(64, 128, 4), Launch(64, 256, 4, stages=3)]
 
 
 def _attention(

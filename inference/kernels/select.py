@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Literal
 
@@ -14,6 +16,20 @@ Form = Literal["torch", "triton"]
 FORMS: tuple[Form, ...] = ("torch", "triton")
 MIN_CAPABILITY = (8, 0)
 """bf16 matrix instructions. fp8 operands need (8, 9): they are widened in registers."""
+
+
+_planned: list[int] = []
+"""Multiprocessors of the GPU that the meta device stands for, the latest last."""
+
+
+@contextmanager
+def planning(multiprocessors: int) -> Iterator[None]:
+    """Within, the meta device counts as a GPU with so many multiprocessors: see `triton_forms.compile_only`."""
+    _planned.append(multiprocessors)
+    try:
+        yield
+    finally:
+        _planned.pop()
 
 
 @lru_cache(maxsize=1)
@@ -43,10 +59,18 @@ def choose_form(device: torch.device, override: Form | None = None) -> Form:
         if override == "triton" and not has_triton():
             raise InputError("kernel form 'triton' needs the package triton, which is not installed; install it or use 'torch'")
         return override
+    if device.type == "meta" and _planned:
+        return "triton"
     return "triton" if device.type == "cuda" and has_triton() and _capable(device) else "torch"
 
 
 @lru_cache(maxsize=16)
+def _counted(device: torch.device) -> int:
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
 def multiprocessors(device: torch.device) -> int:
     """Streaming multiprocessors of a CUDA device; 4 for any other, so that the interpreter runs few programs."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+    if device.type == "meta" and _planned:
+        return _planned[-1]
+    return _counted(device) if device.type == "cuda" else 4

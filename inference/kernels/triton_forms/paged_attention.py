@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from inference.kernels.select import multiprocessors
+from inference.kernels.triton_forms.skinny import widened
 
 _LOG2_E = 1.4426950408889634
 _MOST_SPLITS = 128
@@ -114,7 +115,8 @@ def _attend(
                 mask=valid[:, None] & inside[None, :],
                 other=0.0,
             )
-            scores = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee" if EXACT else "tf32") * softmax_scale
+            k = tl.trans(widened(k, q.dtype, SCALED))
+            scores = tl.dot(q, k, input_precision="ieee" if EXACT else "tf32") * softmax_scale
             if SCALED:
                 at = scale_ptr + page * s_page + place * s_row + head * s_head
                 scores *= tl.load(at, mask=valid, other=0.0)[None, :]
@@ -126,7 +128,8 @@ def _attend(
             total = total * shrink + tl.sum(weights, 1)
             if SCALED:
                 weights *= tl.load(at + s_kind, mask=valid, other=0.0)[None, :]
-            sums = tl.dot(weights.to(q.dtype), v.to(q.dtype), sums * shrink[:, None], input_precision="ieee" if EXACT else "tf32")
+            v = widened(v, q.dtype, SCALED)
+            sums = tl.dot(weights.to(q.dtype), v, sums * shrink[:, None], input_precision="ieee" if EXACT else "tf32")
             best = higher
 
     if WHOLE:
@@ -196,8 +199,9 @@ def paged_attention(
         num_warps=launch.warps, num_stages=launch.stages,
     )  # fmt: skip
     if splits > 1:
+        pad = 8 if splits <= 8 else 64 if splits <= 64 else 128  # few kinds: each is compiled when first met
         _combine[(rows * heads,)](
             parts, stats, out, rows * heads, splits, DIM=dim, DIM_PAD=dim_pad,
-            SPLITS_PAD=max(triton.next_power_of_2(splits), 8), num_warps=4 if splits > 8 else 1,
+            SPLITS_PAD=pad, num_warps=4 if splits > 8 else 1,
         )  # fmt: skip
     return out

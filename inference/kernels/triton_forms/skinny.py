@@ -43,17 +43,21 @@ def launch_shape(rows: int, outs: int, ins: int, element_size: int, units: int, 
         units: multiprocessors of the device.
         glu: the gated form, a program of which reads two blocks of the matrix.
     """
-    widest = triton.next_power_of_2(ins)
-    matrices = 2 if glu else 1
+    widest, matrices = triton.next_power_of_2(ins), 2 if glu else 1
     if rows == 1:
-        # 64 sums a thread leave room for four programs on a multiprocessor, each with 16 KiB of loads in flight.
-        return Launch(4 * min(element_size, 2) // matrices, min(2048 // min(element_size, 2), widest), 1, stages=1, dot=False)
-    block_in = max(min(512 // (min(element_size, 2) * matrices), 256, widest), 16)
-    programs = triton.cdiv(outs, 32)
+        # 4 or 8 KiB a step, copied two or three steps ahead; 32 sums a thread leave room for seven programs: 84 or 112 KiB on
+        # their way to a multiprocessor, where 30 KiB would do if all were regular.
+        stages = 4 if element_size == 1 else 3
+        return Launch(4 // matrices, min(1024, widest), 1, stages=stages, dot=False)
+    # Every program reads x as well: 64 rows of an fp8 matrix for 16 of x, or x would be half of what the cache has to give.
+    block_out = 64 if element_size == 1 and rows > 4 else 32
+    block_in = 128 if block_out == 64 else min(512 // (min(element_size, 2) * matrices), 256)
+    block_in = max(min(block_in, widest), 16)
+    programs = triton.cdiv(outs, block_out)
     splits = 1
-    while splits < 8 and 2 * splits * programs <= 4 * units and ins >= 4 * splits * block_in:
+    while splits < 8 and 2 * splits * programs <= 3 * units and ins >= 4 * splits * block_in:
         splits *= 2
-    return Launch(32, block_in, splits)
+    return Launch(block_out, block_in, splits, warps=8 if glu and block_out == 64 else 4)
 
 
 @triton.jit
@@ -65,6 +69,14 @@ def _finish(gate, up, to, mask, GLU: tl.constexpr):
         wide = result.to(tl.float32)
         result = ((wide / (1.0 + tl.exp(-wide))).to(kind).to(tl.float32) * up.to(kind).to(tl.float32)).to(kind)
     tl.store(to, result, mask=mask)
+
+
+@triton.jit
+def widened(x, kind: tl.constexpr, NARROW: tl.constexpr):
+    """fp8 by way of fp32, as exact and several times as fast: between fp16 and bf16 the GPU converts number by number."""
+    if NARROW:
+        x = x.to(tl.float32)
+    return x.to(kind)
 
 
 @triton.jit
@@ -131,13 +143,13 @@ def _rows(
             inside = (start + at < ins)[None, :]
             x = tl.load(source + start, mask=live & inside, other=0.0)
             w = tl.load(first + start, mask=inside, other=0.0)
-        gate = tl.dot(x, tl.trans(w.to(x.dtype)), gate, input_precision="ieee" if EXACT else "tf32")
+        gate = tl.dot(x, tl.trans(widened(w, x.dtype, SCALED)), gate, input_precision="ieee" if EXACT else "tf32")
         if GLU:
             if EVEN:
                 u = tl.load(second + start)
             else:
                 u = tl.load(second + start, mask=(start + at < ins)[None, :], other=0.0)
-            up = tl.dot(x, tl.trans(u.to(x.dtype)), up, input_precision="ieee" if EXACT else "tf32")
+            up = tl.dot(x, tl.trans(widened(u, x.dtype, SCALED)), up, input_precision="ieee" if EXACT else "tf32")
     mask = live & (out < outs)[None, :]
     if SPLITS == 1:
         if SCALED:

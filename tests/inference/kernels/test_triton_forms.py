@@ -1,4 +1,4 @@
-"""The Triton forms: interpreted on a CPU, compiled on a GPU, and compiled for Hopper where there is none."""
+"""The Triton forms: interpreted on a CPU, compiled on a GPU."""
 
 from __future__ import annotations
 
@@ -39,12 +39,3 @@ def test_interpreted() -> None:
 @pytest.mark.gpu
 def test_on_the_gpu() -> None:
     assert " passed" in _checks()
-
-
-@needs_triton
-def test_compiled_for_hopper(tmp_path: Path) -> None:
-    """Triton's compiler needs no device: kernels become code for sm_90, without registers spilled to memory. The module compiles
-    all of them; these take a fifth of the time."""
-    names = ("attention, decode", "rotation into fp8 pages")
-    told = _run("-m", "tests.inference.kernels.forms.compilation", *names, TRITON_CACHE_DIR=str(tmp_path))
-    assert [line.split(":")[0] for line in told.splitlines()] == list(names)
