@@ -14,8 +14,9 @@ import torch
 from inference.cache.frame_page import FramePage
 from inference.cache.session_cache import SessionCache
 from inference.kernels.norms import rms_norm
+from inference.model.rotary import Rotary
 from model.config import VideoMllamaConfig
-from model.text.rope import apply_rope, rope_tables
+from model.text.rope import apply_rope
 
 
 class KeyMaker:
@@ -28,11 +29,13 @@ class KeyMaker:
 
     def __init__(self, config: VideoMllamaConfig, key_norms: Sequence[torch.Tensor]) -> None:
         self.config, self.key_norms = config, list(key_norms)
+        self._rotary: Rotary | None = None
 
     def rope(self, positions: Sequence[int], like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(cos, sin) [n, head_dim] of positions, where `like` lives and in its dtype."""
-        index = torch.tensor(positions, dtype=torch.int64).to(like.device, non_blocking=True)
-        return rope_tables(self.config.text, index, self.config.switches.rope_inv_freq_dtype, like.dtype)
+        if self._rotary is None:  # all pools are those of one model
+            self._rotary = Rotary(self.config, like.device, like.dtype)
+        return self._rotary(torch.tensor(positions, dtype=torch.int64).to(like.device, non_blocking=True))
 
     def frame_keys(self, layer: int, raw: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         """[n, kv_heads, head_dim] -> the same: rotated by the rows of (cos, sin) [n, head_dim], then normalised."""

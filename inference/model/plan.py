@@ -49,7 +49,7 @@ class StepPlan:
         """The step's rows on a device, for one eager run."""
         packed = np.empty((len(FIELDS), self.rows), dtype=np.int32)
         self.pack(packed)
-        fields = torch.from_numpy(packed).to(device)
+        fields = torch.from_numpy(packed).to(device, non_blocking=True)
         return StepRows.of(
             fields, _tables(self.self_groups, device), _tables(self.cross_groups, device), self.self_groups, self.cross_groups
         )
@@ -61,7 +61,7 @@ def _tables(groups: Sequence[PagedGroup], device: torch.device) -> torch.Tensor:
     tables = np.zeros((len(groups), width), dtype=np.int32)
     for i, group in enumerate(groups):
         tables[i, : len(group.table)] = group.table
-    return torch.from_numpy(tables).to(device)
+    return torch.from_numpy(tables).to(device, non_blocking=True)
 
 
 def plan_step(

@@ -117,16 +117,19 @@ class VideoMllama:
         first = groups[0].cache
         new = [group.frame_states for group in groups if group.frame_states is not None and group.new_frames]
         if new:
-            pages = torch.tensor(plan.frame_pages, dtype=torch.int64, device=self.device)
-            positions = torch.tensor(plan.frame_positions, dtype=torch.int64, device=self.device)
+            pages, positions = self._integers(plan.frame_pages), self._integers(plan.frame_positions)
             self.add_frames(new[0] if len(new) == 1 else torch.cat(new), pages, positions, first.cross_pool)
         rows = plan.tensors(self.device)
         h = self.decode(rows, rows.tokens, first.self_pool, first.cross_pool, attends=plan.attends)
         for group in groups:
             group.cache.advance(len(group.tokens), group.frame_positions)
         if not every_row:
-            h = h[-1:] if len(plan.last) == 1 else h[plan.last]
+            h = h[-1:] if len(plan.last) == 1 else h.index_select(0, self._integers(plan.last))
         return self.logits(h)
+
+    def _integers(self, values: Sequence[int]) -> torch.Tensor:
+        """int64 on the device, which nobody waits for."""
+        return torch.tensor(values, dtype=torch.int64).to(self.device, non_blocking=True)
 
     def plan(
         self, groups: Sequence[RowGroup], *, sessions: Sequence[int] | None = None, sources: Mapping[int, int] | None = None
