@@ -165,17 +165,20 @@ def run(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if args.model == "11b" and device.type != "cuda":
         raise InputError("--model is 11b but there is no GPU, and its pages take 2 GB; use --model tiny for a trial")
     passes = Passes(args.model, device)
-    found = {}
-    for one in passes.all():
-        found[one.name] = measure(one, device)
-        numbers = found[one.name]
-        print(
-            f"{one.name:20} {numbers['wall_ms']:9.3f} ms, host {numbers['host_ms']:8.3f} ms, floor {numbers['floor_ms']:7.3f} ms"
-        )
+    found: dict[str, Any] = {}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     result = {"device": name, "model": args.model, "rows": KEPT_ROWS, "frames": KEPT_FRAMES, "passes": found}
-    if args.out:
-        Path(args.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for one in passes.all():
+        try:
+            numbers = found[one.name] = measure(one, device)
+        except RuntimeError as error:  # of the device: the other passes are measured all the same
+            found[one.name] = {"error": f"{type(error).__name__}: {error}"[:400]}
+            print(f"{one.name:20} {found[one.name]['error']}", flush=True)
+        else:
+            host, floor = numbers["host_ms"], numbers["floor_ms"]
+            print(f"{one.name:20} {numbers['wall_ms']:9.3f} ms, host {host:8.3f} ms, floor {floor:7.3f} ms", flush=True)
+        if args.out:
+            Path(args.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
 
 

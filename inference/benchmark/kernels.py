@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,12 @@ def measure(problem: Problem, device: torch.device) -> list[dict[str, Any]]:
     """One entry a form; a form that fails has its error instead of times."""
     copies = copies_of(problem)
     with torch.inference_mode():
-        forms = problem.make(device, torch.bfloat16, copies)
-        expected = next(iter(forms.values()))(0)
+        try:
+            forms = problem.make(device, torch.bfloat16, copies)
+            expected = next(iter(forms.values()))(0)
+        except Exception as error:
+            # Operands that do not fit, or a first form that fails, must not lose the problems behind.
+            return [{"group": problem.group, "name": problem.name, "form": "all", **problem.shape, "error": _short(error)}]
         entries = []
         for name, form in forms.items():
             entry: dict[str, Any] = {"group": problem.group, "name": problem.name, "form": name, **problem.shape}
@@ -86,7 +91,7 @@ def measure(problem: Problem, device: torch.device) -> list[dict[str, Any]]:
                 times = time_form(form, copies, floor_us(problem))
             except Exception as error:
                 # One form that a build of torch or Triton lacks must not lose the others' times.
-                entries.append(entry | {"error": f"{type(error).__name__}: {error}"[:400]})
+                entries.append(entry | {"error": _short(error)})
                 continue
             us = statistics.median(times)
             entry |= {"us": round(us, 3), "us_all": [round(t, 3) for t in times], "difference": apart}
@@ -96,6 +101,10 @@ def measure(problem: Problem, device: torch.device) -> list[dict[str, Any]]:
             entry |= {"gb_s": round(problem.num_bytes / us / 1e3, 1), "percent": round(100 * floor_us(problem) / us, 1)}
             entries.append(entry)
     return entries
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:400]
 
 
 def dry_run(chosen: Sequence[Problem]) -> list[str]:
@@ -117,7 +126,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="problems whose group and name contain this, as 'cross' or 'product: qkv'"
     )
-    parser.add_argument("--seconds", type=float, default=85.0, help="problems that would begin later are left out and named")
+    parser.add_argument(
+        "--limit-seconds", type=float, default=85.0, metavar="N", help="problems that would begin later are left out and named"
+    )
     parser.add_argument(
         "--variants", action="store_true", help="other launches of the Triton forms too (minutes more: they compile)"
     )
@@ -146,27 +157,29 @@ def run(argv: Sequence[str] | None = None) -> None:
     device = torch.device("cuda")
     import triton
 
-    versions = {"torch": torch.__version__, "triton": triton.__version__, "device": torch.cuda.get_device_name(device)}
-    entries: list[dict[str, Any]] = []
-    left_out = []
+    report: dict[str, Any] = {"torch": torch.__version__, "triton": triton.__version__}
+    report |= {"device": torch.cuda.get_device_name(device), "bytes_per_second": H200.bytes_per_second}
+    report |= {"cases": [], "left_out": []}
     for problem in chosen:
-        if time.monotonic() - begun > args.seconds:
-            left_out.append(f"{problem.group}: {problem.name} {problem.shape}")
+        if time.monotonic() - begun > args.limit_seconds:
+            report["left_out"].append(f"{problem.group}: {problem.name} {problem.shape}")
             continue
         for entry in measure(problem, device):
-            entries.append(entry)
+            report["cases"].append(entry)
             result = (
                 entry.get("error") or f"{entry['us']:9.1f} us {entry['percent']:5.1f} % {'' if entry['agrees'] else 'DIFFERS'}"
             )
             print(f"{problem.group}: {problem.name} {problem.shape} {entry['form']}: {result}", flush=True)
-        torch.cuda.empty_cache()
-    report = versions | {
-        "bytes_per_second": H200.bytes_per_second,
-        "seconds": round(time.monotonic() - begun, 1),
-        "cases": entries,
-        "left_out": left_out,
-    }
-    args.out.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        with suppress(RuntimeError):  # of a device that broke: what was measured before is written all the same
+            torch.cuda.empty_cache()
+        _write(args.out, report | {"seconds": round(time.monotonic() - begun, 1)})
+    _write(args.out, report | {"seconds": round(time.monotonic() - begun, 1)})
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+    scratch = path.with_name(f"{path.name}.part")
+    scratch.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    scratch.replace(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,10 +29,10 @@ class Workload:
     """New frames, and prompts, whose first tokens are timed one by one."""
     prompt_rows: int = 24
     """Of a question in the middle of a stream, headers included."""
-    jitter_seconds: float = 20.0
+    jitter_seconds: float = 12.0
     jitter_fps: float = 4.0
     sessions: int = 16
-    sessions_seconds: float = 20.0
+    sessions_seconds: float = 12.0
     sessions_fps: float = 1.0
     window_frames: int = 60
     """A minute at one frame a second."""
@@ -53,7 +53,7 @@ class Workload:
     peer_grid: tuple[int, int, int] = (128, 40, 72)
     """Pairs of frames, patches down, patches across, of the side-by-side model: 92,160 visual tokens."""
     peer_tokens: int = 256
-    peer_runs: int = 2
+    peer_runs: int = 1
 
 
 WORKLOADS = {

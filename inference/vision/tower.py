@@ -101,15 +101,26 @@ class Tower:
             _allow_sizes()
         merged = self._merged_tokens(region)
         place, share = (None, None) if merged is None else (merged.place, merged.share)
-        parts = [
-            self._pool(self._sizeless(state), region.rows, region.columns, self.stride, self.side, self.pool_mode, place, share)
-            for state in self._states(pixels, region, ids, merged)
-        ]
-        # The joint tensor of all patches (787 MB at 32 frames of 560 pixels) is never made: states are pooled one by one.
-        return product(torch.cat(parts, dim=-1), self.weights.projector)
 
-    def _states(self, pixels: Tensor, region: Region, ids: Tensor | None, merged: MergedTokens | None) -> list[Tensor]:
-        """The states that become features, the last one first: [F, tokens, D] each."""
+        def pool(state: Tensor) -> Tensor:
+            state = self._sizeless(state)
+            pooled: Tensor = self._pool(state, region.rows, region.columns, self.stride, self.side, self.pool_mode, place, share)
+            return pooled
+
+        return product(torch.cat(self._states(pixels, region, ids, merged, pool), dim=-1), self.weights.projector)
+
+    def _states(
+        self,
+        pixels: Tensor,
+        region: Region,
+        ids: Tensor | None,
+        merged: MergedTokens | None,
+        pool: Callable[[Tensor], Tensor],
+    ) -> list[Tensor]:
+        """What becomes features, of the last state first: [F, P, D] each.
+
+        States are pooled as they appear: one of all patches is 131 MB at 32 frames of 560 pixels, all six side by side 787 MB.
+        """
         w, vision = self.weights, self.config.vision
         keys = merged.keys if merged is not None and self.repeat_keys else None
         kept: dict[int, Tensor] = {}
@@ -128,16 +139,18 @@ class Tower:
             None if merged is None else merged.states,
         )
         for number, layer in enumerate([*w.local, *w.global_]):
-            if number < len(w.local) and number in vision.intermediate_layers_indices:
-                kept[number] = x
+            if number <= len(w.local) and number in vision.intermediate_layers_indices:
+                kept[number] = pool(x)
             if number == len(w.local):
-                x, y = self._leave_local(kept, x, y, ids)
+                x, y = self._leave_local(y, ids)
             # Behind the last local layer stands the post norm, whose output is the state that goes on: it is never rounded.
             y = Operand(self._sizeless(y.rows), self._sizeless(y.scale))
             x, y = self._block(self._sizeless(x), y, layer, keys, self.fp8 and number != len(w.local) - 1)
         if not w.global_:
-            x, y = self._leave_local(kept, x, y, ids)
-        return [x, *(kept[index] for index in vision.intermediate_layers_indices)]
+            if len(w.local) in vision.intermediate_layers_indices:
+                kept[len(w.local)] = pool(x)
+            x, y = self._leave_local(y, ids)
+        return [pool(x), *(kept[index] for index in vision.intermediate_layers_indices)]
 
     def _sizeless(self, x: _Maybe) -> _Maybe:
         """The same tensor; what is compiled for it shall serve other numbers of frames too."""
@@ -175,9 +188,8 @@ class Tower:
         )
         return states[0]
 
-    def _leave_local(self, kept: dict[int, Tensor], x: Tensor, y: Operand, ids: Tensor | None) -> tuple[Tensor, Operand]:
+    def _leave_local(self, y: Operand, ids: Tensor | None) -> tuple[Tensor, Operand]:
         """Behind the last local layer its norm is the post norm, and the normed state goes on."""
-        kept[len(self.weights.local)] = x
         tile = self.weights.after[1:2] if ids is None else self.weights.after[ids]
         if self.weights.global_entry is None:
             return y.rows + tile, y

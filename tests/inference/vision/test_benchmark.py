@@ -18,7 +18,9 @@ def test_every_part_is_measured_and_written(tmp_path: Path, capsys: pytest.Captu
     parts = content["parts"]
     assert content["dry_run"] is True and content["left_out"] == []
     assert [name for name, part in parts.items() if "problem" in part] == []
-    assert len(capsys.readouterr().out.splitlines()) == len(parts) == 12
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(parts) == 24
+    assert lines[0].startswith("clip exact: begins at ") and lines[1].startswith("clip exact: ends at ")
     assert len(parts["clip exact"]["seconds"]) == 1 and parts["clip fast"]["frames"] == 5
     # 5 of 8 rows of patches hold a 16:9 picture; a token for each of the two squares below counts as often as its 12 patches.
     assert (parts["attention"]["tokens"], parts["attention"]["keys"]) == (72, 72)
@@ -31,7 +33,7 @@ def test_every_part_is_measured_and_written(tmp_path: Path, capsys: pytest.Captu
 
 def test_what_is_out_of_time_is_named(tmp_path: Path) -> None:
     out = tmp_path / "vision.json"
-    assert main(["--dry-run", "--out", str(out), "--only", "upload; products", "--budget", "0"]) == 0
+    assert main(["--dry-run", "--out", str(out), "--only", "upload; products", "--limit-seconds", "0"]) == 0
     assert json.loads(out.read_text())["left_out"] == ["upload", "products"]
 
 
