@@ -280,7 +280,14 @@ class FrameEncoder:
             call = self._call(piece.size, region)
             self._streams.fill(self._cut(frames, region), call.pixels)
             return call.run()
-        return self._outputs(self._streams.upload(self._cut(frames, region), piece.size), region)
+        return self._outputs(self._upload(frames, piece.size, region), region)
+
+    def _upload(self, frames: Tensor, size: int, region: Region) -> Tensor:
+        """What the tower reads of these frames, on the device."""
+        if region != self._whole and not frames.is_cuda and frames.is_pinned():
+            # Whole frames travel in less time than the host takes to cut them.
+            return self._cut(self._streams.upload(frames, size), region).contiguous()
+        return self._streams.upload(self._cut(frames, region), size)
 
     def _call(self, size: int, region: Region) -> StaticCall:
         key = (size, region)

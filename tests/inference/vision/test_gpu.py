@@ -122,6 +122,7 @@ def test_frames_on_the_device_are_searched_once_for_a_clip_and_never_when_handed
     here, there = vision.encode(frames), vision.encode(frames.cuda(), clip=clip)
     assert clip.region == Region(3, 4)
     torch.testing.assert_close(there.float(), here.float(), atol=BF16, rtol=BF16)
+    torch.testing.assert_close(vision.encode(frames.pin_memory()), here, atol=0, rtol=0)
     taller = random_frames(1).cuda()
     expected = _expected(encoder, taller)
     got = vision.submit(taller[0], clip=clip).features().float()
