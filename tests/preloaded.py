@@ -89,6 +89,8 @@ def _import_what_ranks_use() -> None:
     from moss_train import platform
 
     platform.install()
+    import torch._dynamo  # noqa: F401 - else the first optimizer imports it, which takes half as long as torch itself
+
     import moss_train.trainer  # noqa: F401
 
     threads = os.listdir("/proc/self/task")
