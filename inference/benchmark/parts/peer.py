@@ -18,7 +18,15 @@ def measure(bench: Bench) -> dict[str, Any]:
     sizes = SEVEN_B if bench.setup.model == "11b" else TINY
     flash = bench.device.type == "cuda" and find_spec("flash_attn") is not None
     attention = "flash_attention_2" if flash else "sdpa"
-    peer = Peer(sizes, work.peer_grid, work.text_rows, bench.device, bench.dtype, attention)
+    try:
+        peer = Peer(sizes, work.peer_grid, work.text_rows, bench.device, bench.dtype, attention)
+    except (ImportError, ValueError) as error:
+        if not flash:
+            raise
+        # transformers takes some builds of flash-attn only.
+        bench.say(f"peer: no flash attention: {error}")
+        attention = "sdpa"
+        peer = Peer(sizes, work.peer_grid, work.text_rows, bench.device, bench.dtype, attention)
     accepted = inspect.signature(peer.model.forward).parameters
     peer.inputs = {name: value for name, value in peer.inputs.items() if name in accepted}
     bench.meter.reset_peak()
