@@ -26,6 +26,8 @@ from inference.model.load import ModelBuilder
 from inference.model.rows import FIELDS, StepRows
 from inference.model.video_mllama import VideoMllama
 from inference.quantize import PRECISIONS, recipe_of
+from inference.sampling import SamplingPath
+from inference.sampling.rules import COLUMNS, Rows, choose
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 
@@ -59,7 +61,11 @@ def walk(model: VideoMllama, store: KVStore, rows: Sequence[int], frames: Sequen
         # As in the engine, a step's integers begin anywhere in one buffer.
         packed = torch.empty(1 + len(FIELDS) * count, dtype=torch.int32, device=_META)[1:]
         step = StepRows.of(packed.view(len(FIELDS), count), text_tables, frame_tables)
-        model.logits(model.decode(step, step.tokens, store.self_pool, store.cross_pool)[:1])
+        logits = model.logits(model.decode(step, step.tokens, store.self_pool, store.cross_pool)[:1])
+        rows_of_sampler = Rows(
+            torch.empty(1, COLUMNS, dtype=torch.int64, device=_META), torch.empty_like(logits, dtype=torch.uint8)
+        )
+        choose(logits, rows_of_sampler, SamplingPath())
     config = model.config
     for count in frames:
         states = torch.empty(count, config.vision.tokens_per_frame, config.text.hidden_size, dtype=model.dtype, device=_META)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from inference.kernels.tokens import best_tokens
+from inference.kernels.torch_forms.tokens import allowed_scores, finish
 from inference.sampling.config import SamplingConfig
 from inference.sampling.counter import uniform
 from inference.sampling.path import EVERY, SamplingPath
@@ -19,8 +21,8 @@ from inference.sampling.path import EVERY, SamplingPath
 BANNED, SILENCED, SEEN = 1, 2, 4
 """Bits of a token's flags: never chosen; becomes silence when chosen; was said before."""
 
-COLUMNS = 9
-"""Of a packed row: seed, counter, top-k, silence id, whether to sample; then, as fp64, temperature, top-p, penalty, threshold."""
+COLUMNS = 8
+"""Of a packed row: top-k, silence id, whether to sample; then, as fp64, temperature, top-p, penalty, threshold, random number."""
 
 _UNIT = 2.0**36
 """Weight of the likeliest token: 131072 of them sum up to 2^53, which fp64 counts exactly."""
@@ -45,9 +47,10 @@ class Rows:
 def pack(config: SamplingConfig, counter: int, silence_id: int | None) -> list[int]:
     """One row of `Rows.packed`."""
     threshold = 0.0 if silence_id is None else config.silence_threshold
-    floats = (config.temperature, config.top_p, config.repetition_penalty, threshold)
-    bits = struct.unpack("<4q", struct.pack("<4d", *floats))
-    return [config.seed, counter, config.top_k, silence_id or 0, int(config.do_sample), *bits]
+    drawn = uniform(config.seed, counter) if config.do_sample else 0.0
+    floats = (config.temperature, config.top_p, config.repetition_penalty, threshold, drawn)
+    bits = struct.unpack("<5q", struct.pack("<5d", *floats))
+    return [config.top_k, silence_id or 0, int(config.do_sample), *bits]
 
 
 def choose(logits: torch.Tensor, rows: Rows, path: SamplingPath) -> torch.Tensor:
@@ -59,22 +62,21 @@ def choose(logits: torch.Tensor, rows: Rows, path: SamplingPath) -> torch.Tensor
     Returns:
         int64 [R]; -1 where no token can be chosen: a score is NaN or infinite, or all tokens are banned.
     """
-    silence = rows.packed[:, 3]
-    scores = logits.float().masked_fill((rows.flags & BANNED).bool(), float("-inf"))
+    top_k, silence, sample = rows.packed[:, :3].unbind(1)
+    if not (path.sampled or path.threshold or path.penalty):
+        return best_tokens(logits, rows.flags, silence, BANNED, SILENCED)
+    scores = allowed_scores(logits, rows.flags, BANNED)
     if path.threshold:
-        scores = _forbid_unlikely_silence(scores, silence, rows.real(8))
+        scores = _forbid_unlikely_silence(scores, silence, rows.real(6))
     if path.penalty:
-        scores = _penalize(scores, rows, rows.real(7))
+        scores = _penalize(scores, rows, rows.real(5))
     best, tokens = scores.max(-1)
-    valid = best.isfinite()
     if path.sampled:
         # Rows that have no valid score must not reach integers; they are marked in the end.
-        seed, counter, top_k, _, sample = rows.packed[:, :5].unbind(1)
-        scores = torch.where(valid[:, None], scores, 0.0) / rows.real(5).float()[:, None]
-        drawn = _draw(kept_weights(scores, top_k, rows.real(6), path.candidates), uniform(seed, counter))
-        tokens = torch.where(sample.bool(), drawn, tokens)
-    silenced = (rows.flags.gather(1, tokens[:, None])[:, 0] & SILENCED).bool()
-    return torch.where(valid, torch.where(silenced, silence, tokens), -1)
+        scores = torch.where((best.abs() < float("inf"))[:, None], scores, 0.0) / rows.real(3).float()[:, None]
+        drawn = _draw(kept_weights(scores, top_k, rows.real(4), path.candidates), rows.real(7))
+        tokens = torch.where(sample != 0, drawn, tokens)
+    return finish(tokens, best, rows.flags, silence, SILENCED)
 
 
 def _forbid_unlikely_silence(scores: torch.Tensor, silence: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ def processed(logits: torch.Tensor, config: SamplingConfig, said: list[int]) -> 
 
 def drawn(probabilities: torch.Tensor, seed: int, accepted: int) -> tuple[int, float]:
     """The token at the uniform number of (seed, accepted), and how far from its interval's ends that number is."""
-    u = float(uniform(torch.tensor(seed), torch.tensor(accepted)))
+    u = uniform(seed, accepted)
     edges = torch.cat([torch.zeros(1, dtype=torch.float64), probabilities.cumsum(0)])
     token = min(int(torch.searchsorted(edges[1:], u, right=True)), len(probabilities) - 1)
     return token, min(abs(u - float(edges[token])), abs(u - float(edges[token + 1])))
