@@ -80,7 +80,10 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 def check_device(name: str) -> str:
-    """`name`, or an InputError when this machine has no such device; `auto` takes the GPU where there is one."""
+    """`name`, or an InputError when this machine has no such device; `auto` takes the GPU where there is one.
+
+    A GPU that is named by its number becomes the current one: Triton launches there, wherever its tensors are.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -93,4 +96,6 @@ def check_device(name: str) -> str:
         raise InputError(f"device is {name!r} but torch sees no CUDA device; use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device is {name!r} but torch sees {torch.cuda.device_count()} CUDA devices; use a lower number")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     return name

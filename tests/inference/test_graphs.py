@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -376,6 +376,46 @@ def test_graphs_on_a_gpu_equal_eager_steps_and_allocate_nothing(wide_folder: Pat
     for _ in range(16):
         (token,) = engine.serve([StepRequest(ours, [token], sampler=sampler, ahead=True)])
     assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[Callable[[], None]]:
+    """Once called, an operation by which the host waits for the device is an error."""
+    yield lambda: torch.cuda.set_sync_debug_mode("error")
+    if torch.cuda.is_available():
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("sampling", [0, 2, 4])
+def test_steps_on_a_gpu_wait_for_the_device_nowhere(wide_folder: Path, sampling: int, no_waiting: Callable[[], None]) -> None:
+    """Prompts of any length and many frames included; tokens alone are awaited, by their events."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    model = load_model(wide_folder, device="cuda")
+    plain, engine = StepEngine(model, graphs=False), StepEngine(model, graphs=True)
+    engine.prepare([_sampler(sampling)])
+    states = model.encode(torch.cat([FRAMES, FRAMES]))
+    steps = [([1, *[IMAGE] * 3, 2], 3), ([3] * 100, 0), ([4, *[IMAGE] * 9, 5], 9), ([6] * 200, 0), ([7] * 400, 0), ([8], 0)]
+    said: list[list[int]] = []
+    for each in (engine, plain):
+        cache, sampler = each.new_cache(), _sampler(sampling)
+        each.serve([StepRequest(cache.fork(), [1] * 600, sampler=_sampler(sampling))])  # its kernels are compiled here
+        if each is engine:
+            no_waiting()
+        said.append([])
+        for rows, count in steps:
+            features = states[:count] if count else None
+            said[-1] += each.serve([StepRequest(cache, rows, features=features, sampler=sampler, ahead=True)])
+            said[-1] += each.serve([StepRequest(cache, [said[-1][-1]], sampler=sampler, ahead=True)])
+        torch.cuda.set_sync_debug_mode("default")
+    assert said[0] == said[1]
+    assert engine.server is not None and engine.server.runner.eager == 2
+    # Eager steps of rows that want logits do not wait either.
+    cache = plain.new_cache()
+    no_waiting()
+    plain.step(cache, [1, IMAGE, 2], states[:1])
+    torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.gpu
