@@ -46,6 +46,15 @@ def test_features_move_a_little() -> None:
     assert cosine.min() > 0.999
 
 
+def test_the_product_of_a_gpu_takes_these_arguments() -> None:
+    """On the device that computes nothing: layouts, scales and sizes that it refuses there, it refuses on a GPU."""
+    x, weight, bias = (torch.empty(s, device="meta", dtype=torch.bfloat16) for s in ((3, 40, 128), (256, 128), (256,)))
+    out = product(x, fp8_matrix(weight, bias))
+    assert (out.shape, out.dtype) == ((3, 40, 256), torch.bfloat16)
+    with pytest.raises(RuntimeError):
+        product(x[..., :120], fp8_matrix(weight[:, :120], bias))
+
+
 @pytest.mark.gpu
 def test_the_device_multiplies_the_same_numbers() -> None:
     generator = torch.Generator().manual_seed(1)
