@@ -18,7 +18,7 @@ import torch
 
 from inference.cache.store import KVStore
 from inference.commands import exit_code
-from inference.graphs.runner import BUCKETS, FRAME_BUCKETS, GPU_WIDTHS, SESSIONS
+from inference.graphs.runner import FRAME_BUCKETS, GPU_WIDTHS, ROW_BUCKETS, SESSIONS
 from inference.kernels.gelu_product import gelu_product
 from inference.kernels.select import has_triton
 from inference.model.linear import set_products
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from inference.kernels.triton_forms.compile_only import Compiled
 
 _META = torch.device("meta")
-PROMPTS = (65, 300, 577)
+PROMPTS = (300, 577)
 """Rows of steps that run eagerly: few enough to share their keys among programs, and so many that they do not."""
 _FRAMES = 30_000
 """Of the pool: more bytes than 32 bits can count, in every layer."""
@@ -62,10 +62,8 @@ def walk(model: VideoMllama, store: KVStore, rows: Sequence[int], frames: Sequen
         packed = torch.empty(1 + len(FIELDS) * count, dtype=torch.int32, device=_META)[1:]
         step = StepRows.of(packed.view(len(FIELDS), count), text_tables, frame_tables)
         logits = model.logits(model.decode(step, step.tokens, store.self_pool, store.cross_pool)[:1])
-        rows_of_sampler = Rows(
-            torch.empty(1, COLUMNS, dtype=torch.int64, device=_META), torch.empty_like(logits, dtype=torch.uint8)
-        )
-        choose(logits, rows_of_sampler, SamplingPath())
+        flags = torch.empty_like(logits, dtype=torch.uint8)
+        choose(logits, Rows(torch.empty(1, COLUMNS, dtype=torch.int64, device=_META), flags), SamplingPath())
     config = model.config
     for count in frames:
         states = torch.empty(count, config.vision.tokens_per_frame, config.text.hidden_size, dtype=model.dtype, device=_META)
@@ -126,7 +124,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", choices=sorted(PRECISIONS), action="append", help="by default bf16 and fp8")
     parser.add_argument("--rows", type=int, action="append", help="of a step; by default all that the engine feeds")
     args = parser.parse_args(argv)
-    found = preflight(VideoMllamaConfig(), args.precision or ("bf16", "fp8"), args.rows or (*BUCKETS, *PROMPTS))
+    found = preflight(VideoMllamaConfig(), args.precision or ("bf16", "fp8"), args.rows or (*ROW_BUCKETS, *PROMPTS))
     print("\n".join(kernel.line() for kernel in sorted(found, key=lambda kernel: kernel.name)))
     spilled = [kernel.name for kernel in found if kernel.stack]
     if spilled:

@@ -1,4 +1,4 @@
-"""The best token of each row, with what a session forbids and what it turns into silence: all of greedy decoding behind the head."""
+"""The best token of each row, but for what a session forbids or turns into silence: greedy decoding behind the head."""
 
 from __future__ import annotations
 
