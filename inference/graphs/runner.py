@@ -26,6 +26,8 @@ ROW_BUCKETS = (*BUCKETS, 128, 256)
 longer than an eager step. Of still longer prompts the device computes for longer than the host launches: no graph would help."""
 FRAME_BUCKETS = (1, 2, 4, 8)
 """Numbers of new frames that have graphs; more are written eagerly."""
+LONG_ROWS = 1024
+"""A step of so many rows takes the kernels of the longest prompts, whose keys are not shared out among programs."""
 MOST_SESSIONS = BUCKETS[-1]
 """In one launch."""
 SESSIONS = 256
@@ -130,6 +132,7 @@ class GraphRunner:
         self._states = torch.zeros(shape, dtype=model.dtype, device=self.device)
         self._graphs: dict[_Key, Callable[[], None]] = {}
         self._prepared: set[_Key] = set()
+        self._compiled = False
         self._frame_graphs: dict[int, Callable[[], None]] = {}
         self._built_for: tuple[int, ...] = ()
         self.replayed, self.eager = 0, 0
@@ -180,11 +183,15 @@ class GraphRunner:
         """Capture graphs before they are needed, the largest first: the others find room in its memory.
 
         Args:
-            rows: numbers of rows that will be fed at once; those above 256 have no graph.
+            rows: numbers of rows that will be fed at once; those above 256 have no graph. With 256 among them the kernels of
+                longer prompts are compiled too.
             samplers: one for each session of a step.
         """
         self._follow_moves()
         path = self._sampler.load(samplers)
+        if max(rows, default=0) >= ROW_BUCKETS[-1] and not self._compiled and self.device.type == "cuda":
+            self.run_padding(LONG_ROWS, path)
+            self._compiled = True
         for count in sorted(rows, reverse=True):
             key = self._key(count, len(samplers), path)
             if key is not None:
@@ -192,6 +199,12 @@ class GraphRunner:
                 self._graph(key)
         for frames in reversed(FRAME_BUCKETS):
             self._frame_graph(frames)
+
+    def run_padding(self, rows: int, path: SamplingPath) -> None:
+        """An eager step of rows that see nothing and are seen by nobody, whatever their number."""
+        packed = torch.zeros(len(FIELDS) * rows + 2, dtype=torch.int32, device=self.device)
+        inputs = _Inputs.of(packed, 0, rows, 1)
+        self._decode(inputs, StepRows.of(inputs.fields, self.tables.self_tables, self.tables.cross_tables), path)
 
     def _key(self, rows: int, outputs: int, path: SamplingPath) -> _Key | None:
         """The smallest graph for a step; None where it has too many rows for any."""
