@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from inference.sampling import SamplingConfig
     from inference.session.loop import RealtimeSession
 
+SWITCH_SECONDS = 0.0005
+"""For which another thread may keep the interpreter while the session's wants it. Python's 0.005 are as long as a token takes."""
+
 
 def _policy_of(args: argparse.Namespace) -> CachePolicy | None:
     """What the session forgets; None: nothing."""
@@ -116,7 +119,7 @@ class StreamRun:
             self.engine.encoder.warm_up()  # before time begins to count
         clock.start()
         try:
-            with _interruptible(inbox):
+            with _interruptible(inbox), _attentive():
                 if self.view is not None:
                     self.view.start()
                 if keyboard is not None:
@@ -244,6 +247,17 @@ def _interruptible(inbox: Inbox) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _attentive() -> Iterator[None]:
+    """The session's thread gets its turn soon after it has waited for the device, also while others draw or decode."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _print_delays(metrics: dict[str, Any]) -> None:

@@ -107,12 +107,8 @@ class LiveView:
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def _render(self) -> RenderableType:
+        parts: list[RenderableType] = self._picture()  # outside of the lock: the session's thread takes it for every event
         with self._lock:
-            parts: list[RenderableType] = []
-            if self._frame is not None and self._console.size.height >= COLUMNS // 2 + LINES_BELOW:
-                if self._drawn is None or self._drawn[0] is not self._frame:
-                    self._drawn = self._frame, half_blocks(self._frame)
-                parts.append(self._drawn[1])
             if self._said:
                 parts.append(Text(f"{clock_of(self._since)} {_newest(self._said)}▌"))
             elif self._statistics.silent_run:
@@ -121,6 +117,15 @@ class LiveView:
             if self.editor is not None:
                 parts.append(_typed(self.editor))
             return Group(*parts)
+
+    def _picture(self) -> list[RenderableType]:
+        """The newest frame, drawn once."""
+        frame, drawn = self._frame, self._drawn
+        if frame is None or self._console.size.height < COLUMNS // 2 + LINES_BELOW:
+            return []
+        if drawn is None or drawn[0] is not frame:
+            drawn = self._drawn = frame, half_blocks(frame)
+        return [drawn[1]]
 
 
 def _newest(said: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import queue
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from inference.sampling import SamplingConfig
 from inference.session.settings import SessionSettings
 from model.errors import InputError
 
+EARLY = 1.0
+"""Seconds by which a stop may come before the generator that it is for."""
+
 
 class QueueModel:
     """Answers and speaks between queues.
@@ -30,6 +35,8 @@ class QueueModel:
     def __init__(self, engine: StepEngine, tokenizer: Tokenizer) -> None:
         self.engine, self.tokenizer = engine, tokenizer
         self._running: RealtimeGenerator | None = None
+        self._ended, self._early_stop = -math.inf, -math.inf
+        """When the last generator ended, and when a stop came that was for none which ran: seconds of the monotonic clock."""
         self._lock = threading.Lock()
 
     @classmethod
@@ -129,7 +136,7 @@ class QueueModel:
             return generator.run(image_queue, prompt_queue, Fragments(token_queue, mark_round_ends))
         finally:
             with self._lock:
-                self._running = None
+                self._running, self._ended = None, time.monotonic()
 
     def _register(self, generator: RealtimeGenerator) -> RealtimeGenerator:
         """The one that `stop_real_time_generate` ends."""
@@ -137,11 +144,20 @@ class QueueModel:
             if self._running is not None:
                 raise InputError("real_time_generate is running already; stop it first, or load a second model")
             self._running = generator
+            if time.monotonic() - self._early_stop < EARLY:
+                generator.stop()
+            self._early_stop = -math.inf
         return generator
 
     def stop_real_time_generate(self) -> None:
-        """End the running `real_time_generate` at its next token, from any thread; nothing happens where none runs."""
+        """End the running `real_time_generate` at its next token, from any thread.
+
+        Where none runs, one that begins within a second is meant (its thread was started and has not come so far), unless one has
+        ended within the last second: then the stop was for that one.
+        """
         with self._lock:
-            running = self._running
+            running, now = self._running, time.monotonic()
+            if running is None and now - self._ended >= EARLY:
+                self._early_stop = now
         if running is not None:
             running.stop()

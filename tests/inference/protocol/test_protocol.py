@@ -21,6 +21,7 @@ from inference.offline import Answerer, question_rows
 from inference.protocol import DONE, ERROR, ROUND_END, ROUND_START, SILENCE, QueueModel, is_end
 from inference.protocol.forwarder import Forwarder
 from inference.protocol.images import frame_of
+from inference.protocol.model import EARLY
 from inference.protocol.realtime import Fragments
 from inference.session.settings import SessionSettings
 from inference.sources.media import read_media
@@ -98,6 +99,16 @@ def _listen(token_queue: queue.Queue[str], idle_timeout: float) -> tuple[str, in
             silent = True
         else:
             silent, pending = False, fragment
+
+
+def test_a_stop_that_comes_before_its_generator_is_not_lost(model: QueueModel) -> None:
+    time.sleep(EARLY)  # generators of other tests have ended
+    out: queue.Queue[str] = queue.Queue()
+    model.stop_real_time_generate()
+    assert model.real_time_generate(queue.Queue(), queue.Queue(), out) == "stopped"
+    assert list(out.queue)[-1] == DONE and out.qsize() <= 2
+    model.stop_real_time_generate()  # of the one that has just ended: not of the next
+    assert model.real_time_generate(queue.Queue(), queue.Queue(), out, max_new_tokens=1) == "max_new_tokens"
 
 
 def test_the_references_client_works_unchanged(model: QueueModel) -> None:
