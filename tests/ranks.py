@@ -12,6 +12,8 @@ from typing import Protocol
 
 from tests.preloaded import REPOSITORY, PreloadedRank
 
+__all__ = ["REPOSITORY", "Ranks", "RunRanks", "free_port"]
+
 SECONDS_FOR_THE_OTHERS = 20.0
 """How long the ranks that are left may take to end by themselves when one has failed."""
 
