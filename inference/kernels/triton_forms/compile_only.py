@@ -130,6 +130,8 @@ class _Driver(DriverBase):  # type: ignore[misc]
         return 0
 
     def launcher_cls(self, source: Any, metadata: Any) -> Any:
+        if metadata.global_scratch_size:
+            raise RuntimeError(f"{metadata.name} needs memory of the device for itself, which a graph cannot take")
         constants = {source.fn.arg_names[place[0]]: value for place, value in source.constants.items()}
         compiled = Compiled(metadata.name, source.signature, constants, metadata.num_warps * 32, 0, 0, metadata.shared)
         self.utils.found.append(compiled)

@@ -90,11 +90,14 @@ def _attend(
     total = tl.zeros([TILE * GROUP_PAD], tl.float32)
     sums = tl.zeros([TILE * GROUP_PAD, DIM_PAD], tl.float32)
 
-    for turn in range(TILE):
-        # Every session of the tile has its turn at its first row.
-        mine = tl.load(session_ptr + first + turn, mask=first + turn < rows, other=-1)
-        earlier = tl.sum(tl.where((session == mine) & (folded < turn * GROUP_PAD), 1, 0))
-        seen = tl.where((session == mine) & (earlier == 0) & (mine >= 0), limit, 0)
+    # Every session of the tile has its turn at its first row; rows that see nothing have none.
+    place_in_tile = folded // GROUP_PAD
+    left = tl.where(live & (limit > 0), place_in_tile, TILE)
+    turn = tl.min(left)
+    while turn < TILE:
+        mine = tl.max(tl.where(place_in_tile == turn, session, -1))
+        here = session == mine
+        seen = tl.where(here, limit, 0)
         longest = tl.max(seen)
         share = tl.cdiv(tl.cdiv(longest, splits), BLOCK) * BLOCK
         begin = split * share
@@ -131,6 +134,8 @@ def _attend(
             v = widened(v, q.dtype, SCALED)
             sums = tl.dot(weights.to(q.dtype), v, sums * shrink[:, None], input_precision="ieee" if EXACT else "tf32")
             best = higher
+        left = tl.where(here, TILE, left)
+        turn = tl.min(left)
 
     if WHOLE:
         result = sums / tl.where(total == 0.0, 1.0, total)[:, None]
