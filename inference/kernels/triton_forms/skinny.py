@@ -32,7 +32,9 @@ class Launch:
     """Matrix instructions; otherwise sums in registers, for one row."""
 
 
-def launch_shape(rows: int, outs: int, ins: int, element_size: int, units: int, *, glu: bool = False) -> Launch:
+def launch_shape(
+    rows: int, outs: int, ins: int, element_size: int, units: int, *, glu: bool = False, exact: bool = False
+) -> Launch:
     """The default launch.
 
     Args:
@@ -42,6 +44,7 @@ def launch_shape(rows: int, outs: int, ins: int, element_size: int, units: int, 
         element_size: bytes of an element of the matrix.
         units: multiprocessors of the device.
         glu: the gated form, a program of which reads two blocks of the matrix.
+        exact: x is in fp32, whose products are no matrix instructions and take more registers.
     """
     widest, matrices = triton.next_power_of_2(ins), 2 if glu else 1
     if rows == 1:
@@ -50,9 +53,9 @@ def launch_shape(rows: int, outs: int, ins: int, element_size: int, units: int, 
         stages = 4 if element_size == 1 else 3
         return Launch(4 // matrices, min(1024, widest), 1, stages=stages, dot=False)
     # Every program reads x as well: 64 rows of an fp8 matrix for 16 of x, or x would be half of what the cache has to give.
-    block_out = 64 if element_size == 1 and rows > 4 else 32
+    block_out = 64 if element_size == 1 and rows > 4 and not exact else 32
     block_in = 128 if block_out == 64 else min(512 // (min(element_size, 2) * matrices), 256)
-    block_in = max(min(block_in, widest), 16)
+    block_in = max(min(block_in, widest, 64 if exact else widest), 16)
     programs = triton.cdiv(outs, block_out)
     splits = 1
     while splits < 8 and 2 * splits * programs <= 3 * units and ins >= 4 * splits * block_in:
@@ -199,7 +202,9 @@ def skinny_product(
     rows, ins = x.shape
     outs = weight.shape[0] // 2 if glu else weight.shape[0]
     if launch is None:
-        launch = launch_shape(rows, outs, ins, weight.element_size(), multiprocessors(x.device), glu=glu)
+        launch = launch_shape(
+            rows, outs, ins, weight.element_size(), multiprocessors(x.device), glu=glu, exact=x.dtype == torch.float32
+        )
     out = torch.empty(rows, outs, dtype=x.dtype, device=x.device)
     scales = x if scale is None else scale
     programs, even = triton.cdiv(outs, launch.block_out), ins % launch.block_in == 0
