@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -177,6 +179,8 @@ def run_command(
 
 def exit_code(program: str, run: Callable[[], object]) -> int:
     """What `run` returns where that is a number, else 0; 2 and one sentence on stderr for what a user can put right."""
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)  # at the end of the process nobody searches a million objects of torch for cycles: a second
     try:
         code = run()
         return code if isinstance(code, int) else 0
