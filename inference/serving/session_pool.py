@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from inference.cache.policies.policy import PageBounds
 from inference.engine import StepEngine, StepRequest, UnchosenError
-from inference.graphs.runner import BUCKETS
+from inference.graphs.runner import BUCKETS, ROW_BUCKETS
 from inference.sampling import Sampler
 from inference.serving.admission import AdmissionError, KVBudget
 from inference.serving.clock import SharedVirtualClock
@@ -24,6 +24,8 @@ from model.errors import InputError
 
 T = TypeVar("T")
 MAX_SESSIONS = 64
+_PROMPTED = 2
+"""Sessions that are expected to hear prompts of more than 64 rows in one round; those of more run without a graph."""
 
 Cooperating = Generator[StepRequest | list[StepRequest] | Waiting, Any, T]
 """A session: yields what to feed (or several requests of forks), or until when it waits; is sent the answer, or None."""
@@ -147,7 +149,9 @@ class SessionPool:
         """
         most = next(bucket for bucket in BUCKETS if bucket >= self.max_sessions)
         for sessions in (bucket for bucket in BUCKETS if bucket <= most):
-            self.engine.prepare([sampler] * sessions, [rows for rows in BUCKETS if rows >= sessions])
+            # Wide steps are those of prompts, which rarely come to several sessions in one round.
+            sizes = ROW_BUCKETS if sessions <= _PROMPTED else BUCKETS
+            self.engine.prepare([sampler] * sessions, [rows for rows in sizes if rows >= sessions])
 
     def submit(self, start: Callable[[], Cooperating[T]], need: PageBounds, name: str = "") -> Ticket[T]:
         """Let a session in, or put it in line.

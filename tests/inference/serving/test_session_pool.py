@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 import threading
 import time
@@ -315,6 +316,25 @@ def test_static_buffers_and_steps_ahead_change_nothing_under_policies(model: Vid
         ahead = 0 if engine.server is None else engine.server.used
     assert heard[0] == heard[1]
     assert renumbered >= 1 and ahead > 20
+
+
+def test_a_prompt_among_speakers_goes_through_a_graph(model: VideoMllama) -> None:
+    engine = StepEngine(model, graphs=True)
+    pool, sampler = SessionPool(engine, max_sessions=3), Sampler(settings_for(0).sampling)
+    pool.prepare(sampler)
+
+    def speaking(rows: list[int]) -> Stepping[int]:
+        cache = engine.new_cache()
+        for _ in range(3):
+            rows = [(yield StepRequest(cache, rows, sampler=Sampler(settings_for(0).sampling)))]
+        return rows[0]
+
+    for length in (1, 1, 100):
+        pool.submit(functools.partial(speaking, [5] * length), ANY)
+    pool.run()
+    assert engine.server is not None
+    runner = engine.server.runner
+    assert runner.eager == 0 and runner.replayed == 4  # the prompt's own pass, and one for each round
 
 
 def test_a_pool_whose_sessions_wait_sleeps_and_is_woken(model: VideoMllama) -> None:
