@@ -57,8 +57,8 @@ def close(session: Session) -> None:
     stop_layout()
 
 
-def run(data: Path, folder: Path, engine: str, steps: int, **changes: Any) -> list[dict[str, Any]]:
-    """A run to its end, and its records without times."""
+def run(data: Path, folder: Path, engine: str, steps: int, rewinds: bool = False, **changes: Any) -> list[dict[str, Any]]:
+    """A run to its end, and its records without times; `rewinds`: and back to its first checkpoint, in the same processes."""
     values = (
         {"train__global_batch_size": 4, "stage__learning_rate": 1e-3, "logging__gradient_norms_every": 1}
         | ENGINES[engine]
@@ -66,7 +66,7 @@ def run(data: Path, folder: Path, engine: str, steps: int, **changes: Any) -> li
     )
     session = start_session(run_config(data, folder, steps=steps, **values))
     Trainer(session).run()
-    if changes.get("train__save_every") and engine == "zero3":  # and back, in the same processes
+    if rewinds:
         rewind(session, folder / "checkpoints" / f"step_{HALF:08d}", "a test")
         held_out = HeldOut.make(session)
         assert held_out is not None
@@ -80,16 +80,19 @@ def run(data: Path, folder: Path, engine: str, steps: int, **changes: Any) -> li
     return [{key: value for key, value in row.items() if key in names or "loss" in key} for row in rows]
 
 
-def halves(data: Path, folder: Path, first: str, second: str) -> list[dict[str, Any]]:
-    """A run that one engine ends after its first checkpoint and another continues."""
-    run(data, folder, first, 2 * HALF, train__save_every=HALF, train__eval_every=HALF)
-    if dist.get_rank() == 0:  # as if it had been killed after its first checkpoint
+SAVES = {"train__save_every": HALF, "train__eval_every": HALF}
+
+
+def second_half(data: Path, folder: Path, begun: Path, engine: str) -> list[dict[str, Any]]:
+    """The run of another folder as if it had been killed after its first checkpoint, continued by an engine in this folder."""
+    if dist.get_rank() == 0:
+        shutil.copytree(begun, folder)
         shutil.rmtree(folder / "checkpoints" / f"step_{2 * HALF:08d}")
         (folder / "latest").write_text(f"step_{HALF:08d}")
         lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
         (folder / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] <= HALF))
     dist.barrier()
-    return run(data, folder, second, 2 * HALF, train__save_every=HALF, train__eval_every=HALF)
+    return run(data, folder, engine, 2 * HALF, **SAVES)
 
 
 def uneven_batch(step: int) -> list[PackedMicroBatch]:
@@ -142,12 +145,13 @@ def main(data: str, folder: str) -> None:
     root, out = Path(data), Path(folder)
     start_world(resolve_device("cpu"))
     report: dict[str, Any] = {"runs": {name: run(root, out / name, name, STEPS) for name in ENGINES}}
-    report["again"] = halves(root, out / "again", "zero3", "zero3")
-    report["whole"] = run(root, out / "whole", "zero3", 2 * HALF, train__save_every=HALF, train__eval_every=HALF)
+    report["whole"] = run(root, out / "whole", "zero3", 2 * HALF, rewinds=True, **SAVES)
     report["rewound"] = json.loads((out / "whole" / "rewound.json").read_text())
+    report["again"] = second_half(root, out / "again", out / "whole", "zero3")
+    run(root, out / "begun", "megatron", 2 * HALF, **SAVES)
     report["switched"] = {
-        f"{first}-{second}": halves(root, out / f"{first}-{second}", first, second)
-        for first, second in (("megatron", "zero2"), ("zero3", "megatron"))
+        f"{first}-{second}": second_half(root, out / f"{first}-{second}", out / begun, second)
+        for first, begun, second in (("megatron", "begun", "zero2"), ("zero3", "whole", "megatron"))
     }
     report["uneven"] = {}
     reference = uneven(run_config(root, out / "none", optimizer__eps=1e-3, optimizer__weight_decay=0.01))
