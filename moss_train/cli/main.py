@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import importlib
 import os
 import sys
@@ -14,6 +12,7 @@ from typing import Any
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
+from inference.commands import end_quickly
 from model.errors import InputError, file_trouble
 
 EXIT_BAD_INPUT = 2
@@ -155,8 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 2 bad input (one sentence on stderr), 130 interrupted, or what the command returns.
     """
-    atexit.unregister(gc.freeze)
-    atexit.register(gc.freeze)  # at the end of the process nobody searches a million objects of torch for cycles: a second
+    end_quickly()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments:
         _overview().print_help()
