@@ -6,11 +6,13 @@ import json
 import random
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moss_train.checkpoint.description import find_checkpoint, newest_checkpoint, published_checkpoints, step_name, step_of
+from moss_train.config.schema import RunConfig
 from tests.moss_train.kills.compare import first_difference, lines_differ, relative_losses, samples_differ, state_files
 from tests.moss_train.kills.layouts import LAYOUTS, SAVE_EVERY, STOP_SECONDS, Layout, config_of
 from tests.moss_train.kills.start import LIMIT, Start, last_step, metrics
@@ -72,12 +74,23 @@ def draw(kind: str, choice: random.Random, steps: int, layouts: list[str] | None
     )  # fmt: skip
 
 
-def reference_run(folder: Path, layout: Layout, steps: int) -> Path:
+LeftAlone = Callable[[RunConfig, int], str | None]
+"""Takes a run on so many ranks to its end; None, or how it ended else."""
+
+
+def by_command(config: RunConfig, ranks: int) -> str | None:
+    """`moss train`."""
+    start = Start(config, ranks)
+    code = start.wait()
+    return f"ended with {code}: {start.said()}" if code else None
+
+
+def reference_run(folder: Path, layout: Layout, steps: int, left_alone: LeftAlone = by_command) -> Path:
     """A run on this layout that is left alone, with all its checkpoints; made once."""
     run_dir = folder / f"whole_{layout.name}"
     if not run_dir.is_dir():
-        start = Start(config_of(folder / "data", run_dir, layout, steps, keep_all=True), layout.ranks)
-        assert start.wait() == 0, start.messages()
+        failed = left_alone(config_of(folder / "data", run_dir, layout, steps, keep_all=True), layout.ranks)
+        assert failed is None, failed
     return run_dir
 
 
@@ -94,20 +107,21 @@ def copy_until(reference: Path, run_dir: Path, step: int) -> None:
         path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
-def carry_out(kill: Kill, folder: Path, steps: int, choice: random.Random) -> dict[str, Any]:
+def carry_out(kill: Kill, folder: Path, steps: int, choice: random.Random, left_alone: LeftAlone = by_command) -> dict[str, Any]:
     """Kill, continue, compare; the row says what was found.
 
     Args:
         folder: with the data and the reference runs.
+        left_alone: for the reference run, and for the one that is continued behind the kill.
     """
-    reference = reference_run(folder, kill.before, steps)
+    reference = reference_run(folder, kill.before, steps, left_alone)
     for attempt in range(_TRIES):
         row = _kill(kill, folder, steps, reference, choice)
         if row["hit"]:
             break
         kill = _nearer(kill, attempt, steps)
     assert row["hit"], f"{kill} never met the run: {row}"
-    return row | _continue(kill, folder, steps, reference, choice)
+    return row | _continue(kill, folder, steps, reference, choice, left_alone)
 
 
 def _nearer(kill: Kill, attempt: int, steps: int) -> Kill:
@@ -163,15 +177,16 @@ def _who(kill: Kill) -> str:
     return "0" if kill.kind == "publish" else str(kill.rank)
 
 
-def _continue(kill: Kill, folder: Path, steps: int, reference: Path, choice: random.Random) -> dict[str, Any]:
+def _continue(
+    kill: Kill, folder: Path, steps: int, reference: Path, choice: random.Random, left_alone: LeftAlone
+) -> dict[str, Any]:
     run_dir = folder / "killed"
     published = published_checkpoints(run_dir)
     begin = step_of(published[-1]) if published else 0
     config = config_of(folder / "data", run_dir, kill.after, steps, processes=choice.choice((0, 0, 1)))
-    start = Start(config, kill.after.ranks)
-    code = start.wait()
-    if code != 0:
-        return {"continued_from": begin, "first_difference": f"the continued run ended with {code}: {start.said()}"}
+    failed = left_alone(config, kill.after.ranks)
+    if failed is not None:
+        return {"continued_from": begin, "first_difference": f"the continued run {failed}"}
     rows, expected = metrics(run_dir), metrics(reference)
     same = kill.before == kill.after
     differences = relative_losses(rows, expected, begin + 1)

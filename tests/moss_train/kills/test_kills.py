@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moss_train.config.schema import RunConfig
 from tests.moss_train.kills.compare import comparable, first_difference, lines_differ, relative_losses
-from tests.moss_train.kills.experiment import KINDS, MANY, Kill, carry_out, draw, faults
+from tests.moss_train.kills.experiment import KINDS, MANY, Kill, by_command, carry_out, draw, faults
 from tests.moss_train.kills.layouts import LAYOUTS, SAVE_EVERY
-from tests.moss_train.runs import write_data
+from tests.moss_train.kills.start import LIMIT
+from tests.moss_train.runs import save_run_config, write_data
+from tests.ranks import RunRanks
 
 STEPS = 13
 ONE, TWO = LAYOUTS["single"], LAYOUTS["dp2"]
@@ -35,8 +38,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.ranks
 @pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.kind)
-def test_a_killed_run_continues_as_if_nothing_had_happened(folder: Path, kill: Kill) -> None:
-    row = carry_out(kill, folder, STEPS, random.Random(1))
+def test_a_killed_run_continues_as_if_nothing_had_happened(folder: Path, kill: Kill, run_ranks: RunRanks) -> None:
+    """Killed under the real launcher; one of them is also continued by it, the others without the time of its start."""
+
+    def left_alone(config: RunConfig, ranks: int) -> str | None:
+        file = save_run_config(config, folder / "left_alone.yaml")
+        run_ranks("tests.moss_train.train_ranks", ranks, file, timeout=LIMIT)
+        return None
+
+    row = carry_out(kill, folder, STEPS, random.Random(1), by_command if kill.kind == "SIGTERM" else left_alone)
     assert faults(row) == [], row
     assert kill.kind == "SIGTERM" or row["exit_code"] != 0
     assert row["state_equal"] is (True if kill.before == kill.after else None)
