@@ -129,7 +129,7 @@ def test_interrupted_then_killed_workers_of_the_command(tmp_path: Path) -> None:
         process.send_signal(blow)
         _, errors = process.communicate(timeout=60)
         kept = finished_groups(tmp_path / "out")
-        assert 5 < kept < 600 and not (tmp_path / "out").exists()
+        assert 5 < kept < 600 and not (tmp_path / "out").exists(), (process.returncode, errors)
         if blow == signal.SIGINT:
             assert process.returncode == 130
             assert f"interrupted; {kept} finished shards are kept in {tmp_path}/.out.partial: the same command goes on" in errors

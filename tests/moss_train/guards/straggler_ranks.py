@@ -23,7 +23,7 @@ from moss_train.setup import Session, start_session
 from moss_train.trainer import Trainer
 from tests.moss_train.runs import run_config
 
-SECONDS = 0.15
+SECONDS = 0.3
 
 
 def slowed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,14 +54,14 @@ def main(data: Path, out: Path) -> None:
     start_world(resolve_device("auto"))
     sizes: dict[str, Any]
     here: dict[str, Any] = {"data__worker_processes": 0, "train__eval_batches": 0}
-    guard = {"guard__report_stragglers_every": 4, "guard__straggler_reports": 2}
+    guard = {"guard__report_stragglers_every": 3, "guard__straggler_reports": 2}
     layouts = {
         "dp2": ({}, ("encode", "data", "between", "nowhere")),
         "tp2": ({"parallel__tensor": 2, "data__global_data_workers": 1}, ("decoder",)),
     }
     for layout, (sizes, places) in layouts.items():
         for place in places:
-            session = start_session(run_config(data, out / f"{layout}_{place}", "pt2", 8, **here, **guard, **sizes))
+            session = start_session(run_config(data, out / f"{layout}_{place}", "pt2", 6, **here, **guard, **sizes))
             if session.layout.rank == 1:
                 slow_down(session, place)
             Trainer(session).run()

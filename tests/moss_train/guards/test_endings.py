@@ -59,7 +59,7 @@ def test_what_one_rank_knows_ends_all(
     config = _config(data, tmp_path, **changes)
     begin = time.monotonic()
     assert start_local_ranks(2, "tests.moss_train.guards.train_with_fault", [fault, str(config)]) == code
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 150  # start included; whoever waited for a collective would need 600
     err = capfd.readouterr().err
     for part in parts:
         assert err.count(part) == 1, err

@@ -31,15 +31,15 @@ def test_on_ranks(run_ranks: RunRanks, tmp_path: Path) -> None:
     output = run_ranks("tests.moss_train.guards.straggler_ranks", 2, tmp_path / "data", tmp_path, timeout=150)
     for folder in sorted(tmp_path.glob("[dt]p2_*")):
         reports = [json.loads(line) for line in (folder / "stragglers.jsonl").read_text().splitlines()]
-        assert [(report["step"], report["steps"]) for report in reports] == [(4, 4), (8, 4)]
+        assert [(report["step"], report["steps"]) for report in reports] == [(3, 3), (6, 3)]
         last = reports[-1]
         if folder.name.endswith("nowhere"):
             assert last["busy_seconds"][1] < 2 * last["busy_seconds"][0], last
             continue
         fast, slow = last["busy_seconds"]
-        assert slow - fast > 0.1, (folder.name, last)  # of the 0.15 s or more that it sleeps
+        assert slow - fast > 0.2, (folder.name, last)  # of the 0.3 s or more that it sleeps
         assert [(entry["rank"], entry["host"]) for entry in last["slow"]] == [(1, socket.gethostname())]
-        assert (last["data_seconds"][1] > 0.1) == folder.name.endswith("data")
+        assert (last["data_seconds"][1] > 0.2) == folder.name.endswith("data")
         warnings = [
             line for line in output.splitlines() if str(folder) in line and line.startswith("moss: warning: rank 1 on host ")
         ]

@@ -35,13 +35,11 @@ def wait_for_ends(folder: Path) -> None:
 
 
 def test_a_run_that_was_killed_twice_has_every_step_once(tmp_path: Path) -> None:
-    """Steps 6 and 7 are repeated by the second process, whose last ones W&B lost with the kill of all processes."""
+    """Steps 6 and 7 are repeated by the second process, whose last ones W&B may lose with the kill of all processes."""
     assert process(tmp_path, "offline", 0, 7, "kill").returncode == -9
     wait_for_ends(tmp_path)
     assert process(tmp_path, "offline", 5, 9, "kill_all").returncode == -9
-    lost = [row["step"] for row in read_history(wandb_files(tmp_path / "wandb")[-1])[1]]
     assert process(tmp_path, "offline", 8, 10, "end").returncode == 0
-    assert lost == []
     files = wandb_files(tmp_path / "wandb")
     histories = [read_history(path) for path in files]
     rows = [row for _, found in histories for row in found]

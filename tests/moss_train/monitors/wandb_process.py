@@ -13,6 +13,7 @@ from pathlib import Path
 
 from moss_train.config.logging import LoggingConfig
 from moss_train.monitors.metrics_file import MetricsFile
+from moss_train.monitors.wandb_file import wandb_files
 from moss_train.monitors.wandb_log import WandbLog
 
 STEPS = 10
@@ -24,7 +25,7 @@ def main(folder: Path, mode: str, first: int, last: int, end: str) -> None:
     metrics = MetricsFile(folder / "metrics.jsonl", every=1)
     log = WandbLog(folder / "wandb", settings, "run", {"a": 1}, folder / "metrics.jsonl", every=1)
     monitors = [metrics, log]
-    begin = time.monotonic()
+    before, begin = len(wandb_files(folder / "wandb")), time.monotonic()
     for monitor in monitors:
         monitor.started(first, STEPS)
     print("STARTED", time.monotonic() - begin, flush=True)
@@ -37,7 +38,10 @@ def main(folder: Path, mode: str, first: int, last: int, end: str) -> None:
                 monitor.evaluated({"step": step, "eval_loss": 3.0})
     print("LOGGED", time.monotonic() - begin, flush=True)
     if end.startswith("kill"):
-        time.sleep(2.0)  # W&B has started
+        deadline = begin + 60
+        while len(wandb_files(folder / "wandb")) == before and time.monotonic() < deadline:
+            time.sleep(0.05)  # until W&B has started
+        time.sleep(0.5)
         if end == "kill_all":
             assert log.sender is not None
             log.sender.process.kill()
