@@ -113,3 +113,7 @@ def _free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
         return port
+
+
+if __name__ == "__main__":  # RANKS MODULE ARGUMENTS...
+    sys.exit(start_local_ranks(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))

@@ -26,7 +26,7 @@ def run_on_ranks(
     device: str = "auto",
     on_progress: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Starts `python -m module RESULT ARGUMENTS...` on local ranks with torchrun and returns what rank 0 answered.
+    """Starts `python -m module RESULT ARGUMENTS...` on local ranks with torchrun's variables and returns what rank 0 answered.
 
     The ranks use the CPU where there are fewer GPUs than ranks.
 
@@ -43,8 +43,8 @@ def run_on_ranks(
     """
     with tempfile.TemporaryDirectory(prefix="moss_ranks_") as scratch:
         result = Path(scratch) / "answer.json"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-        command += ["-m", module, str(result), *map(str, arguments)]
+        # Not by torchrun, whose own process takes longer to start than two ranks.
+        command = [sys.executable, "-m", "moss_train.parallel.local_ranks", str(ranks), module, str(result), *map(str, arguments)]
         environment = {"OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"} | dict(os.environ)
         if device == "cpu" or 0 < torch.cuda.device_count() < ranks:
             environment["CUDA_VISIBLE_DEVICES"] = ""  # too few GPUs for one each: all ranks use the CPU
@@ -58,7 +58,7 @@ def run_on_ranks(
                         if on_progress is not None and line.startswith(_PROGRESS):
                             on_progress(json.loads(line.removeprefix(_PROGRESS)))
                 except BaseException:
-                    process.terminate()  # torchrun ends its ranks
+                    process.terminate()  # it ends its ranks
                     raise
         if not result.is_file():
             sys.stderr.write(errors.read_text(encoding="utf-8", errors="replace")[-4000:])
