@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -170,17 +168,6 @@ def system_text(given: str | None, details: dict[str, Any], foreign_default: str
     return str(details.get("system") or "") if details.get("stage") else DEFAULT_PROMPTS[foreign_default]
 
 
-def end_quickly() -> None:
-    """At the end of this process nobody searches all objects of torch for cycles, which takes a second."""
-    atexit.unregister(_keep_cycles)
-    atexit.register(_keep_cycles)
-
-
-def _keep_cycles() -> None:
-    if "triton" not in sys.modules:  # it would complain of what was not taken down
-        gc.freeze()
-
-
 def run_command(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
 ) -> int:
@@ -190,7 +177,6 @@ def run_command(
 
 def exit_code(program: str, run: Callable[[], object]) -> int:
     """What `run` returns where that is a number, else 0; 2 and one sentence on stderr for what a user can put right."""
-    end_quickly()
     try:
         code = run()
         return code if isinstance(code, int) else 0

@@ -12,7 +12,6 @@ from typing import Any
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
-from inference.commands import end_quickly
 from model.errors import InputError, file_trouble
 
 EXIT_BAD_INPUT = 2
@@ -154,7 +153,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 2 bad input (one sentence on stderr), 130 interrupted, or what the command returns.
     """
-    end_quickly()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments:
         _overview().print_help()
