@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -87,8 +86,8 @@ class StepEngine:
         self.image_id = model.config.image_token_id
         positions, frames = (8192, 512) if model.device.type == "cuda" else (256, 16)
         self.store = store or KVStore(model.config, model.device, model.dtype, positions=positions, frames=frames)
-        self._one_step = threading.RLock()
-        """Held for a step: its buffers and its order on the device are one step's."""
+        self._one_step = self.store.lock
+        """Held for a step: its buffers and its order on the device are one step's, and pages do not move in its midst."""
         self.server: AheadServer | None = None
         kernels = choose_form(model.device) == "triton"
         if graphs and model.device.type == "cuda" and not kernels:

@@ -56,9 +56,10 @@ class PageAllocator:
 
     def extend(self, pages: int) -> None:
         """The pool has grown to `pages` pages."""
-        for page in range(self.pages, pages):
-            self._counts.append(0)
-            heapq.heappush(self._free, page)
+        with self._lock:
+            for page in range(self.pages, pages):
+                self._counts.append(0)
+                heapq.heappush(self._free, page)
 
     def take(self, pages: int) -> list[int]:
         """Hand out pages that nobody holds.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -64,10 +67,21 @@ class KVPool:
         device: where the pages live.
         dtype: of the model; also of the pages, unless they are fp8.
         fixed: refuse to grow, because others hold the addresses (CUDA graphs do).
+        lock: a reentrant one, held by whoever computes with the pages: they do not move meanwhile. None: the pool's own.
     """
 
-    def __init__(self, shape: PoolShape, pages: int, device: torch.device, dtype: torch.dtype, *, fixed: bool = False) -> None:
+    def __init__(
+        self,
+        shape: PoolShape,
+        pages: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        fixed: bool = False,
+        lock: AbstractContextManager[Any] | None = None,
+    ) -> None:
         self.shape, self.device, self.dtype, self.fixed = shape, device, dtype, fixed
+        self.lock = lock or threading.RLock()
         self.allocator = PageAllocator(pages)
         self.generation = 0
         """Changes when the pages have moved in memory."""
@@ -123,14 +137,15 @@ class KVPool:
         Raises:
             OutOfPagesError: a fixed pool has too few, or the device's memory is full.
         """
-        missing = pages - self.allocator.free_pages
-        if missing > 0 and not self.fixed:
-            least = self.pages + missing
-            try:
-                self.grow(max(least, 2 * self.pages))
-            except OutOfPagesError:  # old and new pages are there at the same time: a smaller step may fit
-                self.grow(least + self.pages // 8)
-        return self.allocator.take(pages)
+        with self.lock:
+            missing = pages - self.allocator.free_pages
+            if missing > 0 and not self.fixed:
+                least = self.pages + missing
+                try:
+                    self.grow(max(least, 2 * self.pages))
+                except OutOfPagesError:  # old and new pages are there at the same time: a smaller step may fit
+                    self.grow(least + self.pages // 8)
+            return self.allocator.take(pages)
 
     def grow(self, pages: int) -> None:
         """Move to a larger block of `pages` pages.
@@ -141,6 +156,10 @@ class KVPool:
         """
         if self.fixed:
             raise InputError(f"this cache is fixed at {self.pages} pages; make it larger when the engine is made")
+        with self.lock:
+            self._grow(pages)
+
+    def _grow(self, pages: int) -> None:
         old = (self._store, self._scales, self._raw)
         used = self.pages
         try:
@@ -220,25 +239,28 @@ class KVPool:
 
     def load_page(self, page: int) -> PageContent:
         """A copy of everything that a page holds, in all layers."""
-        raw = None if self._raw is None else self._raw[:, page].clone()
-        scales = None if self._scales is None else self._scales[:, :, page].clone()
-        return PageContent(self._store.view(torch.uint8)[:, :, page].clone(), scales, raw)
+        with self.lock:
+            raw = None if self._raw is None else self._raw[:, page].clone()
+            scales = None if self._scales is None else self._scales[:, :, page].clone()
+            return PageContent(self._store.view(torch.uint8)[:, :, page].clone(), scales, raw)
 
     def store_page(self, page: int, content: PageContent) -> None:
         """Put back what `load_page` returned, wherever its tensors are now."""
-        self._store.view(torch.uint8)[:, :, page].copy_(content.vectors, non_blocking=True)
-        if self._scales is not None and content.scales is not None:
-            self._scales[:, :, page].copy_(content.scales, non_blocking=True)
-        if self._raw is not None and content.raw_keys is not None:
-            self._raw[:, page].copy_(content.raw_keys, non_blocking=True)
+        with self.lock:
+            self._store.view(torch.uint8)[:, :, page].copy_(content.vectors, non_blocking=True)
+            if self._scales is not None and content.scales is not None:
+                self._scales[:, :, page].copy_(content.scales, non_blocking=True)
+            if self._raw is not None and content.raw_keys is not None:
+                self._raw[:, page].copy_(content.raw_keys, non_blocking=True)
 
     def copy_page(self, source: int, target: int) -> None:
         """Everything that a page holds, in all layers, into another page."""
-        self._store.view(torch.uint8)[:, :, target] = self._store.view(torch.uint8)[:, :, source]
-        if self._scales is not None:
-            self._scales[:, :, target] = self._scales[:, :, source]
-        if self._raw is not None:
-            self._raw[:, target] = self._raw[:, source]
+        with self.lock:
+            self._store.view(torch.uint8)[:, :, target] = self._store.view(torch.uint8)[:, :, source]
+            if self._scales is not None:
+                self._scales[:, :, target] = self._scales[:, :, source]
+            if self._raw is not None:
+                self._raw[:, target] = self._raw[:, source]
 
     def _put(self, layer: int, part: int, slots: torch.Tensor, given: torch.Tensor) -> None:
         rows = self._store[layer, part].flatten(0, 1)  # [page * page_rows, kv_heads, head_dim], a view

@@ -131,7 +131,8 @@ class SessionCache:
     def prompt_boundary(self) -> None:
         """A prompt of the user comes next: frames that were put away may be fetched for it."""
         if self.policy is not None:
-            self.policy.prompt_boundary(self)
+            with self.cross_pool.lock:  # outside of any step: another session's may be under way
+                self.policy.prompt_boundary(self)
 
     def rewind(self, length: int, frames: int) -> None:
         """Forget everything behind `length` rows and `frames` frames, and give their pages back.

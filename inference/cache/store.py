@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -59,8 +60,10 @@ class KVStore:
                 raise InputError(f"{name} is {value}; a cache holds at least 1")
         row_shape, frame_shape = pool_shapes(config, fp8_frames=fp8_frames, raw_keys=raw_keys, rows_per_page=rows_per_page)
         row_pages = 1 + -(-positions // rows_per_page)
-        self.self_pool = KVPool(row_shape, row_pages, device, dtype, fixed=not growable)
-        self.cross_pool = KVPool(frame_shape, 1 + frames, device, dtype, fixed=not growable)
+        self.lock = threading.RLock()
+        """Held by whoever computes with pages, fills or moves them: what is written while a pool grows would be lost."""
+        self.self_pool = KVPool(row_shape, row_pages, device, dtype, fixed=not growable, lock=self.lock)
+        self.cross_pool = KVPool(frame_shape, 1 + frames, device, dtype, fixed=not growable, lock=self.lock)
 
     @property
     def num_bytes(self) -> int:

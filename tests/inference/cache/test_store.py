@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 import torch
 
 from inference.benchmark.models import TINY
 from inference.cache.allocator import OutOfPagesError
 from inference.cache.policies.policy import PageBounds
+from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore, fitting
 
 
@@ -55,3 +59,32 @@ def test_a_pool_that_cannot_grow_says_so_and_stays_what_it_was(monkeypatch: pyte
     assert (pool.pages, pool.generation, store.num_bytes) == (8, 0, before)
     assert cache.self_table == [] and store.self_pool.allocator.used_pages == 0
     assert bool((pool.keys(0) == 3.0).all())
+
+
+def test_threads_that_make_a_pool_grow_at_the_same_time_lose_nothing() -> None:
+    def work(store: KVStore, number: int, go: threading.Barrier, found: list[tuple[SessionCache, int]]) -> None:
+        go.wait(20)
+        for step in range(6):
+            cache = store.new_cache()
+            cache.reserve(8, 1)
+            content = store.cross_pool.load_page(cache.cross_table[0])
+            content.vectors.fill_(10 * number + step + 1)
+            store.cross_pool.store_page(cache.cross_table[0], content)
+            found.append((cache, 10 * number + step + 1))
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(8):
+            store = KVStore(TINY, torch.device("cpu"), torch.float32, positions=64, frames=1, rows_per_page=8)
+            go, found = threading.Barrier(4), list[tuple[SessionCache, int]]()
+            threads = [threading.Thread(target=work, args=(store, number, go, found)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len({cache.cross_table[0] for cache, _ in found}) == len(found) == 24
+            for cache, value in found:
+                assert bool((store.cross_pool.load_page(cache.cross_table[0]).vectors == value).all())
+    finally:
+        sys.setswitchinterval(usual)
