@@ -134,9 +134,11 @@ def _start(config: RunConfig, device: torch.device, watch: Watch) -> Session:
 
 
 def _emission(config: RunConfig, tokenizer: Tokenizer) -> dict[str, Any] | None:
-    """The pace of the timed dialogues in local folders; those of a remote store are not fetched for it."""
-    root = config.data.root
-    found = [data.path for data in config.data.datasets if data.modality == "realtime"]
+    """The pace of the timed dialogues that are trained on, in local folders; those of a remote store are not fetched for it."""
+    root, mixture = config.data.root, config.data.mixture
+    if mixture and not mixture.get("realtime"):
+        return None
+    found = [data.path for data in config.data.datasets if data.modality == "realtime" and data.weight > 0]
     folders = [Path(root) / path for path in found if not (is_remote(path) or is_remote(root))]
     return measure_emission(folders, tokenizer, config.stage.template)
 

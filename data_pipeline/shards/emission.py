@@ -19,7 +19,11 @@ from data_pipeline.text.tokenizer import Tokenizer
 from model.errors import InputError
 
 MOST_SAMPLES = 256
-"""Read of each folder; their json alone, no media."""
+"""Timed dialogues that are measured in each folder; their json alone, no media."""
+MOST_SLOTS = 20000
+"""In each folder no dialogue is begun behind so many: all ranks of a run wait for this."""
+LOOKED_AT = 2048
+"""Samples of a folder among which its timed dialogues are looked for."""
 KEPT = 0.99
 """Share of the slots that the rate does not exceed: one dialogue that rushes sets no pace."""
 
@@ -40,9 +44,12 @@ def measure_emission(
     lengths: list[int] = []
     gaps: list[float] = []
     for folder in folders:
-        with suppress(InputError):
-            dialogues = (sample for _, sample in read_samples(folder) if _is_timed(sample))
-            for sample in itertools.islice(dialogues, most_samples):
+        before = len(lengths)
+        with suppress(InputError, OSError, KeyError):
+            first = itertools.islice(read_samples(folder), LOOKED_AT)
+            for sample in itertools.islice((sample for _, sample in first if _is_timed(sample)), most_samples):
+                if len(lengths) - before >= MOST_SLOTS:
+                    break
                 turns = encode_turns(sample.messages, tokenizer, template or sample.template)
                 lengths += slot_lengths(flatten_turns(turns)[0], tokenizer)
                 times = sample.media[0].frame_times or []
