@@ -61,7 +61,7 @@ PARTS = {
     "long-stream": Part("an hour of stream as fast as it goes", "long_stream", seconds=60),
     "from-file": Part("time to first token from a video file", "from_file", seconds=60),
     "first-token-fast": Part("time to first token, fast vision", "first_token", options=(("vision", "fast"),), seconds=50),
-    "correctness-fp8": Part("the same with fp8 weights", "correctness", options=_FP8, checked_by="correctness-fp8"),
+    "correctness-fp8": Part("the same with fp8 weights", "correctness", options=_FP8, checked_by="correctness-fp8", seconds=45),
     "decode-fp8": Part("tokens a second, fp8", "decode", options=_FP8, checked_by="correctness-fp8"),
     "decode-fp8-frames": Part(
         "the same with keys and values of frames in fp8 too", "decode", options=(*_FP8, ("fp8_frames", True)), checked_by=""

@@ -140,6 +140,15 @@ def test_no_part_begins_that_would_end_behind_the_limit() -> None:
     assert Limit(begun, 90).problem(part) == "not begun: --limit-seconds 90 had passed"
 
 
+def test_the_page_gives_the_estimates_of_all_parts() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "benchmark-protocol.md").read_text(encoding="utf-8")
+    told: dict[str, bool] = {}
+    for least, most, names in re.findall(r"^\| (\d+)(?: to (\d+))? \| (.*) \|$", page, re.MULTILINE):
+        for name in re.findall(r"`([a-z0-9-]+)`", names):
+            told[name] = float(least) <= PARTS[name].seconds <= float(most or least)
+    assert told == dict.fromkeys(told, True) and set(told) == set(PARTS)
+
+
 def test_parts_run_in_their_order() -> None:
     assert chosen_parts(None) == list(PARTS)
     assert chosen_parts(" decode ,chip,") == ["chip", "decode"]
