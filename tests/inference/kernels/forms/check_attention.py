@@ -55,6 +55,20 @@ def test_many_rows_take_wider_tiles() -> None:
     torch.testing.assert_close(_run(case, None).double(), attention(case), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [None, Launch(16, 64, 1)], ids=["shares", "whole"])
+def test_a_tile_of_two_sessions_walks_over_many_blocks_for_each(shape: Launch | None) -> None:
+    """Heads and types as of the 11B model, where loads run ahead of the products."""
+    generator = torch.Generator().manual_seed(1)
+    queries = torch.randn(20, 4, 128, generator=generator).bfloat16()
+    keys, values = torch.randn(2, 8, 64, 1, 128, generator=generator).bfloat16()
+    tables = torch.tensor([[2, 0, 1, 5], [3, 7, 6, 4]], dtype=torch.int32)
+    session = torch.tensor([0, 1] * 10, dtype=torch.int32)
+    limits = torch.tensor([*range(190, 200), *range(246, 256)], dtype=torch.int32)
+    limits[4] = 0
+    case = Case(queries, keys, values, None, PagedView(tables, session, limits))
+    torch.testing.assert_close(_run(case, shape).double(), attention(case), atol=2e-2, rtol=2e-2)
+
+
 @pytest.mark.parametrize(("rows", "splits"), [(1, 33), (4, 33), (16, 8), (64, 16), (320, 3), (2048, 1)])
 def test_launches_fill_the_device(rows: int, splits: int) -> None:
     assert launch_shape(rows, 32, 8, 128, 256, 101, 132).splits == splits

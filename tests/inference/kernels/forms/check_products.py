@@ -14,7 +14,7 @@ LAUNCHES = [None, Launch(8, 16, 1), Launch(16, 32, 3)]
 
 @pytest.mark.parametrize("glu", [False, True], ids=["plain", "swiglu"])
 @pytest.mark.parametrize(("dtype", "fp8"), [(torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)])
-@pytest.mark.parametrize(("rows", "outs", "ins"), [(1, 20, 48), (3, 20, 80)])
+@pytest.mark.parametrize(("rows", "outs", "ins"), [(1, 20, 48), (3, 20, 80), (1, 8, 5120), (1, 6, 3000), (5, 140, 1024)])
 def test_products(rows: int, outs: int, ins: int, dtype: torch.dtype, fp8: bool, glu: bool) -> None:
     torch.manual_seed(rows)
     x, weight = torch.randn(rows, ins).to(dtype), torch.randn(outs, ins).to(dtype) / ins**0.5

@@ -27,11 +27,12 @@ def test_the_best_token_of_each_row(width: int, dtype: torch.dtype) -> None:
     logits[6] = -math.inf
     flags[7], logits[7, width - 1], flags[7, width - 1] = 0, 100.0, SILENCED
     flags[8], logits[8, 0], logits[8, width - 1] = 0, 50.0, 50.0  # the first of equals
+    flags[0], logits[0], logits[0, width - 2 :] = 0, -1.0, torch.tensor([-0.0, 0.0])  # equal, though their bits are not
     # Silence as a column of a wider table, as the sampler keeps it.
     silence = torch.arange(40, 130, 10)[:, None].expand(9, 3).contiguous()[:, 1]
     operands = [tensor.to(DEVICE) for tensor in (logits, flags, silence)]
     expected = best_tokens(*operands, BANNED, SILENCED, form="torch").tolist()
     found = best_tokens(*operands, BANNED, SILENCED, form="triton").tolist()
     assert found == expected
-    assert [found[row] for row in (2, 3, 4, 6, 7, 8)] == [-1, -1, -1, -1, 110, 0]
+    assert [found[row] for row in (0, 2, 3, 4, 6, 7, 8)] == [width - 2, -1, -1, -1, -1, 110, 0]
     assert found[5] != -1
