@@ -66,7 +66,7 @@ def test_a_tile_of_two_sessions_walks_over_many_blocks_for_each(shape: Launch | 
     limits = torch.tensor([*range(190, 200), *range(246, 256)], dtype=torch.int32)
     limits[4] = 0
     case = Case(queries, keys, values, None, PagedView(tables, session, limits))
-    torch.testing.assert_close(_run(case, shape).double(), attention(case), atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(_run(case, shape).double(), attention(case), atol=5e-3, rtol=2e-2)
 
 
 @pytest.mark.parametrize(("rows", "splits"), [(1, 33), (4, 33), (16, 8), (64, 16), (320, 3), (2048, 1)])
