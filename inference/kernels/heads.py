@@ -26,7 +26,8 @@ def rotate_and_store(
     Args:
         qkv: [N, (heads + 2 * kv_heads) * dim], as the joint projection gives it.
         cos, sin: [N, dim] of the rows' positions; both halves of the last axis are equal.
-        keys, values: [pages, page_rows, kv_heads, dim] of one layer, changed in place; float8_e4m3fn with `scales`.
+        keys, values: [pages, page_rows, kv_heads, dim] of one layer, changed in place; float8_e4m3fn with `scales`. Triton stores
+            values that are NaN or infinite as 0: its attention multiplies them by 0 for other sessions; the key still is NaN.
         slots: int64 [N], page * page_rows + row; several rows may name one slot of page 0, whose content is never read.
         scales: fp32 [2, pages, page_rows, kv_heads], changed in place.
         raw_keys: [pages, page_rows, kv_heads, dim] for the keys as projected, in the dtype of `qkv`; changed in place.
