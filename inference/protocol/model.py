@@ -7,6 +7,7 @@ import math
 import queue
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class QueueModel:
         self._running: RealtimeGenerator | None = None
         self._ended, self._early_stop = -math.inf, -math.inf
         """When the last generator ended, and when a stop came that was for none which ran: seconds of the monotonic clock."""
+        self._begun: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """Threads that ran when that stop came, but for the one that asked for it."""
         self._lock = threading.Lock()
 
     @classmethod
@@ -144,7 +147,7 @@ class QueueModel:
             if self._running is not None:
                 raise InputError("real_time_generate is running already; stop it first, or load a second model")
             self._running = generator
-            if time.monotonic() - self._early_stop < EARLY:
+            if time.monotonic() - self._early_stop < EARLY and threading.current_thread() in self._begun:
                 generator.stop()
             self._early_stop = -math.inf
         return generator
@@ -152,12 +155,13 @@ class QueueModel:
     def stop_real_time_generate(self) -> None:
         """End the running `real_time_generate` at its next token, from any thread.
 
-        Where none runs, one that begins within a second is meant (its thread was started and has not come so far), unless one has
-        ended within the last second: then the stop was for that one.
+        Where none runs, one is meant that begins within a second in another thread that is there already (it was started and has
+        not come so far), unless one has ended within the last second: then the stop was for that one.
         """
         with self._lock:
             running, now = self._running, time.monotonic()
             if running is None and now - self._ended >= EARLY:
                 self._early_stop = now
+                self._begun = weakref.WeakSet(set(threading.enumerate()) - {threading.current_thread()})
         if running is not None:
             running.stop()

@@ -104,11 +104,34 @@ def _listen(token_queue: queue.Queue[str], idle_timeout: float) -> tuple[str, in
 def test_a_stop_that_comes_before_its_generator_is_not_lost(model: QueueModel) -> None:
     time.sleep(EARLY)  # generators of other tests have ended
     out: queue.Queue[str] = queue.Queue()
+    model.stop_real_time_generate()  # nothing runs, and what this thread does next is no stop's affair
+    assert model.real_time_generate(queue.Queue(), queue.Queue(), out, max_new_tokens=1) == "max_new_tokens"
+    time.sleep(EARLY)
+    out, go, reasons = queue.Queue(), threading.Event(), list[str]()
+
+    def late() -> None:
+        go.wait(20)
+        reasons.append(model.real_time_generate(queue.Queue(), queue.Queue(), out))
+
+    thread = threading.Thread(target=late)
+    thread.start()
     model.stop_real_time_generate()
-    assert model.real_time_generate(queue.Queue(), queue.Queue(), out) == "stopped"
-    assert list(out.queue)[-1] == DONE and out.qsize() <= 2
+    go.set()
+    thread.join(20)
+    assert reasons == ["stopped"] and list(out.queue)[-1] == DONE and out.qsize() <= 2
     model.stop_real_time_generate()  # of the one that has just ended: not of the next
     assert model.real_time_generate(queue.Queue(), queue.Queue(), out, max_new_tokens=1) == "max_new_tokens"
+
+
+def test_a_stop_before_a_thread_is_started_is_not_for_it(model: QueueModel) -> None:
+    time.sleep(EARLY)
+    model.stop_real_time_generate()
+    reasons: list[str] = []
+    queues: list[queue.Queue[Any]] = [queue.Queue() for _ in range(3)]
+    thread = threading.Thread(target=lambda: reasons.append(model.real_time_generate(*queues, max_new_tokens=1)))
+    thread.start()
+    thread.join(20)
+    assert reasons == ["max_new_tokens"]
 
 
 def test_the_references_client_works_unchanged(model: QueueModel) -> None:
