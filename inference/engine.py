@@ -13,7 +13,7 @@ from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from inference.graphs.ahead import AheadServer, Wish, accepted
 from inference.graphs.runner import ROW_BUCKETS, GraphRunner
-from inference.kernels.select import choose_form
+from inference.kernels.select import choose_form, launching_on
 from inference.model.rows import RowGroup
 from inference.model.video_mllama import VideoMllama
 from inference.sampling import Sampler, choose_rows
@@ -122,7 +122,7 @@ class StepEngine:
             rows: numbers of rows that will be fed at once, at least as many as there are samplers.
         """
         if self.server is not None:
-            with self._one_step:
+            with self._one_step, launching_on(self.model.device):
                 self.server.runner.prepare(rows, samplers)
 
     @property
@@ -157,7 +157,7 @@ class StepEngine:
             InputError: no token, an id outside the vocabulary, or another number of frames than image tokens.
         """
         group = self.group(cache, tokens, frame_states)
-        with self._one_step:
+        with self._one_step, launching_on(self.model.device):
             if self.server is not None:
                 self.server.forget(cache)
             return self.model.run([group], every_row=every_row)
@@ -172,7 +172,7 @@ class StepEngine:
             UnchosenError: some sessions have no token that can be chosen; it holds the answers of the others.
             InputError: as `step`; or one session occurs twice.
         """
-        with self._one_step:
+        with self._one_step, launching_on(self.model.device):
             answers = self._answers(requests)
         if any(isinstance(answer, InputError) for answer in answers):
             raise UnchosenError(answers)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from inference.cache.frame_page import FramePage
 from inference.cache.pool import KVPool
+from inference.kernels.select import launching_on
 from model.errors import InputError
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ class SessionCache:
     def prompt_boundary(self) -> None:
         """A prompt of the user comes next: frames that were put away may be fetched for it."""
         if self.policy is not None:
-            with self.cross_pool.lock:  # outside of any step: another session's may be under way
+            # Outside of any step: another session's may be under way.
+            with self.cross_pool.lock, launching_on(self.cross_pool.device):
                 self.policy.prompt_boundary(self)
 
     def rewind(self, length: int, frames: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -41,6 +41,11 @@ def has_triton() -> bool:
 @lru_cache(maxsize=16)
 def _capable(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= MIN_CAPABILITY
+
+
+def launching_on(device: torch.device) -> AbstractContextManager[Any]:
+    """Within, a GPU is the current one: Triton launches there, wherever its tensors are, and in a new thread it is the first."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def choose_form(device: torch.device, override: Form | None = None) -> Form:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -378,6 +379,21 @@ def test_graphs_on_a_gpu_equal_eager_steps_and_allocate_nothing(wide_folder: Pat
     for _ in range(16):
         (token,) = engine.serve([StepRequest(ours, [token], sampler=sampler, ahead=True)])
     assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
+
+
+@pytest.mark.gpu
+def test_a_thread_of_its_own_computes_on_the_models_gpu(wide_folder: Path) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    engine, tokens = StepEngine(load_model(wide_folder, device="cuda:1")), list[int]()
+    sampler = Sampler(SamplingConfig())
+    thread = threading.Thread(
+        target=lambda: tokens.extend(engine.serve([StepRequest(engine.new_cache(), [1, 2, 3], sampler=sampler)]))
+    )
+    thread.start()
+    thread.join(120)
+    host = StepEngine(load_model(wide_folder))
+    assert tokens == host.serve([StepRequest(host.new_cache(), [1, 2, 3], sampler=Sampler(SamplingConfig()))])
 
 
 @pytest.fixture
