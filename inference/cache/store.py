@@ -116,7 +116,9 @@ def store_for(
     )
 
 
-def roomy_store(model: VideoMllama, policy: CachePolicy, *, max_frames: int = HOUR_FRAMES, fp8_frames: bool = False) -> KVStore:
+def roomy_store(
+    model: VideoMllama, policy: CachePolicy, *, max_frames: int = HOUR_FRAMES, fp8_frames: bool = False, sharers: int = 1
+) -> KVStore:
     """A store that sessions hardly outgrow: where one grows on a GPU, pages move, and graphs are captured anew in mid-stream.
 
     On a GPU it begins with room for an hour of one frame a second, or for what a session under the policy can hold at most; with
@@ -127,13 +129,14 @@ def roomy_store(model: VideoMllama, policy: CachePolicy, *, max_frames: int = HO
         policy: what each keeps; unrotated keys are kept where it needs them.
         max_frames: frames of a session.
         fp8_frames: keep keys and values of frames in fp8.
+        sharers: processes that put such a model and store on the device at about the same time.
     """
     positions, frames = 256, 16
     if model.device.type == "cuda":
         tokens = model.config.vision.tokens_per_frame
         bounds = policy.bounds(ROWS_PER_PAGE, tokens, max_rows=HOUR_ROWS, max_frames=min(max_frames, HOUR_FRAMES))
         shapes = pool_shapes(model.config, fp8_frames=fp8_frames, raw_keys=policy.needs_raw_keys)
-        pages = fitting(bounds, [shape.page_bytes(model.dtype) for shape in shapes], _free_bytes(model.device) // 2)
+        pages = fitting(bounds, [shape.page_bytes(model.dtype) for shape in shapes], _free_bytes(model.device) // (2 * sharers))
         positions, frames = pages[0] * ROWS_PER_PAGE, pages[1]
     return KVStore(
         model.config,

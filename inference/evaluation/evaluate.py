@@ -66,6 +66,7 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
             request.dtype,
             untrained=name == "untrained",
             precision=request.precision,
+            workers=request.workers,
         )
         report = None if on_done is None else functools.partial(_report, on_done, name, len(scenarios))
         traces = run_scenarios(make, scenarios, workers=request.workers, together=request.together, on_done=report)

@@ -32,10 +32,14 @@ def make_runner(
     *,
     untrained: bool = False,
     precision: str = "bf16",
+    workers: int = 1,
 ) -> ScenarioRunner:
-    """Load a checkpoint (or make an untrained model of its dimensions, never in fp8) and its tokenizer."""
+    """Load a checkpoint (or make an untrained model of its dimensions, never in fp8) and its tokenizer.
+
+    `workers` processes do so on the same device.
+    """
     model = untrained_model(checkpoint, device, dtype) if untrained else load_model(checkpoint, device, dtype, recipe=precision)
-    engine = StepEngine(model, roomy_store(model, CachePolicy()))
+    engine = StepEngine(model, roomy_store(model, CachePolicy(), sharers=workers))
     tokenizer = Tokenizer.from_file(checkpoint)
     rows = engine.model.config.text.vocab_size
     if tokenizer.vocab_size != rows:
