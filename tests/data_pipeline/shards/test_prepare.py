@@ -112,8 +112,8 @@ def test_finished_shards_are_not_written_again(tmp_path: Path) -> None:
 
 
 def stopped_command(source: Path, out: Path, blow: signal.Signals, groups: int) -> subprocess.CompletedProcess[str]:
-    """`moss data prepare` that gets a signal once it has finished so many groups, from a thread of its own: whoever
-    looks from outside may not have a turn before the end."""
+    """`moss data prepare` that gets a signal once it has finished so many groups, from a thread of its own: on a busy machine
+    whoever looks from outside may not have a turn before the end."""
     words = ["data", "prepare", str(source), str(out), "--workers", "2", "--samples-per-shard", "2"]
     code = f"""
 import os, pathlib, sys, threading, time

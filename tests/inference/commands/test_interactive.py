@@ -52,6 +52,12 @@ class Screen:
     def type(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
+    def close(self) -> None:
+        """When nobody has the other side open: a thread that read on would read the next file that gets the number."""
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        os.close(self.master)
+
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
@@ -100,7 +106,7 @@ def test_a_person_types_stops_asks_and_quits(arguments: list[str], monkeypatch: 
         display.flush()
         assert termios.tcgetattr(slave) == before
     os.close(slave)
-    os.close(master)
+    screen.close()
     assert not failures and code == 0, failures
     (trace,) = load_traces(tmp_path / "t.jsonl")
     kinds = [event.kind for event in trace.events]
