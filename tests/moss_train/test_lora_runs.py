@@ -59,6 +59,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     # Weights that do not train must be able to say something: the head of a fresh model is too small for sure answers.
     write_hf_folder(root / "start", lively_weights(run_model(), 1), run_model())
     run(root, root / "run", lora=LORA, train__init_from=str(root / "start"))
+    stop_layout()  # whichever test comes first in a process starts its own
     return root, root / "run"
 
 
