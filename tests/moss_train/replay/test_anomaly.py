@@ -31,6 +31,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     stop_layout()
     with pytest.raises(InputError, match=r"is (nan|inf)"):
         train(config)
+    stop_layout()
     yield root / "run"
     stop_layout()
 
