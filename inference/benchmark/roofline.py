@@ -6,7 +6,7 @@ has to read once; activations are left out, so every floor is a lower bound.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.config import VideoMllamaConfig
 
@@ -27,6 +27,19 @@ class Chip:
 
 H200 = Chip("NVIDIA H200", bytes_per_second=4.3e12, flops=790e12, fp8_flops=1212e12)
 """As measured: a copy in memory, and matrix products of the tower's sizes."""
+
+H100 = Chip("NVIDIA H100", bytes_per_second=3.0e12, flops=790e12, fp8_flops=1212e12)
+"""As measured: the same chip with slower memory. Products of a second or more run at 670e12, where its 700 W end."""
+
+CHIPS = (H200, H100)
+
+
+def chip_named(device: str) -> Chip:
+    """The limits of the chip that a device's name tells; of an H200 under that name where nobody measured them."""
+    for chip in CHIPS:
+        if chip.name.split()[-1] in device:
+            return chip
+    return replace(H200, name=f"{H200.name} (measured on {device})")
 
 
 @dataclass(frozen=True)

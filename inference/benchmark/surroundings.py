@@ -7,13 +7,12 @@ import shlex
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inference.benchmark.roofline import H200, Chip
+from inference.benchmark.roofline import Chip, chip_named
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +22,11 @@ PACKAGES = ("torch", "triton", "transformers", "flash-attn", "transformer-engine
 
 
 def chip_for(device: torch.device) -> Chip:
-    """The limits that numbers are held against: of the H200, the only chip whose own were measured."""
+    """The limits that numbers are held against."""
     import torch
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return H200 if "H200" in name else replace(H200, name=f"NVIDIA H200 (measured on {name})")
+    return chip_named(name)
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
             "device": properties.name,
             "memory_gib": round(properties.total_memory / 2**30, 1),
             "multiprocessors": properties.multi_processor_count,
-            "clocks": _clocks(device),
+            "clocks": clocks(device),
         }
         versions["cuda"] = str(torch.version.cuda)
     command = "python -m inference.benchmark" if "inference" in Path(sys.argv[0]).parts else "moss"
@@ -57,8 +56,10 @@ def surroundings(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _clocks(device: torch.device) -> str:
-    """The driver's own line of clocks, power and temperature; '' where its program is missing."""
+def clocks(device: torch.device) -> str:
+    """The driver's own line of clocks, power and temperature; '' on a CPU, or where its program is missing."""
+    if device.type != "cuda":
+        return ""
     query = "clocks.sm,clocks.mem,power.draw,temperature.gpu,driver_version"
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader", f"--id={device.index or 0}"]
     try:

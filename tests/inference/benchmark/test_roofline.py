@@ -145,3 +145,16 @@ def test_more_is_never_cheaper(name: str, frames: int, rows: int) -> None:
     assert roofline.answer_flops(config, rows + 1, frames) > roofline.answer_flops(config, rows, frames)
     sizes = [roofline.decode_bytes(config, frames, rows, recipe=recipe) for recipe in ("bf16", "fp8_self", "fp8", "fp8_all")]
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 4
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "terabytes"),
+    [
+        ("NVIDIA H200", "NVIDIA H200", 4.3),
+        ("NVIDIA H100 80GB HBM3", "NVIDIA H100", 3.0),
+        ("NVIDIA B200", "NVIDIA H200 (measured on NVIDIA B200)", 4.3),
+    ],
+)
+def test_a_device_is_held_against_its_own_limits(device: str, name: str, terabytes: float) -> None:
+    chip = roofline.chip_named(device)
+    assert (chip.name, chip.bytes_per_second) == (name, terabytes * 1e12)
