@@ -1,5 +1,6 @@
 """Shared fixtures. The device shim is installed here, before any test module imports megatron-core."""
 
+# ruff: noqa: E402 - cores and variables come before what starts threads and reads them
 from __future__ import annotations
 
 import os
@@ -8,6 +9,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+
+def _keep_to_own_cores() -> None:
+    """A test process gets its share of the cores for itself and all that it starts, as far as there is one for each.
+
+    Ranks wait for each other many times a step. Where another process takes turns with one of them the others wait
+    for it as well: tests of several ranks take two to three times as long beside another test process on two cores as
+    on a core of their own.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    cores = sorted(os.sched_getaffinity(0))
+    if 1 < count <= len(cores) and number < count:
+        os.sched_setaffinity(0, cores[number::count])
+
+
+_keep_to_own_cores()  # before threads are started
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -17,7 +34,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from moss_train import platform
-from tests.ranks import Ranks, RunRanks
+from tests.ranks import Answer, Ranks, RunRanks
 
 platform.install()
 torch.set_num_threads(1)
@@ -72,8 +89,20 @@ def reference_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_ranks() -> Iterator[RunRanks]:
-    """`run_ranks(module, nproc, *args, timeout=120)` -> output of ranks that ended with exit code 0."""
+def ranks() -> Iterator[Ranks]:
+    """What starts ranks, with the processes that they are forked from."""
     ranks = Ranks()
-    yield ranks.run
+    yield ranks
     ranks.close()
+
+
+@pytest.fixture(scope="session")
+def run_ranks(ranks: Ranks) -> RunRanks:
+    """`run_ranks(module, nproc, *args, timeout=120)` -> output of ranks that ended with exit code 0."""
+    return ranks.run
+
+
+@pytest.fixture(scope="session")
+def answer_of_ranks(ranks: Ranks) -> Answer:
+    """What tests put in the place of `run_on_ranks`, see `Ranks.answer`."""
+    return ranks.answer

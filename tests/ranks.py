@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
+
+from moss_train.parallel.spawn import _PROGRESS
 from tests.preloaded import REPOSITORY, PreloadedRank
 
-__all__ = ["REPOSITORY", "Ranks", "RunRanks", "free_port"]
+__all__ = ["REPOSITORY", "Answer", "Ranks", "RunRanks", "free_port"]
 
 SECONDS_FOR_THE_OTHERS = 20.0
 """How long the ranks that are left may take to end by themselves when one has failed."""
@@ -30,6 +34,20 @@ class RunRanks(Protocol):
         expect: int | None = 0,
         env: dict[str, str] | None = None,
     ) -> str: ...
+
+
+class Answer(Protocol):
+    """Type of `moss_train.parallel.spawn.run_on_ranks` and of `Ranks.answer`."""
+
+    def __call__(
+        self,
+        module: str,
+        ranks: int,
+        arguments: Sequence[object],
+        *,
+        device: str = "auto",
+        on_progress: Callable[[Any], None] | None = None,
+    ) -> Any: ...
 
 
 class Ranks:
@@ -78,6 +96,30 @@ class Ranks:
         assert code is not None, f"{what} ran past {timeout} s\n{output}"
         assert code != 0 if expect is None else code == expect, f"{what} ended with {code}\n{output}"
         return output
+
+    def answer(
+        self,
+        module: str,
+        ranks: int,
+        arguments: Sequence[object],
+        *,
+        device: str = "auto",
+        on_progress: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """In the place of `run_on_ranks`, where a test is not of the start itself: its ranks are forks, which start at once.
+
+        Progress is told when the ranks have ended; an error of theirs is an AssertionError with their output.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            result = Path(scratch) / "answer.json"
+            hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" or torch.cuda.device_count() < ranks else {}
+            output = self.run(module, ranks, result, *arguments, timeout=300, env=hidden)
+            content = json.loads(result.read_text(encoding="utf-8"))
+        for line in output.splitlines():
+            if on_progress is not None and line.startswith(_PROGRESS):
+                on_progress(json.loads(line.removeprefix(_PROGRESS)))
+        assert "error" not in content, content
+        return content["answer"]
 
     def close(self) -> None:
         """End the processes that ranks are forked from."""

@@ -17,6 +17,7 @@ from moss_train.cli.main import main
 from tests.model.oracle import oracle_logits
 from tests.model.oracle_tower import restated_tower
 from tests.model.small import lively_weights, small_config, with_text
+from tests.ranks import Answer
 
 BATCH, LENGTH, FRAMES, STEPS = 3, 9, 2, 3
 SILENCE, WEIGHT = 7, 0.25
@@ -133,11 +134,23 @@ def test_a_folder_of_other_sizes_replays(made: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.ranks
+def test_it_replays_on_ranks_that_the_command_starts(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "golden", str(made), "--pp", "2", "--vpp", "2"]) == 0
+    assert set(_lines(capsys)) >= EXPECTED
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch, answer_of_ranks: Answer) -> None:
+    """The same without the start of the ranks."""
+    monkeypatch.setattr("moss_train.parallel.spawn.run_on_ranks", answer_of_ranks)
+
+
+@pytest.mark.ranks
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("folder", "layout"),
     [
         ("made", ["--tp", "2", "--sp", "--cp", "2"]),  # 27 rows: neither divides them
-        ("made", ["--pp", "2", "--vpp", "2"]),
         ("wide", ["--tp", "4"]),
     ],
 )
@@ -199,9 +212,9 @@ def test_missing_recordings_are_named(made: Path, tmp_path: Path, capsys: pytest
     assert "nowhere/config.json does not exist" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "layout", [[], pytest.param(["--tp", "2"], marks=pytest.mark.ranks), pytest.param(["--pp", "4"], marks=pytest.mark.ranks)]
-)
+@pytest.mark.ranks
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("layout", [[], ["--tp", "2"], ["--pp", "4"]])
 def test_the_reference_s_recordings_replay(reference_data: Path, capsys: pytest.CaptureFixture[str], layout: list[str]) -> None:
     assert main(["verify", "golden", str(reference_data / "golden_tiny"), *layout]) == 0
     assert "18 of 18 quantities" in capsys.readouterr().out

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from moss_train.verify.layouts import sweep
 from moss_train.verify.layouts.findings import BF16_REFERENCE
 from moss_train.verify.layouts.names import PRESETS, choose_layouts
 from moss_train.verify.layouts.subject import FRAMES
 from moss_train.verify.layouts.sweep import Sweep
+from tests.ranks import Answer
 
 pytestmark = pytest.mark.ranks
 
@@ -20,6 +22,12 @@ LAYOUTS = (
     *("dp2:all,text_only", "cp2:all,projector_only"),
     *("tp4.sp:all", "tp2.pp2.l1-5:all", "cp2.dp2:all"),
 )
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch, answer_of_ranks: Answer) -> None:
+    """Without the start of the ranks, which is tested with the command."""
+    monkeypatch.setattr(sweep, "run_on_ranks", answer_of_ranks)
 
 
 def check(layouts: Sequence[str]) -> set[str]:
