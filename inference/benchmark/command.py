@@ -54,7 +54,7 @@ PARTS = {
     "legacy": Part("the reference's protocol", "legacy"),
     "end-to-end": Part("256 tokens from pixels, peak memory", "end_to_end", seconds=25),
     "decode": Part("tokens a second, bf16", "decode"),
-    "decode-streamed": Part("the same, weights read by kernels of ours", "decode", options=(("products", None),)),
+    "decode-dense": Part("the same, bf16 weights read by torch's products", "decode", options=(("products", "torch"),)),
     "stream": Part("from a new frame, and from a prompt, to the next token", "stream"),
     "jitter": Part("one session speaking while frames arrive", "live", "measure_jitter", seconds=60),
     "sessions": Part("16 sessions speaking", "live", "measure_sessions", seconds=45),

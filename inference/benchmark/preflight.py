@@ -78,12 +78,11 @@ def walk_all(config: VideoMllamaConfig, recipe: str, *, fp8_frames: bool, stream
         config: dimensions.
         recipe: of the weights.
         fp8_frames: keys and values of frames in fp8, unrotated keys beside them.
-        streamed: dense matrices too take the product of few rows.
+        streamed: dense matrices too take the product of few rows, as is the default.
         rows: of the steps.
     """
     model = planned_model(config, recipe)
-    if streamed:
-        set_products(model.matrices(), None)
+    set_products(model.matrices(), None if streamed else "torch")
     kept = {"fp8_frames": fp8_frames, "raw_keys": fp8_frames}
     store = KVStore(config, _META, torch.bfloat16, positions=8192, frames=_FRAMES, **kept)
     walk(model, store, rows, FRAME_BUCKETS)

@@ -112,4 +112,5 @@ class CrossLayer:
         q = norm_rotate(q, self.query_norm, self.eps, step.query_cos, step.query_sin)
         attended = paged_attention(q, pool.keys(i), pool.values(i), pool.scales(i), step.rows.cross_view)
         h, x = add_rms_norm(h, self.out(attended), self.norm_mlp, self.eps, self.attention_gate)
-        return Residual(h, self.down(self.gate_up.swiglu(x)), self.mlp_gate * step.rows.sees)
+        gate = self.mlp_gate * step.rows.sees if step.mlp_gates is None else step.mlp_gates[i]
+        return Residual(h, self.down(self.gate_up.swiglu(x)), gate)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from inference.kernels.gates import silu_and_multiply
-from inference.kernels.select import Form
+from inference.kernels.select import Form, choose_form
 from inference.kernels.skinny import MAX_ROWS, skinny_linear, skinny_swiglu
 from inference.quantize.linear import Fp8Linear
 from inference.quantize.rows import FP8
@@ -41,19 +41,21 @@ class DenseLinear:
     def __init__(self, weight: torch.Tensor) -> None:
         self.weight = weight
         """[out, in]"""
-        self.form: Form | None = "torch"
-        """Of products of up to 16 rows: torch's, or those of `inference.kernels.skinny` ("triton", or None: by device)."""
+        self.form: Form | None = None
+        """Of products of up to 16 rows: torch's ("torch"), those of `inference.kernels.skinny` ("triton"), or None: by device."""
 
     @property
     def num_bytes(self) -> int:
         return self.weight.numel() * self.weight.element_size()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.weight) if self.form == "torch" else skinny_linear(x, self.weight, form=self.form)
+        return skinny_linear(x, self.weight, form=self.form) if self._streams(x) else F.linear(x, self.weight)
 
     def swiglu(self, x: torch.Tensor) -> torch.Tensor:
-        fused = self.form != "torch" and x.numel() <= MAX_ROWS * x.shape[-1]
-        return skinny_swiglu(x, self.weight, form=self.form) if fused else silu_and_multiply(self(x))
+        return skinny_swiglu(x, self.weight, form=self.form) if self._streams(x) else silu_and_multiply(self(x))
+
+    def _streams(self, x: torch.Tensor) -> bool:
+        return 0 < x.numel() <= MAX_ROWS * x.shape[-1] and choose_form(x.device, self.form) == "triton"
 
 
 def set_products(matrices: Iterable[Linear], form: Form | None) -> None:

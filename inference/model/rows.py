@@ -150,3 +150,5 @@ class StepTensors:
     cross_pool: KVPool
     attends: bool = True
     """False where the host knows that no row sees a frame: the cross layers then change nothing and are skipped."""
+    mlp_gates: torch.Tensor | None = None
+    """[cross layers, N] each cross layer's gate, 0 for rows that see no frame; None: every layer makes its own."""

@@ -55,6 +55,8 @@ class VideoMllama:
             counts[kind] += 1
         self.cross_layers = [layer for layer in self.layers if isinstance(layer, CrossLayer)]
         self.rotary = Rotary(config, self.device, self.dtype)
+        gates = [layer.mlp_gate for layer in self.cross_layers]
+        self._mlp_gates = torch.stack(gates) if gates else None  # [cross layers, 1]
 
     def new_cache(self, *, positions: int = 256, frames: int = 16) -> SessionCache:
         """An empty session in a memory of its own, with room for so many rows and frames before it grows."""
@@ -175,7 +177,11 @@ class VideoMllama:
         Returns:
             [N, H] behind the last norm.
         """
-        step = StepTensors(rows, *self.rotary(rows.positions), *self.rotary(rows.query_positions), self_pool, cross_pool, attends)
+        # Of all positions and all gates at once: a launch of its own for each would take as long as reading a small matrix.
+        cos, sin = self.rotary(torch.cat([rows.positions, rows.query_positions]))
+        own, queries = (slice(begin, begin + len(tokens)) for begin in (0, len(tokens)))
+        gates = self._mlp_gates * rows.sees if self._mlp_gates is not None and attends else None
+        step = StepTensors(rows, cos[own], sin[own], cos[queries], sin[queries], self_pool, cross_pool, attends, gates)
         stream = Residual(F.embedding(tokens, self.embedding))
         for layer in self.layers:
             stream = layer.forward(stream, step)

@@ -13,7 +13,7 @@ from inference.kernels.select import Form
 from inference.model.linear import set_products
 
 
-def measure(bench: Bench, recipe: str = "bf16", fp8_frames: bool = False, products: Form | None = "torch") -> dict[str, Any]:
+def measure(bench: Bench, recipe: str = "bf16", fp8_frames: bool = False, products: Form | None = None) -> dict[str, Any]:
     """Decode a fixed number of tokens several times; the first run is not counted.
 
     Args:
@@ -35,7 +35,7 @@ def measure(bench: Bench, recipe: str = "bf16", fp8_frames: bool = False, produc
     for _ in range(1 + work.runs):
         with session(engine) as cache:
             runs.append(engine.drive([fixed_length(cache, rows, work.decode_tokens, meter, features=features)])[0])
-    set_products(engine.model.matrices(), "torch")
+    set_products(engine.model.matrices(), None)
     gaps = [differences(run.times) for run in runs[1:]]
     speed = sum(run.tokens_per_second for run in runs[1:]) / work.runs
     context = len(rows) + work.decode_tokens / 2

@@ -6,16 +6,21 @@ import torch
 import triton
 import triton.language as tl
 
+from inference.kernels.triton_forms.dependent import announce, launch_options, wait
+
 
 @triton.jit
 def _add_rms_norm(
     residual_ptr, x_ptr, weight_ptr, gate_ptr, sum_ptr, out_ptr, gate_row, width, eps,
-    ADD: tl.constexpr, GATED: tl.constexpr, BLOCK: tl.constexpr,
+    ADD: tl.constexpr, GATED: tl.constexpr, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    announce(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < width
     kind = out_ptr.dtype.element_ty
+    weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    wait(DEPENDENT)
     x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
     if GATED:
         x = (x * tl.load(gate_ptr + row * gate_row).to(tl.float32)).to(kind).to(tl.float32)
@@ -24,7 +29,6 @@ def _add_rms_norm(
         tl.store(sum_ptr + row * width + column, x, mask=inside)
         x = x.to(tl.float32)
     scale = 1.0 / tl.sqrt_rn(tl.sum(x * x) / width + eps)
-    weight = tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
     tl.store(out_ptr + row * width + column, ((x * scale).to(kind).to(tl.float32) * weight).to(kind), mask=inside)
 
 
@@ -41,6 +45,6 @@ def add_rms_norm(
             x if residual is None else residual.contiguous(), x, weight, weight if gate is None else gate, total, out,
             0 if gate is None or gate.numel() == 1 else gate.stride(0), width, eps,
             ADD=residual is not None, GATED=gate is not None, BLOCK=triton.next_power_of_2(width),
-            num_warps=8 if width > 2048 else 4,
+            num_warps=8 if width > 2048 else 4, **launch_options(x.device),
         )  # fmt: skip
     return total, out

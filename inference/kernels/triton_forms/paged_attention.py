@@ -15,10 +15,15 @@ import triton
 import triton.language as tl
 
 from inference.kernels.select import multiprocessors
+from inference.kernels.triton_forms.dependent import announce, fetch, launch_options, wait
 from inference.kernels.triton_forms.skinny import widened
 
 _LOG2_E = 1.4426950408889634
 _MOST_SPLITS = 128
+
+
+_LIFT = tl.constexpr(1024.0)
+"""Factor of weights times scales in the product: fp16 has nothing below 6e-8, and scales are the largest value over 448."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,10 @@ def _attend(
     q_row, q_head, k_page, k_row, k_head, v_page, v_row, v_head, s_kind, s_page, s_row, s_head,
     HEADS: tl.constexpr, GROUP: tl.constexpr, GROUP_PAD: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
     PAGE_ROWS: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
-    SCALED: tl.constexpr, EXACT: tl.constexpr,
+    SCALED: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    announce(DEPENDENT)
     head, split = tl.program_id(1), tl.program_id(2)
     first = tl.program_id(0) * TILE
     folded = tl.arange(0, TILE * GROUP_PAD)  # row of the product = row of the tile * GROUP_PAD + query head of the group
@@ -79,21 +86,35 @@ def _attend(
     dim = tl.arange(0, DIM_PAD)
     inside = dim < DIM
     query_head = head * GROUP + member
+    session = tl.load(session_ptr + row, mask=live, other=-1)
+    limit = tl.load(limit_ptr + row, mask=live, other=0)
+    place_in_tile = folded // GROUP_PAD
+    left = tl.where(live & (limit > 0), place_in_tile, TILE)
+    turn = tl.min(left)
+    if DEPENDENT:
+        # Who sees what, and the tables, are of the whole step; only the newest of the keys may still be on its way.
+        mine = tl.max(tl.where(place_in_tile == turn, session, -1))
+        longest = tl.max(tl.where(session == mine, limit, 0))
+        share = tl.cdiv(tl.cdiv(longest, splits), BLOCK) * BLOCK
+        key = split * share + tl.arange(0, BLOCK)
+        valid = (key < tl.minimum(split * share + share, longest)) & (turn < TILE)
+        page = tl.load(table_ptr + mine.to(tl.int64) * width + key // PAGE_ROWS, mask=valid, other=0).to(tl.int64)
+        size: tl.constexpr = k_ptr.dtype.element_ty.primitive_bitwidth // 8
+        if DIM * size % 128 == 0:
+            line = tl.arange(0, DIM_PAD * size // 128)[None, :] * 128
+            fetch(k_ptr.to(tl.int64) + (page * k_page + key % PAGE_ROWS * k_row + head * k_head)[:, None] * size + line)
+            fetch(v_ptr.to(tl.int64) + (page * v_page + key % PAGE_ROWS * v_row + head * v_head)[:, None] * size + line)
+    wait(DEPENDENT)
     q = tl.load(
         q_ptr + row[:, None].to(tl.int64) * q_row + query_head[:, None] * q_head + dim[None, :],
         mask=live[:, None] & inside[None, :],
         other=0.0,
-    )  # [TILE * GROUP_PAD, DIM_PAD]
-    session = tl.load(session_ptr + row, mask=live, other=-1)
-    limit = tl.load(limit_ptr + row, mask=live, other=0)
+    ).to(KIND)  # [TILE * GROUP_PAD, DIM_PAD]
     best = tl.full([TILE * GROUP_PAD], float("-inf"), tl.float32)
     total = tl.zeros([TILE * GROUP_PAD], tl.float32)
     sums = tl.zeros([TILE * GROUP_PAD, DIM_PAD], tl.float32)
 
     # Every session of the tile has its turn at its first row; rows that see nothing have none.
-    place_in_tile = folded // GROUP_PAD
-    left = tl.where(live & (limit > 0), place_in_tile, TILE)
-    turn = tl.min(left)
     while turn < TILE:
         mine = tl.max(tl.where(place_in_tile == turn, session, -1))
         here = session == mine
@@ -118,7 +139,7 @@ def _attend(
                 mask=valid[:, None] & inside[None, :],
                 other=0.0,
             )
-            k = tl.trans(widened(k, q.dtype, SCALED))
+            k = tl.trans(widened(k, KIND, SCALED and KIND != tl.float16))
             scores = tl.dot(q, k, input_precision="ieee" if EXACT else "tf32") * softmax_scale
             if SCALED:
                 at = scale_ptr + page * s_page + place * s_row + head * s_head
@@ -130,13 +151,15 @@ def _attend(
             shrink = tl.exp2(best - base)
             total = total * shrink + tl.sum(weights, 1)
             if SCALED:
-                weights *= tl.load(at + s_kind, mask=valid, other=0.0)[None, :]
-            v = widened(v, q.dtype, SCALED)
-            sums = tl.dot(weights.to(q.dtype), v, sums * shrink[:, None], input_precision="ieee" if EXACT else "tf32")
+                weights *= tl.load(at + s_kind, mask=valid, other=0.0)[None, :] * _LIFT
+            v = widened(v, KIND, SCALED and KIND != tl.float16)
+            sums = tl.dot(weights.to(KIND), v, sums * shrink[:, None], input_precision="ieee" if EXACT else "tf32")
             best = higher
         left = tl.where(here, TILE, left)
         turn = tl.min(left)
 
+    if SCALED:
+        sums *= 1.0 / _LIFT
     if WHOLE:
         result = sums / tl.where(total == 0.0, 1.0, total)[:, None]
         to = out_ptr + (row[:, None].to(tl.int64) * HEADS + query_head[:, None]) * DIM + dim[None, :]
@@ -150,8 +173,11 @@ def _attend(
 
 @triton.jit(do_not_specialize=["pairs", "splits"])
 def _combine(
-    part_ptr, stat_ptr, out_ptr, pairs, splits, DIM: tl.constexpr, DIM_PAD: tl.constexpr, SPLITS_PAD: tl.constexpr
+    part_ptr, stat_ptr, out_ptr, pairs, splits, DIM: tl.constexpr, DIM_PAD: tl.constexpr, SPLITS_PAD: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    announce(DEPENDENT)
+    wait(DEPENDENT)
     pair = tl.program_id(0).to(tl.int64)  # row * heads + head
     split = tl.arange(0, SPLITS_PAD)
     dim = tl.arange(0, DIM_PAD)
@@ -165,6 +191,13 @@ def _combine(
     whole = tl.sum(total * weight)
     result = tl.sum(part * weight[:, None], 0) / tl.where(whole == 0.0, 1.0, whole)
     tl.store(out_ptr + pair * DIM + dim, result.to(out_ptr.dtype.element_ty), mask=dim < DIM)
+
+
+def _kind(dtype: torch.dtype, scaled: bool) -> tl.dtype:
+    """What is multiplied: fp8 keys and values become fp16 in one step, bf16 only in three."""
+    if dtype == torch.float32:
+        return tl.float32
+    return tl.bfloat16 if dtype == torch.bfloat16 and not scaled else tl.float16
 
 
 def paged_attention(
@@ -201,12 +234,13 @@ def paged_attention(
         HEADS=heads, GROUP=group, GROUP_PAD=group_pad, DIM=dim, DIM_PAD=dim_pad,
         PAGE_ROWS=page_rows, TILE=tile, BLOCK=launch.block, WHOLE=splits == 1,
         SCALED=scales is not None, EXACT=queries.dtype == torch.float32,
-        num_warps=launch.warps, num_stages=launch.stages,
+        KIND=_kind(queries.dtype, scales is not None),
+        num_warps=launch.warps, num_stages=launch.stages, **launch_options(queries.device),
     )  # fmt: skip
     if splits > 1:
         pad = 8 if splits <= 8 else 64 if splits <= 64 else 128  # few kinds: each is compiled when first met
         _combine[(rows * heads,)](
             parts, stats, out, rows * heads, splits, DIM=dim, DIM_PAD=dim_pad,
-            SPLITS_PAD=pad, num_warps=4 if splits > 8 else 1,
+            SPLITS_PAD=pad, num_warps=4 if splits > 8 else 1, **launch_options(queries.device),
         )  # fmt: skip
     return out

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from inference.kernels.select import multiprocessors
+from inference.kernels.triton_forms.dependent import announce, fetch, launch_options, wait
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Launch:
     stages: int = 4
     dot: bool = True
     """Matrix instructions; otherwise sums in registers, for one row."""
+    ahead: int = 16384
+    """Bytes of a program's share of the matrix that are fetched before the rows are there, at the most."""
+    registers: int | None = None
+    """Of a thread, at the most: so that more programs fit; None: what the compiler takes."""
 
 
 def launch_shape(
@@ -83,14 +88,28 @@ def widened(x, kind: tl.constexpr, NARROW: tl.constexpr):
 
 
 @triton.jit
+def _fetch(w_ptr, row, outs, ins, begin, AHEAD: tl.constexpr, GLU: tl.constexpr, DEPENDENT: tl.constexpr):
+    """The first `AHEAD` bytes of each of these rows, from column `begin` on."""
+    if DEPENDENT and AHEAD > 0:
+        size: tl.constexpr = w_ptr.dtype.element_ty.primitive_bitwidth // 8
+        line = tl.arange(0, AHEAD // 128)[None, :] * 128
+        fetch(w_ptr.to(tl.int64) + (row[:, None].to(tl.int64) * ins + begin) * size + line)
+        if GLU:
+            fetch(w_ptr.to(tl.int64) + ((row + outs)[:, None].to(tl.int64) * ins + begin) * size + line)
+
+
+@triton.jit
 def _one_row(
     x_ptr, w_ptr, scale_ptr, out_ptr, outs, ins,
     BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, EVEN: tl.constexpr, SCALED: tl.constexpr, GLU: tl.constexpr,
-    STAGES: tl.constexpr,
+    STAGES: tl.constexpr, AHEAD: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    announce(DEPENDENT)
     out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     row = tl.minimum(out, outs - 1)  # rows behind the last are read again, not stored
     at = tl.arange(0, BLOCK_IN)
+    _fetch(w_ptr, row, outs, ins, 0, AHEAD, GLU, DEPENDENT)
+    wait(DEPENDENT)
     first = w_ptr + row[:, None].to(tl.int64) * ins + at[None, :]
     second = first + outs.to(tl.int64) * ins
     gate = tl.zeros([BLOCK_OUT, BLOCK_IN], tl.float32)
@@ -122,8 +141,9 @@ def _one_row(
 def _rows(
     x_ptr, w_ptr, scale_ptr, out_ptr, part_ptr, rows, outs, ins,
     BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr, SCALED: tl.constexpr,
-    GLU: tl.constexpr, EXACT: tl.constexpr,
+    GLU: tl.constexpr, EXACT: tl.constexpr, AHEAD: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    announce(DEPENDENT)
     out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     split = tl.program_id(1)
     lane = tl.arange(0, 16)
@@ -132,6 +152,8 @@ def _rows(
     share = tl.cdiv(tl.cdiv(ins, SPLITS), BLOCK_IN) * BLOCK_IN
     begin = split * share
     end = tl.minimum(begin + share, ins)
+    _fetch(w_ptr, row, outs, ins, begin, AHEAD, GLU, DEPENDENT)
+    wait(DEPENDENT)
     source = x_ptr + lane[:, None] * ins + at[None, :]
     first = w_ptr + row[:, None].to(tl.int64) * ins + at[None, :]
     second = first + outs.to(tl.int64) * ins
@@ -170,8 +192,11 @@ def _rows(
 
 @triton.jit(do_not_specialize=["rows"])
 def _add_shares(
-    part_ptr, scale_ptr, out_ptr, rows, outs, BLOCK: tl.constexpr, SPLITS: tl.constexpr, SCALED: tl.constexpr, GLU: tl.constexpr
+    part_ptr, scale_ptr, out_ptr, rows, outs, BLOCK: tl.constexpr, SPLITS: tl.constexpr, SCALED: tl.constexpr,
+    GLU: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    announce(DEPENDENT)
+    wait(DEPENDENT)
     row = tl.program_id(0)
     out = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = out < outs
@@ -188,6 +213,14 @@ def _add_shares(
         if GLU:
             up *= tl.load(scale_ptr + outs + out, mask=mask, other=0.0)
     _finish(gate, up, out_ptr + row * outs + out, mask, GLU)
+
+
+def _ahead(launch: Launch, ins: int, element_size: int, glu: bool) -> int:
+    """Bytes of each matrix row of a program to fetch: a power of two of whole lines within its share, or 0."""
+    if ins % (launch.splits * launch.block_in):
+        return 0  # the last share is shorter
+    most = min(launch.ahead // (launch.block_out * (2 if glu else 1)), ins * element_size // launch.splits)
+    return 0 if most < 128 else 1 << (most.bit_length() - 1)
 
 
 def skinny_product(
@@ -208,11 +241,14 @@ def skinny_product(
     out = torch.empty(rows, outs, dtype=x.dtype, device=x.device)
     scales = x if scale is None else scale
     programs, even = triton.cdiv(outs, launch.block_out), ins % launch.block_in == 0
-    scaled = scale is not None
+    scaled, options = scale is not None, launch_options(x.device)
+    ahead = _ahead(launch, ins, weight.element_size(), glu)
+    if launch.registers is not None:
+        options = options | {"maxnreg": launch.registers}
     if not launch.dot:
         _one_row[(programs,)](
             x, weight, scales, out, outs, ins, BLOCK_OUT=launch.block_out, BLOCK_IN=launch.block_in, EVEN=even,
-            SCALED=scaled, GLU=glu, STAGES=launch.stages, num_warps=launch.warps,
+            SCALED=scaled, GLU=glu, STAGES=launch.stages, AHEAD=ahead, num_warps=launch.warps, **options,
         )  # fmt: skip
         return out
     splits = launch.splits
@@ -221,10 +257,12 @@ def skinny_product(
         parts = torch.empty(splits, rows, 1 + glu, outs, dtype=torch.float32, device=x.device)
     _rows[(programs, splits)](
         x, weight, scales, out, parts, rows, outs, ins, BLOCK_OUT=launch.block_out, BLOCK_IN=launch.block_in, SPLITS=splits,
-        EVEN=even, SCALED=scaled, GLU=glu, EXACT=x.dtype == torch.float32, num_warps=launch.warps, num_stages=launch.stages,
+        EVEN=even, SCALED=scaled, GLU=glu, EXACT=x.dtype == torch.float32, AHEAD=ahead, num_warps=launch.warps,
+        num_stages=launch.stages, **options,
     )  # fmt: skip
     if splits > 1:
         _add_shares[(rows, triton.cdiv(outs, 1024))](
-            parts, scales, out, rows, outs, BLOCK=1024, SPLITS=splits, SCALED=scaled, GLU=glu, num_warps=4
+            parts, scales, out, rows, outs, BLOCK=1024, SPLITS=splits, SCALED=scaled, GLU=glu, num_warps=4,
+            **launch_options(x.device),
         )  # fmt: skip
     return out
