@@ -3,6 +3,7 @@
 # ruff: noqa: E402 - cores and variables come before what starts threads and reads them
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -62,6 +63,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
         if item.get_closest_marker("slow") and not os.environ.get("MOSS_SLOW_TESTS"):
             item.add_marker(pytest.mark.skip(reason="slow; set MOSS_SLOW_TESTS=1"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What is there by now stays to the end, thousands of tests with it: collections of garbage, of which each end of a
+    layout makes one, need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
