@@ -2,24 +2,79 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
 from inference.kernels.gelu_product import gelu_product
+from inference.kernels.select import multiprocessors
+from inference.kernels.triton_forms.gelu_product import DEFAULT, Launch
+from inference.kernels.triton_forms.gelu_product import gelu_product as launched
 from tests.inference.kernels.forms.where import DEVICE
 
 
-@pytest.mark.parametrize(("rows", "inner", "columns"), [((2, 66), 72, 264), ((5,), 8, 1032), ((0,), 16, 32)])
-def test_the_numbers_of_the_torch_form(rows: tuple[int, ...], inner: int, columns: int) -> None:
+def _operands(rows: tuple[int, ...], inner: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x, weight, bias = (
         torch.randn(shape, generator=generator).to(DEVICE, torch.bfloat16)
         for shape in ((*rows, inner), (columns, inner), (columns,))
     )
-    weight = weight * inner**-0.5
-    found, expected = gelu_product(x, weight, bias, form="triton"), gelu_product(x, weight, bias, form="torch")
-    assert found.shape == expected.shape and found.dtype == torch.bfloat16
+    return x, weight * inner**-0.5, bias
+
+
+def _hold(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape and found.dtype == expected.dtype
     # One rounding of the product apart, at most.
     torch.testing.assert_close(found.float(), expected.float(), atol=2e-2, rtol=2**-7)
     if found.numel():
         assert (found != expected).float().mean() < 0.02
+
+
+@pytest.mark.parametrize(("rows", "inner", "columns"), [((2, 66), 72, 264), ((5,), 8, 1032), ((0,), 16, 32)])
+def test_the_numbers_of_the_torch_form(rows: tuple[int, ...], inner: int, columns: int) -> None:
+    operands = _operands(rows, inner, columns)
+    _hold(gelu_product(*operands, form="triton"), gelu_product(*operands, form="torch"))
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        replace(DEFAULT, flat=not DEFAULT.flat),
+        Launch(columns=128, warps=4, at_once=2, parts=1),
+        Launch(rows=64, columns=256, warps=4, at_once=2, parts=4, group=2),
+    ],
+)
+def test_every_launch_gives_the_same_bits(launch: Launch) -> None:
+    operands = _operands((200,), 136, 392)
+    units = multiprocessors(operands[0].device)
+    found = launched(*operands, units, launch)
+    assert torch.equal(found, launched(*operands, units))
+    _hold(found, gelu_product(*operands, form="torch"))
+
+
+def _ordered(x: Tensor) -> Tensor:
+    """Integers that count up with bf16 numbers, one a number; both zeros are 0."""
+    bits = x.view(torch.int16).int()
+    return torch.where(bits < 0, -(bits & 0x7FFF), bits)
+
+
+def test_gelu_of_every_number_is_the_exact_one() -> None:
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    every = every[every.isfinite()].to(DEVICE)  # 8 * 8160 of them
+    unit, nothing = torch.eye(8, device=DEVICE, dtype=torch.bfloat16), torch.zeros(8, device=DEVICE, dtype=torch.bfloat16)
+    found = gelu_product(every.view(-1, 8), unit, nothing, form="triton").view(-1)
+    wide = every.double()
+    exact = (0.5 * wide * torch.erfc(-wide * 0.5**0.5)).bfloat16()
+    here = every > -4.5  # below, results are less than 2e-5 and torch's own form cancels
+    apart = (_ordered(found) - _ordered(exact)).abs()[here]
+    assert int(apart.max()) <= 1 and int(apart.count_nonzero()) <= 4
+    assert float((found - exact)[~here].abs().max()) < 1e-6
+
+
+def test_what_is_no_number_stays_so() -> None:
+    x = torch.tensor([[float("nan")] * 8, [0.0] * 8], device=DEVICE, dtype=torch.bfloat16)
+    unit, nothing = torch.eye(8, device=DEVICE, dtype=torch.bfloat16), torch.zeros(8, device=DEVICE, dtype=torch.bfloat16)
+    found = gelu_product(x, unit, nothing, form="triton")
+    assert bool(found[0].isnan().all()) and bool((found[1] == 0).all())
