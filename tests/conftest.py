@@ -9,23 +9,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from tests.workers import RANKS, cores_of_worker, scheduling
 
-def _keep_to_own_cores() -> None:
-    """A test process gets its share of the cores for itself and all that it starts, as far as there is one for each.
-
-    Ranks wait for each other many times a step. Where another process takes turns with one of them the others wait
-    for it as well: tests of several ranks take two to three times as long beside another test process on two cores as
-    on a core of their own.
-    """
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    cores = sorted(os.sched_getaffinity(0))
-    if 1 < count <= len(cores) and number < count:
-        os.sched_setaffinity(0, cores[number::count])
-
-
-_keep_to_own_cores()  # before threads are started
+OWN_CORES = cores_of_worker()
+if OWN_CORES:
+    os.sched_setaffinity(0, OWN_CORES)  # before threads are started
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -54,15 +44,23 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `ranks` form one xdist group, so that two of them never share the cores; `gpu` skips without CUDA,
-    `slow` without MOSS_SLOW_TESTS."""
+    """Tests marked `ranks` never share the cores: where test processes have none of their own, all are one process's.
+    Their files come first, since they take longest; `gpu` skips without CUDA, `slow` without MOSS_SLOW_TESTS."""
     for item in items:
-        if item.get_closest_marker("ranks"):
-            item.add_marker(pytest.mark.xdist_group("ranks"))
+        if item.get_closest_marker("ranks") and not OWN_CORES:
+            item.add_marker(pytest.mark.xdist_group(RANKS))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
         if item.get_closest_marker("slow") and not os.environ.get("MOSS_SLOW_TESTS"):
             item.add_marker(pytest.mark.skip(reason="slow; set MOSS_SLOW_TESTS=1"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        long = {item.path for item in items if item.get_closest_marker("ranks")}
+        items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return scheduling(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(trylast=True)
@@ -103,20 +101,20 @@ def reference_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ranks() -> Iterator[Ranks]:
+def starter() -> Iterator[Ranks]:
     """What starts ranks, with the processes that they are forked from."""
-    ranks = Ranks()
-    yield ranks
-    ranks.close()
+    starter = Ranks()
+    yield starter
+    starter.close()
 
 
 @pytest.fixture(scope="session")
-def run_ranks(ranks: Ranks) -> RunRanks:
+def run_ranks(starter: Ranks) -> RunRanks:
     """`run_ranks(module, nproc, *args, timeout=120)` -> output of ranks that ended with exit code 0."""
-    return ranks.run
+    return starter.run
 
 
 @pytest.fixture(scope="session")
-def answer_of_ranks(ranks: Ranks) -> Answer:
+def answer_of_ranks(starter: Ranks) -> Answer:
     """What tests put in the place of `run_on_ranks`, see `Ranks.answer`."""
-    return ranks.answer
+    return starter.answer

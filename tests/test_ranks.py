@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 
 from tests.ranks import RunRanks
+from tests.workers import cores_of_worker
 
 pytestmark = pytest.mark.ranks
 MODULE = "tests.telling_ranks"
 
 
 @pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process runs all tests")
-def test_tests_of_several_ranks_share_one_worker(request: pytest.FixtureRequest) -> None:
-    # The suffix is what pytest-xdist distributes by; without it two such tests share the cores and reach their time limits.
-    assert request.node.nodeid.endswith("@ranks")
+def test_tests_of_several_ranks_share_one_worker_or_have_cores_of_their_own(request: pytest.FixtureRequest) -> None:
+    # The suffix is what pytest-xdist distributes by. Two such tests that share the cores reach their time limits.
+    own = cores_of_worker()
+    assert request.node.nodeid.endswith("@ranks") == (own is None)
+    assert own is None or os.sched_getaffinity(0) == set(own)
 
 
 def _found(output: str) -> list[dict[str, Any]]:
