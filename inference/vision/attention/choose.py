@@ -11,9 +11,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from inference.vision.attention.keys import Keys
 from model.errors import InputError
 
-BACKENDS = ("plain", "sdpa", "flash", "cudnn", "efficient", "flex", "flash_attn", "transformer_engine")
+BACKENDS = ("plain", "sdpa", "flash", "cudnn", "efficient", "flex", "flash_attn", "transformer_engine", "triton")
 
 FASTEST: dict[int, tuple[str, ...]] = {9: ("cudnn", "flash")}
 """Major compute capability -> backends, fastest first. Hopper: a layer at 32 frames took cuDNN 1.16 ms, torch's flash 1.73 ms."""
@@ -30,10 +31,20 @@ class Backend:
     """A way to compute attention."""
 
     name: str
-    attend: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """q [F, heads, T, d], k and v [F, heads, S, d] -> [F, T, heads * d]."""
+    attend: Callable[..., Tensor]
+    """q [F, heads, T, d], k and v [F, heads, S, d] -> [F, T, heads * d]; where it takes counts, fp32 [S] of their log2 follow."""
     traceable: bool
     """Whether torch.compile can take it into the graph of a layer."""
+    takes_counts: bool = False
+    """Whether it weighs keys that count several times. To others they are given several times."""
+
+    def attend_counted(self, q: Tensor, k: Tensor, v: Tensor, keys: Keys | None) -> Tensor:
+        """As `attend`, with tokens that count as often as `keys` says; None: each once."""
+        if keys is None:
+            return self.attend(q, k, v)
+        if self.takes_counts:
+            return self.attend(q, k, v, keys.log2_counts)
+        return self.attend(q, k[:, :, keys.repeated], v[:, :, keys.repeated])
 
 
 def backend_problem(name: str, device_type: str) -> str | None:
@@ -82,7 +93,7 @@ def choose_backend(name: str, device: torch.device, dtype: torch.dtype, width: i
     if problem is not None:
         raise InputError(f"vision attention {name} cannot be used: {problem}; use auto")
     module = importlib.import_module(f"inference.vision.attention.{name}")
-    return Backend(name, module.attend, module.TRACEABLE)
+    return Backend(name, module.attend, module.TRACEABLE, getattr(module, "TAKES_COUNTS", False))
 
 
 @cache
