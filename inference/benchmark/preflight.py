@@ -21,6 +21,7 @@ from inference.commands import exit_code
 from inference.graphs.runner import FRAME_BUCKETS, GPU_WIDTHS, ROW_BUCKETS, SESSIONS
 from inference.kernels.gelu_product import gelu_product
 from inference.kernels.select import has_triton
+from inference.kernels.vision_rows import add_norm, gelu_rows, round_rows
 from inference.model.linear import set_products
 from inference.model.load import ModelBuilder
 from inference.model.rows import FIELDS, StepRows
@@ -89,11 +90,16 @@ def walk_all(config: VideoMllamaConfig, recipe: str, *, fp8_frames: bool, stream
 
 
 def walk_tower(config: VideoMllamaConfig) -> None:
-    """The kernel of the tower's layers."""
+    """The kernels of the tower's layers."""
     vision = config.vision
     x = torch.empty(2, 1601, vision.hidden_size, dtype=torch.bfloat16, device=_META)
     weight = torch.empty(vision.intermediate_size, vision.hidden_size, dtype=torch.bfloat16, device=_META)
-    gelu_product(x, weight, weight[:, 0].contiguous(), form="triton")
+    bias, wide = weight[0].contiguous(), weight[:, 0].contiguous()
+    gelu_product(x, weight, wide, form="triton")
+    round_rows(x)
+    for fp8 in (False, True):
+        add_norm(x, x, bias if fp8 else None, bias[:1].contiguous(), bias, bias, vision.norm_eps, fp8)
+        gelu_rows(x.new_empty(2, 1601, vision.intermediate_size), wide if fp8 else None, fp8)
 
 
 @torch.inference_mode()

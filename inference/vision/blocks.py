@@ -13,21 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inference.kernels.gelu_product import traced_gelu_product
+from inference.vision.between import Between, Norm, layer_norm
 from inference.vision.products import Matrix, Operand, multiply, operand, product
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-Up = Callable[[Tensor, Matrix], Tensor]
 
 PATCH_ALIGNMENT = 16
 """The width of a patch (588) is filled up to a multiple of this with zeros: matrix products read 16 bytes at a time."""
-
-
-class Norm(NamedTuple):
-    """A LayerNorm's parameters, [D] each."""
-
-    weight: Tensor
-    bias: Tensor
 
 
 class Layer(NamedTuple):
@@ -119,11 +111,6 @@ def embed(
     return x, operand(layer_norm(x, next_norm, eps), fp8=fp8)
 
 
-def layer_norm(x: Tensor, norm: Norm, eps: float) -> Tensor:
-    """[..., D] -> [..., D]"""
-    return F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, eps)
-
-
 def split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """[F, T, 3 D] -> three views [F, heads, T, D / heads]."""
     frames, tokens, width = qkv.shape
@@ -138,7 +125,7 @@ def block(
     keys: Tensor | None,
     fp8: bool,
     attend: Attend,
-    up: Up,
+    between: Between,
     heads: int,
     eps: float,
 ) -> tuple[Tensor, Operand]:
@@ -156,23 +143,10 @@ def block(
     q, k, v = split_heads(multiply(y, layer.qkv, x.dtype), heads)
     if keys is not None:
         k, v = k[:, :, keys], v[:, :, keys]
-    x = x + layer.gate_attention * product(attend(q, k, v), layer.out)
-    inner = up(layer_norm(x, layer.norm_mlp, eps), layer.up)
-    x = x + layer.gate_mlp * product(inner, layer.down)
-    return x, operand(layer_norm(x, layer.next_norm, eps), fp8=fp8)
-
-
-def separate_up(x: Tensor, matrix: Matrix) -> Tensor:
-    """The MLP's first half, gelu behind the product: [F, T, D] -> [F, T, inner]."""
-    return F.gelu(product(x, matrix))
-
-
-def joint_up(x: Tensor, matrix: Matrix) -> Tensor:
-    """The same in one kernel, where weights are not in fp8."""
-    if matrix.scale is not None or matrix.bias is None:
-        return separate_up(x, matrix)
-    inner: Tensor = traced_gelu_product(x, matrix.weight, matrix.bias)
-    return inner
+    seen = between.enter(attend(q, k, v), layer.out.scale is not None)
+    x, y = between.add_norm(x, seen, layer.out, layer.gate_attention, layer.norm_mlp, eps, layer.up.scale is not None)
+    inner = between.up(y, layer.up, x.dtype, layer.down.scale is not None)
+    return between.add_norm(x, inner, layer.down, layer.gate_mlp, layer.next_norm, eps, fp8)
 
 
 def enter_global(y: Tensor, tile: Tensor, next_norm: Norm, eps: float, fp8: bool) -> tuple[Tensor, Operand]:

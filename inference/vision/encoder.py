@@ -50,6 +50,8 @@ class FrameEncoder:
         attention: a backend of `inference.vision.attention.choose`, or `auto`.
         compile_layers: off | default | autotune; None: default on CUDA, off elsewhere.
         joint_gelu: gelu inside the product before it, by a kernel of ours for Hopper.
+        fused: what lies between products (residual sums, norms, gelu, rounding to fp8) in kernels of ours, which also round where
+            the published modules do; None: on CUDA in 16 bits.
         key_value: the cross layers' joint key and value projections; with them tickets have `raw_kv()`.
 
     Raises:
@@ -66,6 +68,7 @@ class FrameEncoder:
         attention: str = "auto",
         compile_layers: str | None = None,
         joint_gelu: bool = False,
+        fused: bool | None = None,
         key_value: Sequence[Callable[[Tensor], Tensor]] = (),
     ) -> None:
         self.mode = mode or VisionMode()
@@ -82,6 +85,7 @@ class FrameEncoder:
             fp8=self.mode.fp8,
             compile_layers=choice,
             joint_gelu=joint_gelu,
+            fused=fused,
             repeat_keys=self.mode.repeat_keys,
             full=self.chunk,
         )

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-E4M3_MAX = 448.0
-"""Largest finite value of float8_e4m3fn."""
+from inference.kernels.torch_forms.vision_rows import E4M3_MAX, round_rows
+
+__all__ = ["E4M3_MAX", "Matrix", "Operand", "bare_product", "fp8_matrix", "multiply", "operand", "product", "quantise_rows"]
 
 
 class Matrix(NamedTuple):
@@ -33,8 +34,7 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Off by at most 2^-4 of each value, or 2^-10 / 448 of its row's largest where that is more. A row of zeros stays zero.
     """
-    scale = x.detach().abs().amax(-1, keepdim=True).float().clamp_min(1e-12) / E4M3_MAX
-    return (x.float() / scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn), scale
+    return round_rows(x)
 
 
 def fp8_matrix(weight: Tensor, bias: Tensor | None = None) -> Matrix:
@@ -57,14 +57,14 @@ def operand(x: Tensor, *, fp8: bool) -> Operand:
     return Operand(*quantise_rows(x)) if fp8 else Operand(x)
 
 
-def multiply(x: Operand, matrix: Matrix, dtype: torch.dtype) -> Tensor:
-    """[..., in] -> [..., out] in `dtype`.
+def bare_product(x: Operand, matrix: Matrix, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """[..., in] -> [..., out] in `dtype`, and the bias [out] that is still to be added: 16-bit products have it, fp8 ones do not.
 
     On CUDA an fp8 product is one of 8-bit numbers with fp32 sums; elsewhere the same rounded numbers are multiplied in
     `dtype`, which shows the effect of the rounding.
     """
     if x.scale is None or matrix.scale is None:
-        return F.linear(x.rows, matrix.weight, matrix.bias)
+        return F.linear(x.rows, matrix.weight, matrix.bias), None
     if x.rows.is_cuda or x.rows.is_meta:  # on the device that computes nothing a call is refused as on a GPU
         flat = torch._scaled_mm(
             x.rows.flatten(0, -2),
@@ -74,11 +74,14 @@ def multiply(x: Operand, matrix: Matrix, dtype: torch.dtype) -> Tensor:
             out_dtype=torch.bfloat16,
             use_fast_accum=True,
         )
-        # The bias is left to the kernel that follows (gelu, or residual and norm).
-        y = flat.view(*x.rows.shape[:-1], -1).to(dtype)
-    else:
-        y = (F.linear(x.rows.to(dtype), matrix.weight.to(dtype)) * (x.scale * matrix.scale)).to(dtype)
-    return y if matrix.bias is None else y + matrix.bias
+        return flat.view(*x.rows.shape[:-1], -1).to(dtype), matrix.bias
+    return (F.linear(x.rows.to(dtype), matrix.weight.to(dtype)) * (x.scale * matrix.scale)).to(dtype), matrix.bias
+
+
+def multiply(x: Operand, matrix: Matrix, dtype: torch.dtype) -> Tensor:
+    """[..., in] -> [..., out] in `dtype`, as `bare_product`; a bias is left to the kernel that follows."""
+    y, bias = bare_product(x, matrix, dtype)
+    return y if bias is None else y + bias
 
 
 def product(x: Tensor, matrix: Matrix) -> Tensor:

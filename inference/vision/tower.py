@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from inference.vision.attention.choose import Backend
-from inference.vision.blocks import Layer, Positions, block, embed, enter_global, joint_up, pool_region, separate_up
+from inference.vision.between import FUSED, SEPARATE, with_joint_gelu
+from inference.vision.blocks import Layer, Positions, block, embed, enter_global, pool_region
 from inference.vision.padding import MergedTokens, merge_padding
 from inference.vision.products import Operand, product
 from inference.vision.region import Region, whole
@@ -38,6 +39,7 @@ class Tower:
             frames those, and one more form all sizes between: a compiler takes seconds for each.
         full: frames in the largest call; None: every size is compiled by itself.
         joint_gelu: gelu inside the product before it (Hopper; elsewhere the same arithmetic in two kernels).
+        fused: what lies between products in kernels of ours; None: on CUDA in 16 bits.
         repeat_keys: a token that stands for n patches of padding is attended to n times, not once.
     """
 
@@ -49,6 +51,7 @@ class Tower:
         fp8: bool = False,
         compile_layers: str = "off",
         joint_gelu: bool = False,
+        fused: bool | None = None,
         repeat_keys: bool = True,
         full: int | None = None,
     ) -> None:
@@ -68,10 +71,12 @@ class Tower:
         self._full = full or 0
         self._embed, self._enter, self._pool = wrap(embed), wrap(enter_global), wrap(pool_region)
         attend, heads, eps = backend.attend, self.heads, self.eps
-        up = joint_up if joint_gelu else separate_up
+        chosen = fused if fused is not None else self.device.type == "cuda" and self.dtype.itemsize == 2
+        between = FUSED if chosen else SEPARATE
+        between = with_joint_gelu(between) if joint_gelu else between
 
         def one_block(x: Tensor, y: Operand, layer: Layer, keys: Tensor | None, rounded: bool) -> tuple[Tensor, Operand]:
-            return block(x, y, layer, keys, rounded, attend, up, heads, eps)
+            return block(x, y, layer, keys, rounded, attend, between, heads, eps)
 
         self._block = wrap(one_block)
 

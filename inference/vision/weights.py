@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inference.vision.blocks import PATCH_ALIGNMENT, Layer, Norm, PixelScale, Positions
+from inference.vision.between import Norm
+from inference.vision.blocks import PATCH_ALIGNMENT, Layer, PixelScale, Positions
 from inference.vision.products import Matrix, fp8_matrix
 from inference.vision.region import Region
 from model.vision.encoder import PIXEL_MEAN, PIXEL_STD, VisionEncoder

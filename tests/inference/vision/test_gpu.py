@@ -45,11 +45,12 @@ def test_exact_mode_in_fp32(compile_layers: str) -> None:
 
 
 @pytest.mark.parametrize("joint_gelu", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("compile_layers", ["off", "default"])
-def test_exact_mode_in_bf16(compile_layers: str, joint_gelu: bool) -> None:
+def test_exact_mode_in_bf16(compile_layers: str, fused: bool, joint_gelu: bool) -> None:
     encoder, frames = _on_device(), random_frames(7)
     expected = _expected(encoder, frames)
-    vision = FrameEncoder(encoder, chunk=4, graph_sizes=(1, 2), compile_layers=compile_layers, joint_gelu=joint_gelu)
+    vision = FrameEncoder(encoder, chunk=4, graph_sizes=(1, 2), compile_layers=compile_layers, fused=fused, joint_gelu=joint_gelu)
     got = vision.encode(frames).float()
     assert F.cosine_similarity(got.flatten(1), expected.flatten(1)).min() > 0.999
     torch.testing.assert_close(got, expected, atol=BF16 * float(expected.abs().max()), rtol=0)

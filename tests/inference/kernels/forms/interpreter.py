@@ -1,5 +1,5 @@
-"""Triton's interpreter with the arithmetic of a GPU: it truncates to bfloat16, loses the carry of a rounded float8 and multiplies
-the bit patterns of bfloat16 matrices. Nothing of ours is replaced."""
+"""Triton's interpreter with the arithmetic of a GPU: it truncates to bfloat16, loses the carry of a rounded float8, rounds
+twice in a fused multiply-add and multiplies the bit patterns of bfloat16 matrices. Nothing of ours is replaced."""
 
 from __future__ import annotations
 
@@ -39,3 +39,9 @@ def correct_interpreter() -> None:
         return interpreter.TensorHandle((left @ right).numpy() + d.data, d.dtype.scalar)
 
     interpreter.InterpreterBuilder.create_dot = dot
+
+    def fma(self: Any, a: Any, b: Any, c: Any) -> Any:
+        exact = a.data.astype(np.float64) * b.data.astype(np.float64) + c.data.astype(np.float64)
+        return interpreter.TensorHandle(exact.astype(a.data.dtype), a.dtype.scalar)
+
+    interpreter.InterpreterBuilder.create_fma = fma
