@@ -81,7 +81,7 @@ def _row_maximum(left, right):
 def _quotient(x, scale, inverse):
     """x / scale as a division rounds it, where inverse is 1 / scale: one step of Newton's method."""
     near = x * inverse
-    return tl.fma(tl.fma(-near, scale, x), inverse, near)
+    return tl.fma(tl.fma(near, -scale, x), inverse, near)
 
 
 @triton.jit
@@ -169,15 +169,15 @@ def _gelu(h):
     Off by 4e-6 of the result at most where that is above 2e-4, by 1e-9 below: less than the error function in fp32 loses when
     1 is added to it. An infinity becomes NaN.
     """
-    a = tl.abs(h)
-    q = tl.fma(a, -1.2994914868613705e-06, 5.277923264657147e-05)
-    q = tl.fma(q, a, -0.0008743504295125604)
+    a = -tl.abs(h)
+    q = tl.fma(a, 1.2994914868613705e-06, 5.277923264657147e-05)
+    q = tl.fma(q, a, 0.0008743504295125604)
     q = tl.fma(q, a, 0.0083326306194067)
-    q = tl.fma(q, a, -0.05368109047412872)
+    q = tl.fma(q, a, 0.05368109047412872)
     q = tl.fma(q, a, -0.4586777985095978)
-    q = tl.fma(q, a, -1.1511859893798828)
+    q = tl.fma(q, a, 1.1511859893798828)
     q = tl.fma(q, a, -1.0)
-    return tl.fma(-a, tl.exp2(q), tl.maximum(h, 0.0))
+    return tl.fma(a, tl.exp2(q), tl.maximum(h, 0.0))
 
 
 @triton.jit
