@@ -135,6 +135,8 @@ def _parts(bench: VisionBench) -> dict[str, Callable[[], Any]]:
         "elementwise": lambda: measure_elementwise(bench.layer(), full, compiled=bench.cuda),
         "upload": lambda: measure_upload(bench.layer()),
         "clip exact, joint gelu": lambda: encode(modes["exact"], joint_gelu=True),
+        "clip exact, not fused": lambda: encode(modes["exact"], fused=False),
+        "clip fast, not fused": lambda: encode(modes["fast"], fused=False),
         "latency exact": lambda: bench.latency(modes["exact"], sizes),
         "attention valid_rows": lambda: measure_attention(bench.layer(), cut),
         "clip valid_rows": lambda: encode(modes["valid_rows"]),
@@ -144,8 +146,8 @@ def _parts(bench: VisionBench) -> dict[str, Callable[[], Any]]:
         "clip exact, flash": lambda: encode(modes["exact"], attention="flash"),
         AUTOTUNED: lambda: encode(modes["exact"], compile_layers="autotune"),
     }
-    # On a CPU nothing is compiled, and torch has one attention.
-    elsewhere = ("clip exact, not compiled", "clip exact, flash", AUTOTUNED)
+    # On a CPU nothing is compiled or fused, and torch has one attention.
+    elsewhere = ("clip exact, not compiled", "clip exact, not fused", "clip fast, not fused", "clip exact, flash", AUTOTUNED)
     return {name: part for name, part in parts.items() if bench.cuda or name not in elsewhere}
 
 

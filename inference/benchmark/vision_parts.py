@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from inference.benchmark.meter import DeviceMeter, timed
+from inference.kernels import vision_rows
 from inference.kernels.gelu_product import gelu_product
-from inference.vision.attention.choose import BACKENDS, backend_problem, choose_backend
+from inference.kernels.torch_forms import vision_rows as torch_rows
+from inference.vision.attention.choose import BACKENDS, Backend, backend_problem, choose_backend
 from inference.vision.blocks import split_heads
 from inference.vision.device import EncoderStreams
 from inference.vision.padding import MergedTokens, merge_padding
@@ -156,32 +158,22 @@ def measure_attention(bench: LayerBench, region: Region) -> dict[str, Any]:
 
 
 def measure_elementwise(bench: LayerBench, region: Region, *, compiled: bool) -> dict[str, float]:
-    """Residual with norm, and gelu, a call each; with and without the rounding to fp8 behind them. Milliseconds."""
+    """Residual with norm, gelu, and rounding, a call each: torch's operations, compiled or not, and kernels of ours where the
+    device has them. Milliseconds.
+    """
     vision = bench.config.vision
-    tokens, d = bench.tokens(region), vision.hidden_size
-    x, y = bench.random(bench.chunk, tokens, d), bench.random(bench.chunk, tokens, d)
-    inner, weight, bias = bench.random(bench.chunk, tokens, vision.intermediate_size), bench.random(d), bench.random(d)
+    tokens, d, f = bench.tokens(region), vision.hidden_size, vision.intermediate_size
+    x, y, inner = (bench.random(bench.chunk, tokens, width) for width in (d, d, f))
+    weight, shift, bias, wide, gate = (bench.random(width) for width in (d, d, d, f, 1))
 
-    def norm(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        total = x + y
-        return total, F.layer_norm(total, (d,), weight, bias, vision.norm_eps)
+    def measure(name: str, separate: Callable[..., object], own: Callable[..., object], *arguments: object) -> dict[str, float]:
+        call = torch.compile(separate, dynamic=False) if compiled else separate
+        forms = {f"{name}_ms": call, f"{name}_own_ms": own}
+        return {key: 1e3 * bench.seconds(functools.partial(form, *arguments)) for key, form in forms.items()}
 
-    def norm_rounded(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        total, normed = norm(x, y)
-        return total, *quantise_rows(normed)
-
-    def gelu_rounded(x: Tensor) -> tuple[Tensor, Tensor]:
-        return quantise_rows(F.gelu(x))
-
-    functions: dict[str, tuple[Callable[..., object], tuple[Tensor, ...]]] = {
-        "residual_norm": (norm, (x, y)),
-        "residual_norm_fp8": (norm_rounded, (x, y)),
-        "gelu": (F.gelu, (inner,)),
-        "gelu_fp8": (gelu_rounded, (inner,)),
-        "rounding": (quantise_rows, (x,)),
-    }
-    found = {}
-    for name, (function, arguments) in functions.items():
-        call = torch.compile(function, dynamic=False) if compiled else function
-        found[f"{name}_ms"] = 1e3 * bench.seconds(lambda call=call, arguments=arguments: call(*arguments))  # type: ignore[misc]
-    return found
+    found: dict[str, float] = {}
+    for ending, fp8 in (("", False), ("_fp8", True)):  # an fp8 product leaves its bias
+        norm = (x, y, bias if fp8 else None, gate, weight, shift, vision.norm_eps, fp8)
+        found |= measure(f"residual_norm{ending}", torch_rows.add_norm, vision_rows.add_norm, *norm)
+        found |= measure(f"gelu{ending}", torch_rows.gelu_rows, vision_rows.gelu_rows, inner, wide if fp8 else None, fp8)
+    return found | measure("rounding", torch_rows.round_rows, vision_rows.round_rows, x)
