@@ -51,7 +51,7 @@ class LayerBench:
 
     def tokens(self, region: Region) -> int:
         """Rows of one frame in the tower, those that stand for padding included."""
-        return int(self.merged(region).keys.unique().numel())
+        return len(self.merged(region).keys.log2_counts)
 
     def merged(self, region: Region) -> MergedTokens:
         """How a region's tokens are attended to; each once where the region is whole."""
@@ -130,14 +130,15 @@ def _scaled(bench: LayerBench, x: Tensor, matrix: Matrix, flops: float) -> dict[
 
 def measure_attention(bench: LayerBench, region: Region) -> dict[str, Any]:
     """Every backend that can be used here, on views of a joint projection, as the tower calls it: repeating the keys of tokens
-    that stand for padding is part of the time.
+    that stand for padding is part of the time. Rates are of the products that the formula needs: repeated keys are not counted.
     """
     vision = bench.config.vision
     heads, width, tokens = vision.num_attention_heads, vision.hidden_size, bench.tokens(region)
     q, k, v = split_heads(bench.random(bench.chunk, tokens, 3 * width), heads)
     keys = bench.merged(region).keys
-    flops = 4.0 * bench.chunk * tokens * len(keys) * width
-    found: dict[str, Any] = {"tokens": tokens, "keys": len(keys)}
+    once = len(keys.repeated) == tokens
+    flops = 4.0 * bench.chunk * tokens * tokens * width
+    found: dict[str, Any] = {"tokens": tokens, "keys": len(keys.repeated)}
     for name in BACKENDS:
         problem = backend_problem(name, bench.device.type)
         if name == "plain" and bench.device.type == "cuda":
@@ -145,10 +146,10 @@ def measure_attention(bench: LayerBench, region: Region) -> dict[str, Any]:
         if problem is not None:
             found[name] = {"problem": problem}
             continue
-        attend = choose_backend(name, bench.device, bench.dtype).attend
+        backend = choose_backend(name, bench.device, bench.dtype)
 
-        def call(attend: Callable[[Tensor, Tensor, Tensor], Tensor] = attend) -> Tensor:
-            return attend(q, k, v) if len(keys) == tokens else attend(q, k[:, :, keys], v[:, :, keys])
+        def call(backend: Backend = backend) -> Tensor:
+            return backend.attend_counted(q, k, v, None if once else keys)
 
         try:
             found[name] = bench.rate(bench.seconds(call), flops)

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inference.vision.attention.keys import Keys
 from inference.vision.between import Between, Norm, layer_norm
 from inference.vision.products import Matrix, Operand, multiply, operand, product
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, Keys | None], Tensor]
 
 PATCH_ALIGNMENT = 16
 """The width of a patch (588) is filled up to a multiple of this with zeros: matrix products read 16 bytes at a time."""
@@ -122,7 +123,7 @@ def block(
     x: Tensor,
     y: Operand,
     layer: Layer,
-    keys: Tensor | None,
+    keys: Keys | None,
     fp8: bool,
     attend: Attend,
     between: Between,
@@ -134,16 +135,14 @@ def block(
     Args:
         x: the state [F, T, D].
         y: its norm.
-        keys: int64 [S], the tokens that are attended to, where some count several times; None: each once.
+        keys: how often tokens are attended to, where some count several times; None: each once.
         fp8: whether the next layer multiplies in fp8: its input is then rounded here.
 
     Returns:
         The next state and its norm for the next layer.
     """
     q, k, v = split_heads(multiply(y, layer.qkv, x.dtype), heads)
-    if keys is not None:
-        k, v = k[:, :, keys], v[:, :, keys]
-    seen = between.enter(attend(q, k, v), layer.out.scale is not None)
+    seen = between.enter(attend(q, k, v, keys), layer.out.scale is not None)
     x, y = between.add_norm(x, seen, layer.out, layer.gate_attention, layer.norm_mlp, eps, layer.up.scale is not None)
     inner = between.up(y, layer.up, x.dtype, layer.down.scale is not None)
     return between.add_norm(x, inner, layer.down, layer.gate_mlp, layer.next_norm, eps, fp8)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inference.vision.attention.keys import Keys, count_keys
 from inference.vision.region import Region
 from model.config import VisionConfig
 
@@ -17,8 +18,8 @@ class MergedTokens:
 
     states: Tensor
     """[1, G, D] before the first layer: the mean of the patches that each stands for, the same in every frame."""
-    keys: Tensor
-    """int64 [1 + patches + pad]: the tokens that are attended to, each as often as it counts."""
+    keys: Keys
+    """How often tokens are attended to, 1 + patches + pad times in all."""
     place: Tensor
     """int64 [side * side]: the token that stands for a square's padding; 0 where there is none."""
     share: Tensor
@@ -55,4 +56,5 @@ def merge_padding(region: Region, vision: VisionConfig, black: Tensor, pad: int)
     sums = torch.zeros(len(holding), black.shape[1], device=device)
     sums.index_add_(0, member.to(device), black[skipped.to(device)].float())
     states = sums / counts.to(device)[:, None]
-    return MergedTokens(states[None].to(black.dtype), keys.to(device), place.to(device), share.to(device, black.dtype))
+    counted = count_keys(keys.to(device), first_zero + pad)
+    return MergedTokens(states[None].to(black.dtype), counted, place.to(device), share.to(device, black.dtype))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inference.vision.attention.choose import Backend
+from inference.vision.attention.keys import Keys
 from inference.vision.between import FUSED, SEPARATE, with_joint_gelu
 from inference.vision.blocks import Layer, Positions, block, embed, enter_global, pool_region
 from inference.vision.padding import MergedTokens, merge_padding
@@ -70,12 +71,12 @@ class Tower:
         self._compiles = compile_layers != "off"
         self._full = full or 0
         self._embed, self._enter, self._pool = wrap(embed), wrap(enter_global), wrap(pool_region)
-        attend, heads, eps = backend.attend, self.heads, self.eps
+        attend, heads, eps = backend.attend_counted, self.heads, self.eps
         chosen = fused if fused is not None else self.device.type == "cuda" and self.dtype.itemsize == 2
         between = FUSED if chosen else SEPARATE
         between = with_joint_gelu(between) if joint_gelu else between
 
-        def one_block(x: Tensor, y: Operand, layer: Layer, keys: Tensor | None, rounded: bool) -> tuple[Tensor, Operand]:
+        def one_block(x: Tensor, y: Operand, layer: Layer, keys: Keys | None, rounded: bool) -> tuple[Tensor, Operand]:
             return block(x, y, layer, keys, rounded, attend, between, heads, eps)
 
         self._block = wrap(one_block)

@@ -265,7 +265,7 @@ def vision_attention(
     ahead: bool = AHEAD,
     maxnreg: int | None = None,
 ) -> torch.Tensor:
-    """As `inference.kernels.vision_attention.vision_attention`, `bias` its log2_counts; launches of other shapes are for measuring."""
+    """As the function of `inference.kernels.vision_attention`, `bias` its log2_counts; other launches are for measuring."""
     frames, heads, queries, width = q.shape
     keys = k.shape[2]
     main, rest = split_width(width)

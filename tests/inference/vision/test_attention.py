@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from inference.vision.attention.choose import BACKENDS, backend_problem, choose_backend, trial_problem
+from inference.kernels.vision_attention import traced_vision_attention, vision_attention
+from inference.vision.attention.choose import BACKENDS, Backend, backend_problem, choose_backend, trial_problem
+from inference.vision.attention.keys import count_keys
 from model.errors import InputError
 
 CPU = torch.device("cpu")
@@ -51,6 +55,40 @@ def test_a_trial_tells_backends_that_work_from_others() -> None:
     unscaled = trial_problem(lambda q, k, v: attend(1.25 * q, k, v), CPU, torch.float32, 80)
     shifted = trial_problem(lambda q, k, v: attend(q, k, v.roll(1, 2)), CPU, torch.float32, 80)
     assert unscaled.startswith("its numbers are off by") and shifted.startswith("its numbers are off by")
+
+
+@given(tokens=st.integers(1, 30), times=st.lists(st.integers(1, 40), min_size=30, max_size=30), seed=st.integers(0, 99))
+def test_to_weigh_keys_is_to_repeat_them(tokens: int, times: list[int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    q, k, v = torch.randn(3, 2, 3, tokens, 16, generator=generator)
+    keys = count_keys(torch.arange(tokens).repeat_interleave(torch.tensor(times[:tokens])), tokens)
+    assert torch.equal(keys.log2_counts, torch.tensor(times[:tokens]).float().log2())
+    weighing = Backend("weighing", vision_attention, True, takes_counts=True)
+    repeating = choose_backend("plain", CPU, torch.float32)
+    got, expected = weighing.attend_counted(q, k, v, keys), repeating.attend_counted(q, k, v, keys)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weighing.attend_counted(q, k, v, None), repeating.attend(q, k, v), atol=1e-5, rtol=1e-5)
+
+
+def test_one_node_of_a_graph_takes_views_and_counts() -> None:
+    q, k, v = (x.transpose(1, 2) for x in torch.randn(3, 2, 21, 4, 16))
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(traced_vision_attention, (q, k, v), test_utils=checks)
+    torch.library.opcheck(traced_vision_attention, (q[:, :, :5], k, v, torch.rand(21)), test_utils=checks)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tokens", [21, 978])
+def test_counts_on_the_device(tokens: int) -> None:
+    problem = backend_problem("triton", "cuda")
+    if problem is not None:
+        pytest.skip(problem)
+    q, k, v = _qkv(torch.bfloat16, "cuda", tokens)
+    times = torch.randint(1, 40, (tokens,), generator=torch.Generator().manual_seed(0))
+    keys = count_keys(torch.arange(tokens).repeat_interleave(times).cuda(), tokens)
+    expected = choose_backend("plain", CPU, torch.float32).attend_counted(q.float(), k.float(), v.float(), keys)
+    got = choose_backend("triton", torch.device("cuda"), torch.bfloat16).attend_counted(q, k, v, keys)
+    torch.testing.assert_close(got.float(), expected, atol=2e-2, rtol=2e-2)
 
 
 @pytest.mark.gpu
