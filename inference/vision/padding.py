@@ -56,5 +56,5 @@ def merge_padding(region: Region, vision: VisionConfig, black: Tensor, pad: int)
     sums = torch.zeros(len(holding), black.shape[1], device=device)
     sums.index_add_(0, member.to(device), black[skipped.to(device)].float())
     states = sums / counts.to(device)[:, None]
-    counted = count_keys(keys.to(device), first_zero + pad)
+    counted = Keys(*(x.to(device) for x in count_keys(keys, first_zero + pad)))
     return MergedTokens(states[None].to(black.dtype), counted, place.to(device), share.to(device, black.dtype))
