@@ -21,6 +21,7 @@ from inference.commands import exit_code
 from inference.graphs.runner import FRAME_BUCKETS, GPU_WIDTHS, ROW_BUCKETS, SESSIONS
 from inference.kernels.gelu_product import gelu_product
 from inference.kernels.select import has_triton
+from inference.kernels.vision_attention import vision_attention
 from inference.kernels.vision_rows import add_norm, gelu_rows, round_rows
 from inference.model.linear import set_products
 from inference.model.load import ModelBuilder
@@ -29,6 +30,7 @@ from inference.model.video_mllama import VideoMllama
 from inference.quantize import PRECISIONS, recipe_of
 from inference.sampling import SamplingPath
 from inference.sampling.rules import COLUMNS, Rows, choose
+from inference.vision.blocks import split_heads
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 
@@ -100,6 +102,9 @@ def walk_tower(config: VideoMllamaConfig) -> None:
     for fp8 in (False, True):
         add_norm(x, x, bias if fp8 else None, bias[:1].contiguous(), bias, bias, vision.norm_eps, fp8)
         gelu_rows(x.new_empty(2, 1601, vision.intermediate_size), wide if fp8 else None, fp8)
+    for tokens in (1608, 978):  # a whole frame, and one of 16:9 whose padding is weighed
+        q, k, v = split_heads(x.new_empty(2, tokens, 3 * vision.hidden_size), vision.num_attention_heads)
+        vision_attention(q, k, v, None if tokens == 1608 else x.new_empty(tokens, dtype=torch.float32), form="triton")
 
 
 @torch.inference_mode()
