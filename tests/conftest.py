@@ -25,7 +25,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from moss_train import platform
-from tests.ranks import Answer, Ranks, RunRanks
+from tests.ranks import Answer, Launch, Ranks, RunRanks
 
 platform.install()
 torch.set_num_threads(1)
@@ -112,6 +112,12 @@ def starter() -> Iterator[Ranks]:
 def run_ranks(starter: Ranks) -> RunRanks:
     """`run_ranks(module, nproc, *args, timeout=120)` -> output of ranks that ended with exit code 0."""
     return starter.run
+
+
+@pytest.fixture(scope="session")
+def launch(starter: Ranks) -> Launch:
+    """`launch(ranks, module, arguments)` -> exit code and output of ranks under `start_local_ranks`."""
+    return starter.launch
 
 
 @pytest.fixture(scope="session")

@@ -60,13 +60,21 @@ class PreloadedRank:
             self._code = self._read(0.0)
         return self._code
 
+    def send_signal(self, number: int) -> None:
+        """To the fork alone, where it has not ended."""
+        if self.poll() is None:
+            os.kill(self._begun(), number)
+
     def kill(self) -> None:
         """End the fork together with what it started, where it has not ended."""
         if self.poll() is None:
-            self._pid = self._pid or self._read(60.0)
-            assert self._pid is not None, "the fork has not begun within 60 s"
-            os.killpg(self._pid, signal.SIGKILL)
+            os.killpg(self._begun(), signal.SIGKILL)
             self._code = self._read(60.0)
+
+    def _begun(self) -> int:
+        self._pid = self._pid or self._read(60.0)
+        assert self._pid is not None, "the fork has not begun within 60 s"
+        return self._pid
 
     def close(self) -> None:
         """End the process; it has nothing to write."""

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
+import pytest
 import torch
 
+from moss_train.parallel import local_ranks
 from moss_train.parallel.spawn import _PROGRESS
 from tests.preloaded import REPOSITORY, PreloadedRank
 
-__all__ = ["REPOSITORY", "Answer", "Ranks", "RunRanks", "free_port"]
+__all__ = ["REPOSITORY", "Answer", "Launch", "Ranks", "RunRanks", "free_port"]
 
 SECONDS_FOR_THE_OTHERS = 20.0
 """How long the ranks that are left may take to end by themselves when one has failed."""
@@ -50,6 +57,12 @@ class Answer(Protocol):
     ) -> Any: ...
 
 
+class Launch(Protocol):
+    """Type of the fixture `launch`, see `Ranks.launch`."""
+
+    def __call__(self, ranks: int, module: str, arguments: Sequence[str]) -> tuple[int, str]: ...
+
+
 class Ranks:
     """Starts ranks one job after another, each a fork of a process that has imported what ranks use."""
 
@@ -75,9 +88,7 @@ class Ranks:
         Returns:
             stdout and stderr together.
         """
-        while len(self._processes) < nproc:
-            self._processes.append(PreloadedRank())
-        processes, arguments = self._processes[:nproc], [str(arg) for arg in args]
+        processes, arguments = self._preloaded(nproc), [str(arg) for arg in args]
         shared = {"WORLD_SIZE": str(nproc), "LOCAL_WORLD_SIZE": str(nproc)}
         shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | shared | (env or {})
@@ -121,10 +132,63 @@ class Ranks:
         assert "error" not in content, content
         return content["answer"]
 
+    def launch(self, ranks: int, module: str, arguments: Sequence[str]) -> tuple[int, str]:
+        """`start_local_ranks` as it is, but for forks in the place of the processes that it starts.
+
+        Returns:
+            its exit code, and what the ranks wrote to both their streams.
+        """
+        left = self._preloaded(ranks)
+        processes = list(left)
+        with tempfile.NamedTemporaryFile(mode="r", encoding="utf-8", errors="replace") as messages:
+
+            def start(command: Sequence[str], env: dict[str, str]) -> _Fork:
+                assert list(command) == [sys.executable, "-m", module, *arguments]
+                process = left.pop(0)
+                process.start(module, arguments, env | {"PYTHONPATH": str(REPOSITORY)}, Path(messages.name))
+                return _Fork(process)
+
+            replaced = SimpleNamespace(Popen=start, TimeoutExpired=subprocess.TimeoutExpired)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(local_ranks, "subprocess", replaced)
+                try:
+                    code = local_ranks.start_local_ranks(ranks, module, arguments)
+                finally:
+                    for process in processes:
+                        process.kill()
+            return code, messages.read()
+
+    def _preloaded(self, ranks: int) -> list[PreloadedRank]:
+        while len(self._processes) < ranks:
+            self._processes.append(PreloadedRank())
+        return self._processes[:ranks]
+
     def close(self) -> None:
         """End the processes that ranks are forked from."""
         for process in self._processes:
             process.close()
+
+
+class _Fork:
+    """What `start_local_ranks` asks of a `subprocess.Popen`, of a fork."""
+
+    def __init__(self, process: PreloadedRank) -> None:
+        self._process = process
+        self.poll, self.send_signal = process.poll, process.send_signal
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float = math.inf) -> int:
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("a fork", timeout)
+            time.sleep(0.02)
+        return code
 
 
 def _wait(processes: Sequence[PreloadedRank], timeout: float) -> int | None:

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from moss_train.guards.cause import EXIT_BAD_INPUT, EXIT_HANG, EXIT_NOT_IN_TIME
-from moss_train.parallel.local_ranks import start_local_ranks
 from tests.moss_train.runs import run_config, save_run_config, write_data
-from tests.ranks import REPOSITORY
+from tests.ranks import REPOSITORY, Launch
 
 pytestmark = pytest.mark.ranks
 
@@ -52,15 +51,15 @@ FAULTS: dict[str, tuple[int, dict[str, Any], list[str]]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_one_rank_knows_ends_all(
-    data: Path, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, fault: str, launch: Launch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     code, changes, parts = FAULTS[fault]
     config = _config(data, tmp_path, **changes)
     begin = time.monotonic()
-    assert start_local_ranks(2, "tests.moss_train.guards.train_with_fault", [fault, str(config)]) == code
+    ended, out = launch(2, "tests.moss_train.guards.train_with_fault", [fault, str(config)])
+    err = out + capfd.readouterr().err
+    assert ended == code, err
     assert time.monotonic() - begin < 150  # start included; whoever waited for a collective would need 600
-    err = capfd.readouterr().err
     for part in parts:
         assert err.count(part) == 1, err
     assert err.count("error:") == (0 if fault == "bug" else 1), err

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from moss_train.guards.cause import EXIT_BAD_INPUT, EXIT_HANG, EXIT_LOST_RANK
-from moss_train.parallel.local_ranks import start_local_ranks
-from tests.ranks import REPOSITORY, RunRanks
+from tests.ranks import Launch, RunRanks
 
 pytestmark = pytest.mark.ranks
 
@@ -32,15 +31,13 @@ def test_a_rank_that_is_elsewhere(run_ranks: RunRanks, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["holds_the_lock", pytest.param("stopped", marks=pytest.mark.slow)])
-def test_a_rank_that_says_nothing(
-    tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rank_that_says_nothing(tmp_path: Path, trouble: str, launch: Launch) -> None:
     """Python cannot run there: the others end, and the launcher ends it."""
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     begin = time.monotonic()
-    assert start_local_ranks(RANKS, MODULE, [str(tmp_path / "run"), trouble]) == EXIT_LOST_RANK
+    code, output = launch(RANKS, MODULE, [str(tmp_path / "run"), trouble])
+    assert code == EXIT_LOST_RANK, output
     assert time.monotonic() - begin < 40
-    (sentence,) = _sentences(capfd.readouterr().err)
+    (sentence,) = _sentences(output)
     assert sentence.startswith("rank 2 on host ") and "gave no sign of life for 3 s" in sentence
     left = tmp_path / "run" / "hang" / "rank_00002.txt"
     if trouble == "holds_the_lock":
