@@ -116,7 +116,7 @@ def run_ranks(starter: Ranks) -> RunRanks:
 
 @pytest.fixture(scope="session")
 def launch(starter: Ranks) -> Launch:
-    """`launch(ranks, module, arguments)` -> exit code and output of ranks under `start_local_ranks`."""
+    """`launch(ranks, lambda: start_local_ranks(...))` -> exit code and output of ranks under the real launcher."""
     return starter.launch
 
 

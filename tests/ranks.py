@@ -60,7 +60,7 @@ class Answer(Protocol):
 class Launch(Protocol):
     """Type of the fixture `launch`, see `Ranks.launch`."""
 
-    def __call__(self, ranks: int, module: str, arguments: Sequence[str]) -> tuple[int, str]: ...
+    def __call__(self, ranks: int, start: Callable[[], int]) -> tuple[int, str]: ...
 
 
 class Ranks:
@@ -132,27 +132,32 @@ class Ranks:
         assert "error" not in content, content
         return content["answer"]
 
-    def launch(self, ranks: int, module: str, arguments: Sequence[str]) -> tuple[int, str]:
-        """`start_local_ranks` as it is, but for forks in the place of the processes that it starts.
+    def launch(self, ranks: int, start: Callable[[], int]) -> tuple[int, str]:
+        """What calls `start_local_ranks`, as it is but for forks in the place of the processes that it starts.
+
+        Args:
+            ranks: how many it starts at most.
+            start: the call, as `lambda: main(["train", ...])`.
 
         Returns:
-            its exit code, and what the ranks wrote to both their streams.
+            what the call returns, and what the ranks wrote to both their streams.
         """
-        left = self._preloaded(ranks)
-        processes = list(left)
+        processes = self._preloaded(ranks)
+        left = iter(processes)
         with tempfile.NamedTemporaryFile(mode="r", encoding="utf-8", errors="replace") as messages:
 
-            def start(command: Sequence[str], env: dict[str, str]) -> _Fork:
-                assert list(command) == [sys.executable, "-m", module, *arguments]
-                process = left.pop(0)
+            def fork(command: Sequence[str], env: dict[str, str]) -> _Fork:
+                python, option, module, *arguments = command
+                assert (python, option) == (sys.executable, "-m")
+                process = next(left)
                 process.start(module, arguments, env | {"PYTHONPATH": str(REPOSITORY)}, Path(messages.name))
                 return _Fork(process)
 
-            replaced = SimpleNamespace(Popen=start, TimeoutExpired=subprocess.TimeoutExpired)
+            replaced = SimpleNamespace(Popen=fork, TimeoutExpired=subprocess.TimeoutExpired)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(local_ranks, "subprocess", replaced)
                 try:
-                    code = local_ranks.start_local_ranks(ranks, module, arguments)
+                    code = start()
                 finally:
                     for process in processes:
                         process.kill()

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from data_pipeline.shards.info import read_samples
+from moss_train.cli.main import main
 from moss_train.config.schema import RunConfig
 from moss_train.feed.sample_log import read_sample_log
 from tests.data_pipeline.loader.damage import DAMAGES, IMAGE_DAMAGES, TEXT_DAMAGES, damage, truncate
 from tests.moss_train.resume_ranks import TIMES
 from tests.moss_train.runs import run_config, save_run_config, write_data
-from tests.ranks import REPOSITORY, RunRanks
+from tests.ranks import REPOSITORY, Launch, RunRanks
 
 pytestmark = pytest.mark.ranks
 
@@ -146,12 +147,15 @@ def test_a_damaged_run_equals_one_with_its_ledger_as_skip_list(
     assert _trained(tmp_path / "damaged") == _trained(tmp_path / "twin")
 
 
-def test_a_full_disk_under_the_ledger_ends_all_ranks_with_one_cause(healthy: Path, tmp_path: Path) -> None:
+def test_a_full_disk_under_the_ledger_ends_all_ranks_with_one_cause(
+    launch: Launch, healthy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     _break(healthy, tmp_path / "broken", seed=0)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "quarantine.jsonl").symlink_to("/dev/full")  # refuses what is written, as a full disk does
-    process = _start(_config(tmp_path / "broken", tmp_path / "run", 2), 2)
-    error = _finish(process)
-    assert process.returncode == 2, error
+    file = save_run_config(_config(tmp_path / "broken", tmp_path / "run", 2), tmp_path / "run.yaml")
+    code, output = launch(2, lambda: main(["train", "--config", str(file), "--nproc-per-node", "2"]))
+    error = output + capfd.readouterr().err
+    assert code == 2, error
     assert "cannot be written (No space left on device)" in error and "Traceback" not in error, error
     assert error.count("error:") == 1, error

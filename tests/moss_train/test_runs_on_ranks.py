@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from moss_train.cli.main import main
 from tests.moss_train.runs import run_config, save_run_config, write_data
-from tests.ranks import REPOSITORY, RunRanks
+from tests.ranks import REPOSITORY, Launch, RunRanks
 
 pytestmark = pytest.mark.ranks
 
@@ -99,14 +100,15 @@ def _damage(root: Path) -> None:
         shard.write_bytes(content)
 
 
-def test_one_failing_rank_ends_all(tmp_path: Path) -> None:
+def test_one_failing_rank_ends_all(tmp_path: Path, launch: Launch, capfd: pytest.CaptureFixture[str]) -> None:
     """The video lies with one replica only; the other waits in a collective."""
     write_data(tmp_path)
     _damage(tmp_path)
     config = run_config(tmp_path, tmp_path / "run", "pt2", 500, data__max_bad_samples=0, train__eval_batches=0)
-    process = _start(save_run_config(config, tmp_path / "run.yaml"))
-    _, err = _finish(process)
-    assert process.returncode == 2, err
+    file = save_run_config(config, tmp_path / "run.yaml")
+    code, out = launch(2, lambda: main(["train", "--config", str(file), "--nproc-per-node", "2"]))
+    err = out + capfd.readouterr().err
+    assert code == 2, err
     assert "video/v3" in err and str(tmp_path / "run" / "quarantine.jsonl") in err
     assert "Traceback" not in err
     assert err.count("error:") == 1, err

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from moss_train.cli.main import main
 from moss_train.feed.sample_log import read_sample_log
 from tests.moss_train.runs import run_config, save_run_config, write_data
-from tests.moss_train.test_runs_on_ranks import _damage, _finish, _start
-from tests.ranks import RunRanks
+from tests.moss_train.test_runs_on_ranks import _damage
+from tests.ranks import Launch, RunRanks
 
 pytestmark = pytest.mark.ranks
 SCRIPT = "tests.moss_train.feed.feed_ranks"
@@ -73,13 +74,13 @@ def _check_failing(layout: str, report: dict[str, list[str]], ranks: int) -> Non
         assert words[case] in sentences[0], (layout, case, sentences)
 
 
-def test_the_command_says_that_the_data_ended(data: Path, tmp_path: Path) -> None:
+def test_the_command_says_that_the_data_ended(launch: Launch, data: Path, tmp_path: Path) -> None:
     once = [{"name": "text", "path": "text", "modality": "text", "repeats": 1}]
     config = run_config(data, tmp_path / "run", "pt2", 500, data__datasets=once, data__mixture={}, parallel__tensor=2)
-    process = _start(save_run_config(config, tmp_path / "run.yaml"))
-    out, err = _finish(process)
-    assert process.returncode == 0, err
-    assert "stopped before its 500 steps because its data ended" in out and "Traceback" not in err
+    file = save_run_config(config, tmp_path / "run.yaml")
+    code, out = launch(2, lambda: main(["train", "--config", str(file), "--nproc-per-node", "2"]))
+    assert code == 0, out
+    assert "stopped before its 500 steps because its data ended" in out and "Traceback" not in out
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows if "loss" in row]
     assert (tmp_path / "run" / "latest").read_text().strip() == f"step_{steps[-1]:08d}"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from moss_train.guards.cause import EXIT_BAD_INPUT, EXIT_HANG, EXIT_NOT_IN_TIME
+from moss_train.parallel.local_ranks import start_local_ranks
 from tests.moss_train.runs import run_config, save_run_config, write_data
 from tests.ranks import REPOSITORY, Launch
 
@@ -56,7 +57,7 @@ def test_what_one_rank_knows_ends_all(
     code, changes, parts = FAULTS[fault]
     config = _config(data, tmp_path, **changes)
     begin = time.monotonic()
-    ended, out = launch(2, "tests.moss_train.guards.train_with_fault", [fault, str(config)])
+    ended, out = launch(2, lambda: start_local_ranks(2, "tests.moss_train.guards.train_with_fault", [fault, str(config)]))
     err = out + capfd.readouterr().err
     assert ended == code, err
     assert time.monotonic() - begin < 150  # start included; whoever waited for a collective would need 600

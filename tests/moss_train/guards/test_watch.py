@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from moss_train.guards.cause import EXIT_BAD_INPUT, EXIT_HANG, EXIT_LOST_RANK
+from moss_train.parallel.local_ranks import start_local_ranks
 from tests.ranks import Launch, RunRanks
 
 pytestmark = pytest.mark.ranks
@@ -34,7 +35,7 @@ def test_a_rank_that_is_elsewhere(run_ranks: RunRanks, tmp_path: Path) -> None:
 def test_a_rank_that_says_nothing(tmp_path: Path, trouble: str, launch: Launch) -> None:
     """Python cannot run there: the others end, and the launcher ends it."""
     begin = time.monotonic()
-    code, output = launch(RANKS, MODULE, [str(tmp_path / "run"), trouble])
+    code, output = launch(RANKS, lambda: start_local_ranks(RANKS, MODULE, [str(tmp_path / "run"), trouble]))
     assert code == EXIT_LOST_RANK, output
     assert time.monotonic() - begin < 40
     (sentence,) = _sentences(output)
