@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -115,7 +115,14 @@ def _product_forms(
 
         return skinny_product(x, *(pairs[i] if fp8 else (weights[i], None)), glu=gated, launch=launch)
 
-    others = {
+    def early(i: int) -> torch.Tensor:
+        from inference.kernels.triton_forms.dependent import dependent_launches
+
+        with dependent_launches(True):
+            return variant(None, i)
+
+    others: dict[str, Form] = {"triton, begun early": early} if variants else {}
+    others |= {
         f"triton, {launch}": functools.partial(variant, launch) for launch in (_launches(n, fp8, gated) if variants else ())
     }
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -151,15 +158,20 @@ def _launches(n: int, fp8: bool, gated: bool) -> list[Any]:
     from inference.kernels.triton_forms.skinny import Launch
 
     if n == 1:
-        outs = 2 if gated else 4
+        outs, stages = 2 if gated else 4, 4 if fp8 else 3
+        plain = Launch(outs, 1024, 1, stages=stages, dot=False)
         return [
-            Launch(2 * outs, 1024, 1, stages=1, dot=False),
-            Launch(outs, 2048, 1, stages=3, dot=False),
-            Launch(2 * outs, 1024, 1, stages=3, dot=False),
-            Launch(outs, 1024, 1, stages=5, dot=False),
-            Launch(outs, 512, 1, warps=2, stages=4, dot=False),
+            replace(plain, registers=64),
+            replace(plain, stages=stages + 2),
+            replace(plain, block_out=2 * outs, block_in=512),
+            replace(plain, block_out=2 * outs, warps=8),
+            replace(plain, block_in=2048),
         ]
-    return [Launch(32, 256, 4), Launch(32, 128, 4, stages=6), Launch(64, 128, 4), Launch(64, 256, 4, stages=3)]
+    if gated:
+        few = [Launch(32, 128, 1, stages=3), Launch(16, 128, 1, warps=2, stages=3), Launch(32, 64, 1, stages=5)]
+        return [Launch(64, 128, 1, warps=8, stages=3), Launch(32, 128, 1), Launch(32, 256, 1, stages=3)] if fp8 else few
+    # Without shares there is no second kernel.
+    return [Launch(16, 256, 1, warps=2), Launch(16, 512, 1, stages=3), Launch(32, 128, 2), Launch(64, 128, 4)]
 
 
 def _attention(
