@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 
@@ -9,8 +12,35 @@ from inference.kernels.select import Form, choose_form, multiprocessors
 
 COPY_ENGINE = (9, 0)
 """Compute capability of the engine that moves tiles (Hopper)."""
+_HOPPER = 9
+"""The major capability that has the matrix instructions of four warps; later ones have others."""
+
+OVERLAPPED = False
+"""On Hopper, the form that takes gelu of one tile while it multiplies the next: to be set when it has been measured."""
 
 _TYPES = (torch.bfloat16, torch.float16)
+
+
+@lru_cache(maxsize=1)
+def _overlapped() -> ModuleType | None:
+    """That form, where this version of Triton has Gluon."""
+    try:
+        from inference.kernels.triton_forms import overlapped_gelu_product
+    except (ImportError, AttributeError):
+        return None
+    return overlapped_gelu_product
+
+
+def _triton_form(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    units = multiprocessors(x.device)
+    hopper = OVERLAPPED and (x.is_meta or (x.is_cuda and torch.cuda.get_device_capability(x.device)[0] == _HOPPER))
+    overlapped = _overlapped() if hopper else None
+    if overlapped is not None and overlapped.can_overlap(x):
+        out: torch.Tensor = overlapped.overlapped_gelu_product(x, weight, bias, units)
+        return out
+    from inference.kernels.triton_forms.gelu_product import gelu_product as launch
+
+    return launch(x, weight, bias, units)
 
 
 def gelu_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, form: Form | None = None) -> torch.Tensor:
@@ -29,9 +59,7 @@ def gelu_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, f
     if form is None and (not fits or (x.is_cuda and torch.cuda.get_device_capability(x.device) < COPY_ENGINE)):
         form = "torch"
     if choose_form(x.device, form) == "triton":
-        from inference.kernels.triton_forms.gelu_product import gelu_product as launch
-
-        return launch(x.contiguous(), weight.contiguous(), bias, multiprocessors(x.device))
+        return _triton_form(x.contiguous(), weight.contiguous(), bias)
     return F.gelu(F.linear(x, weight, bias))
 
 

@@ -46,9 +46,12 @@ def gelu_of(h):
     tails, where 1 + erf would cancel. Above 16 nothing is left of Phi(-a).
     """
     a = tl.minimum(tl.abs(h), 16.0, propagate_nan=tl.PropagateNan.ALL)
-    power = -1.0 + a * (
-        -1.1511081 + a * (-0.45899943 + a * (-0.053215545 + a * (0.0080151549 + a * (-0.00076351460 + a * 3.3618875e-05))))
-    )
+    power = tl.fma(a, 3.3618875e-05, -0.00076351460)
+    power = tl.fma(a, power, 0.0080151549)
+    power = tl.fma(a, power, -0.053215545)
+    power = tl.fma(a, power, -0.45899943)
+    power = tl.fma(a, power, -1.1511081)
+    power = tl.fma(a, power, -1.0)
     return tl.maximum(h, 0.0, propagate_nan=tl.PropagateNan.ALL) - a * tl.exp2(power)
 
 
@@ -82,7 +85,7 @@ def _finish(total, bias_ptr, out_desc, row, column, columns, PARTS: tl.constexpr
 
 
 @triton.jit
-def _place(tile, down, across, GROUP: tl.constexpr):
+def place(tile, down, across, GROUP: tl.constexpr):
     """(row, column) of a tile, in tiles: neighbouring programs take the same rows and columns, which stay in the cache."""
     group = tile // (GROUP * across)
     tall = min(down - group * GROUP, GROUP)
@@ -111,7 +114,7 @@ def _gelu_product(
     down = tl.cdiv(rows, BLOCK_ROWS)
     across = tl.cdiv(columns, BLOCK_COLUMNS)
     for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, flatten=FLAT):
-        down_at, across_at = _place(tile, down, across, GROUP)
+        down_at, across_at = place(tile, down, across, GROUP)
         total = tl.zeros((BLOCK_ROWS, BLOCK_COLUMNS), dtype=tl.float32)
         for step in range(tl.cdiv(inner, BLOCK_INNER)):
             x = x_desc.load([down_at * BLOCK_ROWS, step * BLOCK_INNER])

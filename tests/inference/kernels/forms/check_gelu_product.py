@@ -12,7 +12,7 @@ from inference.kernels.gelu_product import gelu_product
 from inference.kernels.select import multiprocessors
 from inference.kernels.triton_forms.gelu_product import DEFAULT, Launch
 from inference.kernels.triton_forms.gelu_product import gelu_product as launched
-from tests.inference.kernels.forms.where import DEVICE
+from tests.inference.kernels.forms.where import DEVICE, INTERPRETED
 
 
 def _operands(rows: tuple[int, ...], inner: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,17 +54,42 @@ def test_every_launch_gives_the_same_bits(launch: Launch) -> None:
     _hold(found, gelu_product(*operands, form="torch"))
 
 
+@pytest.mark.skipif(INTERPRETED, reason="Gluon has no interpreter")
+@pytest.mark.skipif(not INTERPRETED and torch.cuda.get_device_capability()[0] != 9, reason="matrix instructions of Hopper")
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(5, 256, 32), (1000, 1280, 5120), (51456, 200, 264), (3201, 1288, 1032)])
+def test_overlapping_changes_no_bit(rows: int, inner: int, columns: int) -> None:
+    from inference.kernels.triton_forms.overlapped_gelu_product import overlapped_gelu_product
+
+    operands = _operands((rows,), inner, columns)
+    units = multiprocessors(operands[0].device)
+    expected = launched(*operands, units)
+    _hold(expected, gelu_product(*operands, form="torch"))
+    for _ in range(3):
+        assert torch.equal(overlapped_gelu_product(*operands, units), expected)
+
+
 def _ordered(x: Tensor) -> Tensor:
     """Integers that count up with bf16 numbers, one a number; both zeros are 0."""
     bits = x.view(torch.int16).int()
     return torch.where(bits < 0, -(bits & 0x7FFF), bits)
 
 
-def test_gelu_of_every_number_is_the_exact_one() -> None:
+def _identity(x: Tensor, inner: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Operands whose product is x [n, 8]."""
+    unit = torch.eye(8, inner, device=DEVICE, dtype=torch.bfloat16)
+    return torch.nn.functional.pad(x, (0, inner - 8)), unit, torch.zeros(8, device=DEVICE, dtype=torch.bfloat16)
+
+
+INNER = pytest.mark.parametrize("inner", [8, 200])
+"""Widths that the persistent form and, on Hopper, the overlapped one take."""
+
+
+@INNER
+def test_gelu_of_every_number_is_the_exact_one(inner: int) -> None:
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
     every = every[every.isfinite()].to(DEVICE)  # 8 * 8160 of them
-    unit, nothing = torch.eye(8, device=DEVICE, dtype=torch.bfloat16), torch.zeros(8, device=DEVICE, dtype=torch.bfloat16)
-    found = gelu_product(every.view(-1, 8), unit, nothing, form="triton").view(-1)
+    x, unit, nothing = _identity(every.view(-1, 8), inner)
+    found = gelu_product(x, unit, nothing, form="triton").view(-1)
     wide = every.double()
     exact = (0.5 * wide * torch.erfc(-wide * 0.5**0.5)).bfloat16()
     here = every > -4.5  # below, results are less than 2e-5 and torch's own form cancels
@@ -73,8 +98,8 @@ def test_gelu_of_every_number_is_the_exact_one() -> None:
     assert float((found - exact)[~here].abs().max()) < 1e-6
 
 
-def test_what_is_no_number_stays_so() -> None:
+@INNER
+def test_what_is_no_number_stays_so(inner: int) -> None:
     x = torch.tensor([[float("nan")] * 8, [0.0] * 8], device=DEVICE, dtype=torch.bfloat16)
-    unit, nothing = torch.eye(8, device=DEVICE, dtype=torch.bfloat16), torch.zeros(8, device=DEVICE, dtype=torch.bfloat16)
-    found = gelu_product(x, unit, nothing, form="triton")
+    found = gelu_product(*_identity(x, inner), form="triton")
     assert bool(found[0].isnan().all()) and bool((found[1] == 0).all())

@@ -1,0 +1,43 @@
+"""The forms of the product with gelu inside as Triton's compiler makes them for Hopper, without a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from inference.kernels import gelu_product as module
+from inference.kernels.triton_forms.compile_only import HOPPER_UNITS, compile_only, has_compiler
+from inference.kernels.triton_forms.gelu_product import Launch
+from inference.kernels.triton_forms.gelu_product import gelu_product as launched
+
+pytestmark = pytest.mark.skipif(not has_compiler(), reason="this build of triton carries no ptxas")
+
+
+def _operands(dtype: torch.dtype, inner: int = 1280) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    x, weight, bias = (torch.empty(shape, device="meta", dtype=dtype) for shape in ((51456, inner), (5120, inner), (5120,)))
+    return x, weight, bias
+
+
+@pytest.mark.parametrize(("overlapped", "dtype", "inner", "name"), [
+    (True, torch.bfloat16, 1280, "_overlapped_gelu_product"),
+    (True, torch.bfloat16, 192, "_gelu_product"),
+    (True, torch.float16, 1280, "_gelu_product"),
+    (False, torch.bfloat16, 1280, "_gelu_product"),
+])  # fmt: skip
+def test_the_form_that_runs_keeps_its_registers(
+    monkeypatch: pytest.MonkeyPatch, overlapped: bool, dtype: torch.dtype, inner: int, name: str
+) -> None:
+    monkeypatch.setattr(module, "OVERLAPPED", overlapped)
+    with compile_only() as found:
+        out = module.gelu_product(*_operands(dtype, inner))
+    assert out.shape == (51456, 5120) and out.dtype == dtype
+    assert [kernel.name for kernel in found] == [name]
+    assert found[0].stack == 0 and found[0].at_once == 1 and found[0].programs == HOPPER_UNITS
+
+
+def test_small_tiles_share_a_multiprocessor() -> None:
+    with compile_only() as found:
+        launched(*_operands(torch.bfloat16), HOPPER_UNITS, Launch(columns=128, warps=4, at_once=2))
+    assert found[0].stack == 0 and found[0].at_once == 2 and found[0].programs == 2 * HOPPER_UNITS
