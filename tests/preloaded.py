@@ -41,7 +41,8 @@ class PreloadedRank:
             bufsize=0,
             start_new_session=True,  # Ctrl-C is for the tests; this process ends when they close its input
         )
-        self._pid: int | None = None
+        self.pid: int | None = None
+        """Of the newest fork, which leads a session."""
         self._code: int | None = 0
 
     def start(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], output: Path) -> None:
@@ -50,13 +51,13 @@ class PreloadedRank:
         job = {"module": module, "arguments": list(arguments), "environment": dict(environment), "output": str(output)}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(job).encode() + b"\n")
-        self._pid = self._code = None
+        self.pid = self._code = None
 
     def poll(self) -> int | None:
         """The exit code as of `subprocess.Popen`; None while the fork runs."""
-        if self._pid is None:
-            self._pid = self._read(0.0)
-        if self._pid is not None and self._code is None:
+        if self.pid is None:
+            self.pid = self._read(0.0)
+        if self.pid is not None and self._code is None:
             self._code = self._read(0.0)
         return self._code
 
@@ -72,9 +73,9 @@ class PreloadedRank:
             self._code = self._read(60.0)
 
     def _begun(self) -> int:
-        self._pid = self._pid or self._read(60.0)
-        assert self._pid is not None, "the fork has not begun within 60 s"
-        return self._pid
+        self.pid = self.pid or self._read(60.0)
+        assert self.pid is not None, "the fork has not begun within 60 s"
+        return self.pid
 
     def close(self) -> None:
         """End the process; it has nothing to write."""

@@ -163,6 +163,11 @@ class Ranks:
                         process.kill()
             return code, messages.read()
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the newest forks, each of which led a session."""
+        return [process.pid for process in self._processes if process.pid is not None]
+
     def _preloaded(self, ranks: int) -> list[PreloadedRank]:
         while len(self._processes) < ranks:
             self._processes.append(PreloadedRank())

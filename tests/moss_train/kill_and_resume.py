@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,15 @@ class Start:
             data__worker_processes=processes,
             data__log_samples=True,
         )
-        file = save_run_config(config, run_dir.with_name(run_dir.name + ".yaml"))
-        command = [sys.executable, "-m", "moss_train.cli.main", "train", "--config", str(file)]
+        self._file = save_run_config(config, run_dir.with_name(run_dir.name + ".yaml"))
+        self._begin()
+
+    def _begin(self) -> None:
+        command = [sys.executable, "-m", "moss_train.cli.main", "train", "--config", str(self._file)]
         # A file, not a pipe: processes that outlive their parent would keep a pipe open.
-        self._messages = run_dir.with_name(run_dir.name + ".err").open("w+")
+        self._messages = self.run_dir.with_name(self.run_dir.name + ".err").open("w+")
         self._process = subprocess.Popen(
-            [*command, "--nproc-per-node", str(replicas)],
+            [*command, "--nproc-per-node", str(self.replicas)],
             cwd=REPOSITORY,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             start_new_session=True,
@@ -109,9 +112,13 @@ class Start:
     def left_over(self, within: float = 20.0) -> list[int]:
         """Processes of the session that are still there."""
         deadline = time.monotonic() + within
-        while (pids := in_session(self._process.pid)) and time.monotonic() < deadline:
+        while (pids := [pid for leader in self.leaders() for pid in in_session(leader)]) and time.monotonic() < deadline:
             time.sleep(0.1)
         return pids
+
+    def leaders(self) -> list[int]:
+        """Processes that lead the sessions of the run."""
+        return [self._process.pid]
 
     def messages(self) -> str:
         """What the run wrote to the standard error stream."""
@@ -195,7 +202,13 @@ def _processes(choice: random.Random, replicas: int, at_least: int) -> int | Non
 
 
 def kill_and_resume(
-    folder: Path, steps: int, kills: int, seed: int, sizes: Sequence[int] = (1, 2, 4), targets: Sequence[str] = TARGETS
+    folder: Path,
+    steps: int,
+    kills: int,
+    seed: int,
+    sizes: Sequence[int] = (1, 2, 4),
+    targets: Sequence[str] = TARGETS,
+    left_alone: Callable[..., Start] = Start,
 ) -> dict[str, Any]:
     """Both runs; the rows say what was killed where, and what differed.
 
@@ -203,10 +216,11 @@ def kill_and_resume(
         folder: empty; data and both runs are written there.
         sizes: numbers of replicas to choose among; a start takes another one than the start before.
         targets: what is killed, in turn.
+        left_alone: makes the starts that are not killed.
     """
     choice = random.Random(seed)
     write_data(folder)
-    whole = Start(folder, folder / "whole", steps, 1, 0, save_every=0)
+    whole = left_alone(folder, folder / "whole", steps, 1, 0, save_every=0)
     assert whole.wait() == 0, whole.messages()
     expected = read_sample_log(folder / "whole")
     run_dir, rows, replicas = folder / "killed", [], 0
@@ -214,9 +228,9 @@ def kill_and_resume(
     for number, stop in enumerate(stops, start=1):
         replicas = choice.choice([size for size in sizes if size != replicas])
         target = "finish" if stop is None else targets[number % len(targets)]
-        start = Start(
-            folder, run_dir, steps, replicas, _processes(choice, replicas, int(target == "loader")), save_every=SAVE_EVERY
-        )
+        processes = _processes(choice, replicas, int(target == "loader"))
+        make = left_alone if stop is None else Start
+        start = make(folder, run_dir, steps, replicas, processes, save_every=SAVE_EVERY)
         row: dict[str, Any] = {"start": number, "replicas": replicas, "loader_processes": start.processes}
         row["continued_from_step"] = newest(run_dir)
         if stop is not None:

@@ -107,16 +107,24 @@ def copy_until(reference: Path, run_dir: Path, step: int) -> None:
         path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
-def carry_out(kill: Kill, folder: Path, steps: int, choice: random.Random, left_alone: LeftAlone = by_command) -> dict[str, Any]:
+def carry_out(
+    kill: Kill,
+    folder: Path,
+    steps: int,
+    choice: random.Random,
+    left_alone: LeftAlone = by_command,
+    begin: Callable[[RunConfig, int, dict[str, Any] | None], Start] = Start,
+) -> dict[str, Any]:
     """Kill, continue, compare; the row says what was found.
 
     Args:
         folder: with the data and the reference runs.
         left_alone: for the reference run, and for the one that is continued behind the kill.
+        begin: for the run that is killed.
     """
     reference = reference_run(folder, kill.before, steps, left_alone)
     for attempt in range(_TRIES):
-        row = _kill(kill, folder, steps, reference, choice)
+        row = _kill(kill, folder, steps, reference, choice, begin)
         if row["hit"]:
             break
         kill = _nearer(kill, attempt, steps)
@@ -129,12 +137,19 @@ def _nearer(kill: Kill, attempt: int, steps: int) -> Kill:
     return Kill(**(vars(kill) | {"count": max(1, kill.count // 2)}))
 
 
-def _kill(kill: Kill, folder: Path, steps: int, reference: Path, choice: random.Random) -> dict[str, Any]:
+def _kill(
+    kill: Kill,
+    folder: Path,
+    steps: int,
+    reference: Path,
+    choice: random.Random,
+    begin: Callable[[RunConfig, int, dict[str, Any] | None], Start],
+) -> dict[str, Any]:
     run_dir = folder / "killed"
     copy_until(reference, run_dir, kill.started_from)
     processes = 1 if kill.kind == "loader" else choice.choice((0, 0, 1))
     config = config_of(folder / "data", run_dir, kill.before, steps, processes=processes)
-    start = Start(config, kill.before.ranks, kill.plan())
+    start = begin(config, kill.before.ranks, kill.plan())
     told = time.monotonic()
     if kill.kind == "start":
         time.sleep(kill.part * 4.0)

@@ -94,11 +94,15 @@ class Start:
     def left_over(self, within: float = 10.0) -> int:
         """Processes of the session that are still there after some seconds; they are ended then."""
         deadline = time.monotonic() + within
-        while (pids := in_session(self._process.pid)) and time.monotonic() < deadline:
+        while (pids := [pid for leader in self.leaders() for pid in in_session(leader)]) and time.monotonic() < deadline:
             time.sleep(0.05)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         return len(pids)
+
+    def leaders(self) -> list[int]:
+        """Processes that lead the sessions of the run."""
+        return [self._process.pid]
 
     def messages(self) -> str:
         """What the run wrote to the standard error stream."""

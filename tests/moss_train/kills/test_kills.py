@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moss_train.config.schema import RunConfig
+from moss_train.parallel.local_ranks import start_local_ranks
 from tests.moss_train.kills.compare import comparable, first_difference, lines_differ, relative_losses
 from tests.moss_train.kills.experiment import KINDS, MANY, Kill, by_command, carry_out, draw, faults
+from tests.moss_train.kills.injected import MODULE
 from tests.moss_train.kills.layouts import LAYOUTS, SAVE_EVERY
-from tests.moss_train.kills.start import LIMIT
+from tests.moss_train.kills.start import LIMIT, Start
 from tests.moss_train.runs import save_run_config, write_data
-from tests.ranks import RunRanks
+from tests.ranks import Ranks
 
 STEPS = 13
 ONE, TWO = LAYOUTS["single"], LAYOUTS["dp2"]
@@ -36,17 +40,40 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class StartOfForks(Start):
+    """A start that needs nothing from outside: the launcher runs here, and its ranks are forks."""
+
+    def __init__(self, starter: Ranks, config: RunConfig, ranks: int, plan: dict[str, Any] | None) -> None:
+        self.run_dir, self.ranks = Path(config.run_dir), ranks
+        self._starter, self._plan, self._said = starter, plan, ""
+        self._file = save_run_config(config, self.run_dir.with_name(self.run_dir.name + ".yaml"))
+
+    def wait(self) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MOSS_KILL", json.dumps(self._plan))
+            arguments = ["train", "--config", str(self._file)]
+            code, self._said = self._starter.launch(self.ranks, lambda: start_local_ranks(self.ranks, MODULE, arguments))
+        return code
+
+    def leaders(self) -> list[int]:
+        return self._starter.pids
+
+    def messages(self) -> str:
+        return self._said
+
+
 @pytest.mark.ranks
 @pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.kind)
-def test_a_killed_run_continues_as_if_nothing_had_happened(folder: Path, kill: Kill, run_ranks: RunRanks) -> None:
-    """Killed under the real launcher; one of them is also continued by it, the others without the time of its start."""
+def test_a_killed_run_continues_as_if_nothing_had_happened(folder: Path, kill: Kill, starter: Ranks) -> None:
+    """One by the command, both times; the others without the time that processes take to start."""
 
     def left_alone(config: RunConfig, ranks: int) -> str | None:
         file = save_run_config(config, folder / "left_alone.yaml")
-        run_ranks("tests.moss_train.train_ranks", ranks, file, timeout=LIMIT)
+        starter.run("tests.moss_train.train_ranks", ranks, file, timeout=LIMIT)
         return None
 
-    row = carry_out(kill, folder, STEPS, random.Random(1), by_command if kill.kind == "SIGTERM" else left_alone)
+    by = (by_command, Start) if kill.kind == "SIGTERM" else (left_alone, partial(StartOfForks, starter))
+    row = carry_out(kill, folder, STEPS, random.Random(1), *by)
     assert faults(row) == [], row
     assert kill.kind == "SIGTERM" or row["exit_code"] != 0
     assert row["state_equal"] is (True if kill.before == kill.after else None)
