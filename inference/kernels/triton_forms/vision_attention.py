@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-ROWS, KEYS, WARPS, STAGES, AHEAD = 128, 64, 4, 2, False
-"""Queries of a program; keys of a step; warps; buffers; whether the next step's scores are begun before this one's softmax."""
+ROWS, KEYS, WARPS, STAGES = 128, 64, 4, 2
+"""Queries of a program; keys of a step; warps; buffers."""
 
 _LOG2_E = 1.4426950408889634
 
@@ -147,7 +147,6 @@ def _vision_attention(
     HALF: tl.constexpr,
     TAIL: tl.constexpr,
     WEIGHTED: tl.constexpr,
-    AHEAD: tl.constexpr,
     STAGES: tl.constexpr,
 ):
     row = tl.program_id(0) * ROWS
@@ -209,24 +208,11 @@ def _vision_attention(
             REST,
             WEIGHTED,
         )
-    if AHEAD:
-        if whole > 0:
-            s = _scores(q, q_rest, k_desc, k_rest_desc, frame, head, 0, KEYS, MAIN, REST)
-            for start in tl.range(KEYS, whole, KEYS, num_stages=STAGES):
-                ahead = _scores(q, q_rest, k_desc, k_rest_desc, frame, head, start, KEYS, MAIN, REST)
-                bias = _bias(bias_ptr, start - KEYS, KEYS, WEIGHTED)
-                p, shrink, peak, total = _weights(s, peak, total, bias, scale, WEIGHTED)
-                acc, acc_rest = _mix(p, shrink, acc, acc_rest, v_desc, v_rest_desc, frame, head, start - KEYS, KEYS, MAIN, REST)
-                s = ahead
-            bias = _bias(bias_ptr, whole - KEYS, KEYS, WEIGHTED)
-            p, shrink, peak, total = _weights(s, peak, total, bias, scale, WEIGHTED)
-            acc, acc_rest = _mix(p, shrink, acc, acc_rest, v_desc, v_rest_desc, frame, head, whole - KEYS, KEYS, MAIN, REST)
-    else:
-        for start in tl.range(0, whole, KEYS, num_stages=STAGES):
-            s = _scores(q, q_rest, k_desc, k_rest_desc, frame, head, start, KEYS, MAIN, REST)
-            bias = _bias(bias_ptr, start, KEYS, WEIGHTED)
-            p, shrink, peak, total = _weights(s, peak, total, bias, scale, WEIGHTED)
-            acc, acc_rest = _mix(p, shrink, acc, acc_rest, v_desc, v_rest_desc, frame, head, start, KEYS, MAIN, REST)
+    for start in tl.range(0, whole, KEYS, num_stages=STAGES):
+        s = _scores(q, q_rest, k_desc, k_rest_desc, frame, head, start, KEYS, MAIN, REST)
+        bias = _bias(bias_ptr, start, KEYS, WEIGHTED)
+        p, shrink, peak, total = _weights(s, peak, total, bias, scale, WEIGHTED)
+        acc, acc_rest = _mix(p, shrink, acc, acc_rest, v_desc, v_rest_desc, frame, head, start, KEYS, MAIN, REST)
     share = (1.0 / total)[:, None]
     query = row + tl.arange(0, ROWS)
     out_ptr += (frame.to(tl.int64) * queries * heads + head) * WIDTH
@@ -262,7 +248,6 @@ def vision_attention(
     step: int = KEYS,
     warps: int = WARPS,
     stages: int = STAGES,
-    ahead: bool = AHEAD,
     maxnreg: int | None = None,
 ) -> torch.Tensor:
     """As the function of `inference.kernels.vision_attention`, `bias` its log2_counts; other launches are for measuring."""
@@ -303,7 +288,6 @@ def vision_attention(
         HALF=half,
         TAIL=tail,
         WEIGHTED=bias is not None,
-        AHEAD=ahead,
         STAGES=stages,
         num_warps=warps,
         num_stages=stages,
