@@ -11,7 +11,8 @@ E4M3_MAX = 448.0
 
 def round_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As `inference.kernels.vision_rows.round_rows`."""
-    scale = x.detach().abs().amax(-1, keepdim=True).float().clamp_min(1e-12) / E4M3_MAX
+    # A division by 448 is one on a CPU, and this product on a GPU: half of all scales would differ in their last bit.
+    scale = x.detach().abs().amax(-1, keepdim=True).float().clamp_min(1e-12) * (1 / E4M3_MAX)
     return (x.float() / scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn), scale
 
 

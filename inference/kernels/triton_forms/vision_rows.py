@@ -32,18 +32,18 @@ ROUND = Launch(rows=1, warps=1)
 def _read(ptr, place, mask, MASKED: tl.constexpr):
     """Rows that are read once."""
     if MASKED:
-        return tl.load(ptr + place, mask=mask, other=0.0, eviction_policy="evict_first").to(tl.float32)
+        return tl.load(ptr + place, mask=mask, other=0.0).to(tl.float32)
     else:
-        return tl.load(ptr + place, eviction_policy="evict_first").to(tl.float32)
+        return tl.load(ptr + place).to(tl.float32)
 
 
 @triton.jit
 def _parameter(ptr, column, mask, MASKED: tl.constexpr):
     """A vector that every row takes."""
     if MASKED:
-        return tl.load(ptr + column, mask=mask, other=0.0, eviction_policy="evict_last").to(tl.float32)
+        return tl.load(ptr + column, mask=mask, other=0.0).to(tl.float32)
     else:
-        return tl.load(ptr + column, eviction_policy="evict_last").to(tl.float32)
+        return tl.load(ptr + column).to(tl.float32)
 
 
 @triton.jit
@@ -88,7 +88,7 @@ def _quotient(x, scale, inverse):
 def _write_rounded(out_ptr, scale_ptr, row, column_left, column_right, left, right, inside, mask_left, mask_right,
                    WIDTH: tl.constexpr, MASKED: tl.constexpr, EIGHTS: tl.constexpr):  # fmt: skip
     """Rows in fp8 and their scales."""
-    scale = tl.div_rn(tl.maximum(_row_maximum(left, right), 1e-12), 448.0)
+    scale = tl.maximum(_row_maximum(left, right), 1e-12) * (1.0 / 448.0)  # as torch on a GPU divides by a number
     inverse = tl.div_rn(1.0, scale)
     kind = out_ptr.dtype.element_ty
     place_left, place_right = row * WIDTH + column_left, row * WIDTH + column_right
