@@ -25,13 +25,15 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_from_json_to_shards_and_a_tokenizer(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "import", str(rows / "rows.json"), str(rows / "a.jsonl"), "--license", "CC0"]) == 0
+    two = ["--workers", "2"]
+    assert main(["data", "import", str(rows / "rows.json"), str(rows / "a.jsonl"), "--license", "CC0", *two]) == 0
     out = capsys.readouterr().out
     assert "2 of 3 rows kept" in out and "dropped 1: media file is missing, such as row 2" in out
     report = json.loads((rows / "a.jsonl.report.json").read_text())
     assert report["missing_media"] == ["gone.png"] and report["dropped"] == {"media file is missing": 1}
 
-    assert main(["data", "prepare", str(rows / "a.jsonl"), str(rows / "shards"), "--samples-per-shard", "1", "--seed", "1"]) == 0
+    words = ["--samples-per-shard", "1", "--seed", "1", *two]
+    assert main(["data", "prepare", str(rows / "a.jsonl"), str(rows / "shards"), *words]) == 0
     assert "2 samples in 2 shards" in capsys.readouterr().out
 
     assert main(["data", "info", str(rows / "shards"), "--check", "--show", "1"]) == 0
