@@ -2,7 +2,7 @@
 
 A model of the real widths on the meta device is fed steps of every size that the engine feeds, so each kernel meets the types,
 strides and launches that it will meet on the GPU. Nothing runs and no memory is taken. Prints registers, shared memory and how
-many programs fit on a multiprocessor; ends with 1 where registers were spilled to memory.
+many programs fit on a multiprocessor; ends with 1 where more than a few registers were spilled to memory.
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     found = preflight(VideoMllamaConfig(), args.precision or ("bf16", "fp8"), args.rows or (*ROW_BUCKETS, *PROMPTS))
     print("\n".join(kernel.line() for kernel in sorted(found, key=lambda kernel: kernel.name)))
-    spilled = [kernel.name for kernel in found if kernel.stack]
+    from inference.kernels.triton_forms.compile_only import FEW_BYTES
+
+    spilled = [kernel.name for kernel in found if kernel.stack > FEW_BYTES]
     if spilled:
         print(f"registers in memory: {', '.join(spilled)}", file=sys.stderr)
     return int(bool(spilled))

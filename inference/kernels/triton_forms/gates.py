@@ -6,12 +6,12 @@ import torch
 import triton
 import triton.language as tl
 
-from inference.kernels.triton_forms.dependent import begin, launch_options
+from inference.kernels.triton_forms.dependent import enter, launch_options
 
 
 @triton.jit
 def _silu_and_multiply(x_ptr, out_ptr, inner, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr):
-    begin(DEPENDENT)
+    enter(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < inner
@@ -31,5 +31,5 @@ def silu_and_multiply(gate_up: torch.Tensor) -> torch.Tensor:
     if rows:
         block = 1024
         grid = (rows, triton.cdiv(inner, block))
-        _silu_and_multiply[grid](gate_up, out, inner, BLOCK=block, num_warps=4, **launch_options(gate_up.device))
+        _silu_and_multiply[grid](gate_up, out, inner, BLOCK=block, num_warps=4, **launch_options(gate_up.device, rows))
     return out

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from inference.kernels.triton_forms.dependent import begin, launch_options
+from inference.kernels.triton_forms.dependent import enter, launch_options
 
 _NO_NORM, _NORM_FIRST, _NORM_LAST = 0, 1, 2
 
@@ -37,7 +37,7 @@ def _heads(
     PAGE_ROWS: tl.constexpr, POSITION_ROWS: tl.constexpr, NORM: tl.constexpr, RAW: tl.constexpr, SCALED: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    begin(DEPENDENT)
+    enter(DEPENDENT)
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     at = tl.arange(0, HALF_PAD)
     inside = at < HALF
@@ -112,7 +112,7 @@ def _launch(
         *((0, 0, 0, 0) if scales is None else scales.stride()),
         QUERIES=queries, KV_HEADS=kv_heads, HALF=dim // 2, HALF_PAD=triton.next_power_of_2(dim // 2),
         PAGE_ROWS=keys.shape[1] if pages else 1, POSITION_ROWS=rows // cos.shape[0], NORM=how,
-        RAW=raw is not None, SCALED=scales is not None, num_warps=1, **launch_options(x.device),
+        RAW=raw is not None, SCALED=scales is not None, num_warps=1, **launch_options(x.device, rows),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from inference.kernels.triton_forms.dependent import announce, launch_options, wait
+from inference.kernels.triton_forms.dependent import OFF, announce, launch_options, wait
 
 
 @triton.jit
@@ -14,7 +14,7 @@ def _add_rms_norm(
     residual_ptr, x_ptr, weight_ptr, gate_ptr, sum_ptr, out_ptr, gate_row, width, eps,
     ADD: tl.constexpr, GATED: tl.constexpr, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    announce(DEPENDENT)
+    announce(DEPENDENT != OFF, True)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < width
@@ -45,6 +45,6 @@ def add_rms_norm(
             x if residual is None else residual.contiguous(), x, weight, weight if gate is None else gate, total, out,
             0 if gate is None or gate.numel() == 1 else gate.stride(0), width, eps,
             ADD=residual is not None, GATED=gate is not None, BLOCK=triton.next_power_of_2(width),
-            num_warps=8 if width > 2048 else 4, **launch_options(x.device),
+            num_warps=8 if width > 2048 else 4, **launch_options(x.device, rows),
         )  # fmt: skip
     return total, out

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from inference.kernels.select import multiprocessors
-from inference.kernels.triton_forms.dependent import announce, fetch, launch_options, wait
+from inference.kernels.triton_forms.dependent import EARLY, LATE, OFF, announce, enter, fetch, launch_options, wait
 from inference.kernels.triton_forms.skinny import widened
 
 _LOG2_E = 1.4426950408889634
@@ -38,9 +38,13 @@ class Launch:
     """Shares of each session's keys."""
     warps: int = 4
     stages: int = 3
+    fetch: bool = False
+    """Ask for the first keys and values before the queries are there, where the kernel begins early."""
 
 
-def launch_shape(rows: int, heads: int, kv_heads: int, head_dim: int, width: int, page_rows: int, units: int) -> Launch:
+def launch_shape(
+    rows: int, heads: int, kv_heads: int, head_dim: int, width: int, page_rows: int, units: int, *, scaled: bool = False
+) -> Launch:
     """A launch of one to two programs a multiprocessor; twice as many for tiles that compute more than they read.
 
     Args:
@@ -48,13 +52,15 @@ def launch_shape(rows: int, heads: int, kv_heads: int, head_dim: int, width: int
         width: pages that a table has room for.
         page_rows: rows of a page.
         units: multiprocessors of the device.
+        scaled: keys in fp8.
 
     The number of shares is an argument of the kernel: prompts of any length share its code.
     """
     group = triton.next_power_of_2(heads // kv_heads)
     # Up to 16 rows come from as many sessions as a rule; more are a prompt, whose rows read the same keys.
     tile = max(16 // group, 1) if rows <= 16 else max(64 // group, 1)
-    block = 64 if head_dim <= 128 else 32
+    # Keys in fp8 are half as many bytes, and a block's time is its conversion and its two products one after the other.
+    block = (128 if scaled and tile * group <= 16 else 64) if head_dim <= 128 else 32
     programs = triton.cdiv(rows, tile) * kv_heads
     most = max(triton.cdiv(width * page_rows, 2 * block), 1)
     waves = 2 if tile * group <= 16 else 4
@@ -74,9 +80,9 @@ def _attend(
     HEADS: tl.constexpr, GROUP: tl.constexpr, GROUP_PAD: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
     PAGE_ROWS: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
     SCALED: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
-    DEPENDENT: tl.constexpr,
+    FETCH: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    announce(DEPENDENT)
+    announce(DEPENDENT, EARLY)
     head, split = tl.program_id(1), tl.program_id(2)
     first = tl.program_id(0) * TILE
     folded = tl.arange(0, TILE * GROUP_PAD)  # row of the product = row of the tile * GROUP_PAD + query head of the group
@@ -91,7 +97,7 @@ def _attend(
     place_in_tile = folded // GROUP_PAD
     left = tl.where(live & (limit > 0), place_in_tile, TILE)
     turn = tl.min(left)
-    if DEPENDENT:
+    if FETCH:
         # Who sees what, and the tables, are of the whole step; only the newest of the keys may still be on its way.
         mine = tl.max(tl.where(place_in_tile == turn, session, -1))
         longest = tl.max(tl.where(session == mine, limit, 0))
@@ -100,10 +106,8 @@ def _attend(
         valid = (key < tl.minimum(split * share + share, longest)) & (turn < TILE)
         page = tl.load(table_ptr + mine.to(tl.int64) * width + key // PAGE_ROWS, mask=valid, other=0).to(tl.int64)
         size: tl.constexpr = k_ptr.dtype.element_ty.primitive_bitwidth // 8
-        if DIM * size % 128 == 0:
-            line = tl.arange(0, DIM_PAD * size // 128)[None, :] * 128
-            fetch(k_ptr.to(tl.int64) + (page * k_page + key % PAGE_ROWS * k_row + head * k_head)[:, None] * size + line)
-            fetch(v_ptr.to(tl.int64) + (page * v_page + key % PAGE_ROWS * v_row + head * v_head)[:, None] * size + line)
+        fetch(k_ptr.to(tl.int64) + (page * k_page + key % PAGE_ROWS * k_row + head * k_head) * size, DIM * size)
+        fetch(v_ptr.to(tl.int64) + (page * v_page + key % PAGE_ROWS * v_row + head * v_head) * size, DIM * size)
     wait(DEPENDENT)
     q = tl.load(
         q_ptr + row[:, None].to(tl.int64) * q_row + query_head[:, None] * q_head + dim[None, :],
@@ -158,6 +162,7 @@ def _attend(
         left = tl.where(here, TILE, left)
         turn = tl.min(left)
 
+    announce(DEPENDENT, LATE)
     if SCALED:
         sums *= 1.0 / _LIFT
     if WHOLE:
@@ -176,8 +181,7 @@ def _combine(
     part_ptr, stat_ptr, out_ptr, pairs, splits, DIM: tl.constexpr, DIM_PAD: tl.constexpr, SPLITS_PAD: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    announce(DEPENDENT)
-    wait(DEPENDENT)
+    enter(DEPENDENT)
     pair = tl.program_id(0).to(tl.int64)  # row * heads + head
     split = tl.arange(0, SPLITS_PAD)
     dim = tl.arange(0, DIM_PAD)
@@ -217,7 +221,9 @@ def paged_attention(
     if rows == 0:
         return out
     if launch is None:
-        launch = launch_shape(rows, heads, kv_heads, dim, tables.shape[1], page_rows, multiprocessors(queries.device))
+        launch = launch_shape(
+            rows, heads, kv_heads, dim, tables.shape[1], page_rows, multiprocessors(queries.device), scaled=scales is not None
+        )
     splits, group = launch.splits, heads // kv_heads
     group_pad = triton.next_power_of_2(group)
     tile = max(launch.tile, 16 // group_pad)  # a matrix instruction has 16 rows
@@ -226,6 +232,7 @@ def paged_attention(
     if splits > 1:
         parts = torch.empty(splits, rows, heads, dim, dtype=torch.float32, device=queries.device)
         stats = torch.empty(splits, rows, heads, 2, dtype=torch.float32, device=queries.device)
+    options = launch_options(queries.device, rows)
     scale_strides = (0, 0, 0, 0) if scales is None else scales.stride()
     _attend[(triton.cdiv(rows, tile), kv_heads, splits)](
         queries, keys, values, keys if scales is None else scales, tables, session, limits, out, parts, stats,
@@ -235,12 +242,13 @@ def paged_attention(
         PAGE_ROWS=page_rows, TILE=tile, BLOCK=launch.block, WHOLE=splits == 1,
         SCALED=scales is not None, EXACT=queries.dtype == torch.float32,
         KIND=_kind(queries.dtype, scales is not None),
-        num_warps=launch.warps, num_stages=launch.stages, **launch_options(queries.device),
+        FETCH=launch.fetch and options["DEPENDENT"] != OFF.value and dim * keys.element_size() % 16 == 0,
+        num_warps=launch.warps, num_stages=launch.stages, **options,
     )  # fmt: skip
     if splits > 1:
         pad = 8 if splits <= 8 else 64 if splits <= 64 else 128  # few kinds: each is compiled when first met
         _combine[(rows * heads,)](
             parts, stats, out, rows * heads, splits, DIM=dim, DIM_PAD=dim_pad,
-            SPLITS_PAD=pad, num_warps=4 if splits > 8 else 1, **launch_options(queries.device),
+            SPLITS_PAD=pad, num_warps=4 if splits > 8 else 1, **options,
         )  # fmt: skip
     return out

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from inference.kernels.select import multiprocessors
-from inference.kernels.triton_forms.dependent import announce, fetch, launch_options, wait
+from inference.kernels.triton_forms.dependent import EARLY, LATE, OFF, announce, enter, fetch, launch_options, wait
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Launch:
     stages: int = 4
     dot: bool = True
     """Matrix instructions; otherwise sums in registers, for one row."""
-    ahead: int = 16384
+    ahead: int = 0
     """Bytes of a program's share of the matrix that are fetched before the rows are there, at the most."""
     registers: int | None = None
     """Of a thread, at the most: so that more programs fit; None: what the compiler takes."""
@@ -53,10 +53,14 @@ def launch_shape(
     """
     widest, matrices = triton.next_power_of_2(ins), 2 if glu else 1
     if rows == 1:
-        # 4 or 8 KiB a step, copied two or three steps ahead; 32 sums a thread leave room for seven programs: 84 or 112 KiB on
+        # 4 or 8 KiB a step, copied two to five steps ahead; 32 sums a thread leave room for seven programs: 84 to 140 KiB on
         # their way to a multiprocessor, where 30 KiB would do if all were regular.
-        stages = 4 if element_size == 1 else 3
-        return Launch(4 // matrices, min(1024, widest), 1, stages=stages, dot=False)
+        stages, block_out = 6 if element_size == 1 else 3, 4 // matrices
+        block_in = min(1024, widest)
+        # Eight programs rather than seven where a second round would be a small one.
+        if 7 * units < triton.cdiv(outs, block_out) <= 8 * units:
+            return Launch(block_out, block_in, 1, stages=min(stages, 5), dot=False, registers=64)
+        return Launch(block_out, block_in, 1, stages=stages, dot=False)
     # Every program reads x as well: 64 rows of an fp8 matrix for 16 of x, or x would be half of what the cache has to give.
     block_out = 64 if element_size == 1 and rows > 4 and not exact else 32
     block_in = 128 if block_out == 64 else min(512 // (min(element_size, 2) * matrices), 256)
@@ -88,27 +92,29 @@ def widened(x, kind: tl.constexpr, NARROW: tl.constexpr):
 
 
 @triton.jit
-def _fetch(w_ptr, row, outs, ins, begin, AHEAD: tl.constexpr, GLU: tl.constexpr, DEPENDENT: tl.constexpr):
-    """The first `AHEAD` bytes of each of these rows, from column `begin` on."""
-    if DEPENDENT and AHEAD > 0:
-        size: tl.constexpr = w_ptr.dtype.element_ty.primitive_bitwidth // 8
-        line = tl.arange(0, AHEAD // 128)[None, :] * 128
-        fetch(w_ptr.to(tl.int64) + (row[:, None].to(tl.int64) * ins + begin) * size + line)
-        if GLU:
-            fetch(w_ptr.to(tl.int64) + ((row + outs)[:, None].to(tl.int64) * ins + begin) * size + line)
+def _fetch(w_ptr, row, outs, ins, begin, AHEAD: tl.constexpr, PIECE: tl.constexpr, FIRST: tl.constexpr, GLU: tl.constexpr):
+    """The first `AHEAD` bytes of each of these rows, from column `begin` on; for programs that are there from the start."""
+    if AHEAD > 0:  # noqa: SIM102 (known when it is compiled; the next is not)
+        if tl.program_id(0) < FIRST:
+            size: tl.constexpr = w_ptr.dtype.element_ty.primitive_bitwidth // 8
+            piece = tl.arange(0, AHEAD // PIECE)[None, :] * PIECE
+            fetch(w_ptr.to(tl.int64) + (row[:, None].to(tl.int64) * ins + begin) * size + piece, PIECE)
+            if GLU:
+                fetch(w_ptr.to(tl.int64) + ((row + outs)[:, None].to(tl.int64) * ins + begin) * size + piece, PIECE)
 
 
 @triton.jit
 def _one_row(
     x_ptr, w_ptr, scale_ptr, out_ptr, outs, ins,
     BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, EVEN: tl.constexpr, SCALED: tl.constexpr, GLU: tl.constexpr,
-    STAGES: tl.constexpr, AHEAD: tl.constexpr, DEPENDENT: tl.constexpr,
+    WHOLE: tl.constexpr, STAGES: tl.constexpr, AHEAD: tl.constexpr, PIECE: tl.constexpr, FIRST: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    announce(DEPENDENT)
+    announce(DEPENDENT, EARLY)
     out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
-    row = tl.minimum(out, outs - 1)  # rows behind the last are read again, not stored
+    row = out if WHOLE else tl.minimum(out, outs - 1)  # rows behind the last are read again, not stored
     at = tl.arange(0, BLOCK_IN)
-    _fetch(w_ptr, row, outs, ins, 0, AHEAD, GLU, DEPENDENT)
+    _fetch(w_ptr, row, outs, ins, 0, AHEAD, PIECE, FIRST, GLU)
     wait(DEPENDENT)
     first = w_ptr + row[:, None].to(tl.int64) * ins + at[None, :]
     second = first + outs.to(tl.int64) * ins
@@ -129,21 +135,23 @@ def _one_row(
             else:
                 u = tl.load(second + start, mask=(start + at < ins)[None, :], other=0.0)
             up += u.to(tl.float32) * x[None, :]
+    announce(DEPENDENT, LATE)
     result, other = tl.sum(gate, 1), tl.sum(up, 1)
     if SCALED:
         result *= tl.load(scale_ptr + row)
         if GLU:
             other *= tl.load(scale_ptr + outs + row)
-    _finish(result, other, out_ptr + out, out < outs, GLU)
+    _finish(result, other, out_ptr + out, WHOLE | (out < outs), GLU)
 
 
 @triton.jit(do_not_specialize=["rows"])
 def _rows(
     x_ptr, w_ptr, scale_ptr, out_ptr, part_ptr, rows, outs, ins,
     BLOCK_OUT: tl.constexpr, BLOCK_IN: tl.constexpr, SPLITS: tl.constexpr, EVEN: tl.constexpr, SCALED: tl.constexpr,
-    GLU: tl.constexpr, EXACT: tl.constexpr, AHEAD: tl.constexpr, DEPENDENT: tl.constexpr,
+    GLU: tl.constexpr, EXACT: tl.constexpr, AHEAD: tl.constexpr, PIECE: tl.constexpr,
+    FIRST: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    announce(DEPENDENT)
+    announce(DEPENDENT, EARLY)
     out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     split = tl.program_id(1)
     lane = tl.arange(0, 16)
@@ -152,7 +160,7 @@ def _rows(
     share = tl.cdiv(tl.cdiv(ins, SPLITS), BLOCK_IN) * BLOCK_IN
     begin = split * share
     end = tl.minimum(begin + share, ins)
-    _fetch(w_ptr, row, outs, ins, begin, AHEAD, GLU, DEPENDENT)
+    _fetch(w_ptr, row, outs, ins, begin, AHEAD, PIECE, FIRST, GLU)
     wait(DEPENDENT)
     source = x_ptr + lane[:, None] * ins + at[None, :]
     first = w_ptr + row[:, None].to(tl.int64) * ins + at[None, :]
@@ -175,6 +183,7 @@ def _rows(
             else:
                 u = tl.load(second + start, mask=(start + at < ins)[None, :], other=0.0)
             up = tl.dot(x, tl.trans(widened(u, x.dtype, SCALED)), up, input_precision="ieee" if EXACT else "tf32")
+    announce(DEPENDENT, LATE)
     mask = live & (out < outs)[None, :]
     if SPLITS == 1:
         if SCALED:
@@ -195,8 +204,7 @@ def _add_shares(
     part_ptr, scale_ptr, out_ptr, rows, outs, BLOCK: tl.constexpr, SPLITS: tl.constexpr, SCALED: tl.constexpr,
     GLU: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    announce(DEPENDENT)
-    wait(DEPENDENT)
+    enter(DEPENDENT)
     row = tl.program_id(0)
     out = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = out < outs
@@ -241,14 +249,18 @@ def skinny_product(
     out = torch.empty(rows, outs, dtype=x.dtype, device=x.device)
     scales = x if scale is None else scale
     programs, even = triton.cdiv(outs, launch.block_out), ins % launch.block_in == 0
-    scaled, options = scale is not None, launch_options(x.device)
-    ahead = _ahead(launch, ins, weight.element_size(), glu)
+    scaled, options = scale is not None, launch_options(x.device, rows)
+    ahead = _ahead(launch, ins, weight.element_size(), glu) if options["DEPENDENT"] != OFF.value else 0
+    # A piece for each thread; a program that begins when others have ended comes too late to fetch anything.
+    piece = max(128, ahead * launch.block_out // (32 * launch.warps))
+    fetched = {"AHEAD": ahead, "PIECE": piece, "FIRST": 8 * multiprocessors(x.device)}
     if launch.registers is not None:
         options = options | {"maxnreg": launch.registers}
     if not launch.dot:
         _one_row[(programs,)](
             x, weight, scales, out, outs, ins, BLOCK_OUT=launch.block_out, BLOCK_IN=launch.block_in, EVEN=even,
-            SCALED=scaled, GLU=glu, STAGES=launch.stages, AHEAD=ahead, num_warps=launch.warps, **options,
+            SCALED=scaled, GLU=glu, WHOLE=outs % launch.block_out == 0, STAGES=launch.stages,
+            num_warps=launch.warps, **fetched, **options,
         )  # fmt: skip
         return out
     splits = launch.splits
@@ -257,12 +269,12 @@ def skinny_product(
         parts = torch.empty(splits, rows, 1 + glu, outs, dtype=torch.float32, device=x.device)
     _rows[(programs, splits)](
         x, weight, scales, out, parts, rows, outs, ins, BLOCK_OUT=launch.block_out, BLOCK_IN=launch.block_in, SPLITS=splits,
-        EVEN=even, SCALED=scaled, GLU=glu, EXACT=x.dtype == torch.float32, AHEAD=ahead, num_warps=launch.warps,
-        num_stages=launch.stages, **options,
+        EVEN=even, SCALED=scaled, GLU=glu, EXACT=x.dtype == torch.float32, num_warps=launch.warps,
+        num_stages=launch.stages, **fetched, **options,
     )  # fmt: skip
     if splits > 1:
         _add_shares[(rows, triton.cdiv(outs, 1024))](
             parts, scales, out, rows, outs, BLOCK=1024, SPLITS=splits, SCALED=scaled, GLU=glu, num_warps=4,
-            **launch_options(x.device),
+            **launch_options(x.device, rows),
         )  # fmt: skip
     return out

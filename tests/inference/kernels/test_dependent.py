@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ pytest.importorskip("triton")
 
 from inference.kernels.triton_forms import gates, heads, norms, paged_attention, skinny
 from inference.kernels.triton_forms.compile_only import compile_only, has_compiler
-from inference.kernels.triton_forms.dependent import dependent_launches, launch_options
+from inference.kernels.triton_forms.dependent import EARLY, LATE, OFF, dependent_launches, launch_options
 
 KERNELS = {
     function.__name__: function
@@ -50,41 +51,48 @@ def test_the_kernels_of_a_step_take_part() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(KERNELS))
-def test_every_program_announces_then_waits_before_it_reads_results_or_writes(name: str) -> None:
+def test_every_program_waits_before_it_reads_results_or_writes(name: str) -> None:
     body = _body(KERNELS[name])
-    assert _calls(body[0], "announce", "begin"), "the next kernel may come when every program has begun"
+    assert _calls(body[0], "announce", "enter"), "the next kernel may come when every program has begun"
     # At the top level of the kernel: no branch passes it by.
-    waits = [i for i, line in enumerate(body) if isinstance(line, ast.Expr) and _calls(line, "wait", "begin")]
+    waits = [i for i, line in enumerate(body) if isinstance(line, ast.Expr) and _calls(line, "wait", "enter")]
     assert len(waits) == 1
     before = body[: waits[0]]
-    assert not any(isinstance(one, ast.Return) for line in before for one in ast.walk(line))
+    assert not any(isinstance(one, ast.Return) for line in body for one in ast.walk(line))
     assert not any(_calls(line, "tl.store", "tl.atomic_add") for line in before)
     for call in (call for line in before for call in _calls(line, "tl.load")):
         names = {one.id for one in ast.walk(call.args[0]) if isinstance(one, ast.Name) and one.id.endswith("_ptr")}
         assert names and names <= STABLE, f"{ast.unparse(call)} may read what the kernel in front is still writing"
 
 
-def test_only_where_it_was_asked_for() -> None:
+def test_one_row_alone_begins_early_unless_told() -> None:
     meta, cpu = torch.device("meta"), torch.device("cpu")
+    early, ordinary = {"DEPENDENT": EARLY.value, "launch_pdl": True}, {"DEPENDENT": OFF.value}
+    assert launch_options(meta, 1) == early and launch_options(meta, 2) == launch_options(cpu, 1) == ordinary
     with dependent_launches(True):
-        assert launch_options(meta) == {"DEPENDENT": True, "launch_pdl": True} and launch_options(cpu) == {"DEPENDENT": False}
+        assert launch_options(meta, 16) == early and launch_options(cpu, 16) == ordinary
         with dependent_launches(False):
-            assert launch_options(meta) == {"DEPENDENT": False}
+            assert launch_options(meta, 1) == ordinary
+        with dependent_launches(LATE.value):
+            assert launch_options(meta, 1) == {"DEPENDENT": LATE.value, "launch_pdl": True}
 
 
 @pytest.mark.skipif(not has_compiler(), reason="this build of triton carries no ptxas")
 def test_they_compile_for_hopper() -> None:
     x, weight = (torch.empty(rows, 4096, device="meta", dtype=torch.bfloat16) for rows in (1, 256))
+    launch = skinny.Launch(4, 1024, 1, dot=False, ahead=16384)
     with dependent_launches(True), compile_only() as found:
-        skinny.skinny_product(x, weight, None, glu=False)
+        skinny.skinny_product(x, weight, None, glu=False, launch=launch)
         norms.add_rms_norm(x, x, weight[0], 1e-5, None)
-    assert [kernel.constants["DEPENDENT"] for kernel in found] == [True, True]
+    assert [kernel.constants["DEPENDENT"] for kernel in found] == [EARLY.value, EARLY.value]
     assert all(kernel.stack == 0 for kernel in found)
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("ahead", [0, 16384])
+@pytest.mark.parametrize("how", [EARLY.value, LATE.value])
 @pytest.mark.parametrize("rows", [1, 16])
-def test_the_same_bits_on_a_gpu(rows: int) -> None:
+def test_the_same_bits_on_a_gpu(rows: int, how: int, ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chain in which each kernel reads the last one's result at once, in graphs and without, many times over."""
     if torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("needs compute capability 9.0")
@@ -106,8 +114,11 @@ def test_the_same_bits_on_a_gpu(rows: int) -> None:
             change = skinny.skinny_product(skinny.skinny_product(x, gate_up, None, glu=True), down, None, glu=False)
         return torch.add(h, change)
 
-    expected = chain()
-    with dependent_launches(True):
+    with dependent_launches(False):
+        expected = chain()
+    usual = skinny.launch_shape
+    monkeypatch.setattr(skinny, "launch_shape", lambda *args, **options: replace(usual(*args, **options), ahead=ahead))
+    with dependent_launches(how):
         assert all(torch.equal(chain(), expected) for _ in range(20))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
