@@ -15,15 +15,12 @@ COPY_ENGINE = (9, 0)
 _HOPPER = 9
 """The major capability that has the matrix instructions of four warps; later ones have others."""
 
-OVERLAPPED = False
-"""On Hopper, the form that takes gelu of one tile while it multiplies the next: to be set when it has been measured."""
-
 _TYPES = (torch.bfloat16, torch.float16)
 
 
 @lru_cache(maxsize=1)
 def _overlapped() -> ModuleType | None:
-    """That form, where this version of Triton has Gluon."""
+    """The form that takes gelu of one tile while it multiplies the next, where this version of Triton has Gluon."""
     try:
         from inference.kernels.triton_forms import overlapped_gelu_product
     except (ImportError, AttributeError):
@@ -33,7 +30,7 @@ def _overlapped() -> ModuleType | None:
 
 def _triton_form(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     units = multiprocessors(x.device)
-    hopper = OVERLAPPED and (x.is_meta or (x.is_cuda and torch.cuda.get_device_capability(x.device)[0] == _HOPPER))
+    hopper = x.is_meta or (x.is_cuda and torch.cuda.get_device_capability(x.device)[0] == _HOPPER)
     overlapped = _overlapped() if hopper else None
     if overlapped is not None and overlapped.can_overlap(x):
         out: torch.Tensor = overlapped.overlapped_gelu_product(x, weight, bias, units)

@@ -38,11 +38,12 @@ class Launch:
     """How much of the inner width is multiplied at a time."""
     stages: int = 4
     """Blocks of both operands in shared memory."""
-    group: int = 8
+    group: int = 16
     """Tiles above each other that neighbouring programs take."""
 
 
 DEFAULT = Launch()
+"""Measured on an H100 for [51456, 1280] times [5120, 1280]: as fast as the product alone by cuBLAS, within 4 %."""
 
 # Triton 3.6 and later versions name the copies differently.
 _fetch = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
@@ -80,12 +81,16 @@ def _pair(even, odd):
 
 
 @gluon.jit
-def _rounded(total, bias_ptr, column, columns):
+def _bias(bias_ptr, column, columns, COLUMNS: gl.constexpr, layout: gl.constexpr):
+    place = column * COLUMNS + gl.arange(0, COLUMNS, layout=gl.SliceLayout(0, layout))
+    return gl.load(bias_ptr + place, mask=place < columns, other=0.0)
+
+
+@gluon.jit
+def _rounded(total, bias):
     """A half tile with its bias, rounded as a product that is stored would be: neighbours share a register."""
-    WIDTH: gl.constexpr = total.shape[1]
-    place = column + gl.arange(0, WIDTH, layout=gl.SliceLayout(0, total.type.layout))
-    total += gl.expand_dims(gl.load(bias_ptr + place, mask=place < columns, other=0.0).to(gl.float32), 0)
-    even, odd = gl.split(gl.reshape(total, (total.shape[0], WIDTH // 2, 2)))
+    total += gl.expand_dims(bias.to(gl.float32), 0)
+    even, odd = gl.split(gl.reshape(total, (total.shape[0], total.shape[1] // 2, 2)))
     return _pair(even, odd)
 
 
@@ -140,18 +145,20 @@ def _work(
     HALF: gl.constexpr = xs.shape[1]
     COLUMNS: gl.constexpr = ws.shape[1]
     WIDTH: gl.constexpr = COLUMNS // 2 // QUARTERS
+    layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLUMNS, 16])
     out = outs.index(group)
     begin = gl.program_id(0)
     at = 0
-    total = gl.zeros((HALF, COLUMNS), gl.float32, gl.NVMMADistributedLayout([3, 0], [4, 1], [16, COLUMNS, 16]))
+    total = gl.zeros((HALF, COLUMNS), gl.float32, layout)
+    row, column = _place(begin, down, across, GROUP)
+    bias = _bias(bias_ptr, column, columns, COLUMNS, layout)
     # The first tile, which has none to be finished behind it.
     for step in range(steps):
         total = _multiply(total, at, step > 0, group, xs, ws, full, STAGES)
         total = _let_go(total, at, step > 0, empty, 1, STAGES)
         at += 1
     total = _let_go(total, at, True, empty, 0, STAGES)
-    row, column = _place(begin, down, across, GROUP)
-    pairs = _rounded(total, bias_ptr, column * COLUMNS, columns)
+    pairs = _rounded(total, bias)
     for tile in range(begin + PROGRAMS, down * across, PROGRAMS):
         quarters = _quarters(pairs)
         top, side = (2 * row + group) * HALF, column * QUARTERS * WIDTH
@@ -161,13 +168,14 @@ def _work(
                 total = _let_go(total, at, True, empty, 1, STAGES)
             _finish(quarters[part], out, out_desc, top, side + part * WIDTH)
             at += 1
+        row, column = _place(tile, down, across, GROUP)
+        bias = _bias(bias_ptr, column, columns, COLUMNS, layout)  # early: nothing is multiplied while it is waited for
         for _ in range(QUARTERS, steps):
             total = _multiply(total, at, True, group, xs, ws, full, STAGES)
             total = _let_go(total, at, True, empty, 1, STAGES)
             at += 1
         total = _let_go(total, at, True, empty, 0, STAGES)
-        row, column = _place(tile, down, across, GROUP)
-        pairs = _rounded(total, bias_ptr, column * COLUMNS, columns)
+        pairs = _rounded(total, bias)
     quarters = _quarters(pairs)
     for part in gl.static_range(QUARTERS):
         _finish(quarters[part], out, out_desc, (2 * row + group) * HALF, (column * QUARTERS + part) * WIDTH)

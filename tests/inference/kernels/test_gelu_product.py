@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from inference.kernels import gelu_product as module
+from inference.kernels.gelu_product import gelu_product
 from inference.kernels.triton_forms.compile_only import HOPPER_UNITS, compile_only, has_compiler
 from inference.kernels.triton_forms.gelu_product import Launch
 from inference.kernels.triton_forms.gelu_product import gelu_product as launched
@@ -24,18 +24,14 @@ def _operands(dtype: torch.dtype, inner: int = 1280) -> tuple[torch.Tensor, torc
     return x, weight, bias
 
 
-@pytest.mark.parametrize(("overlapped", "dtype", "inner", "name"), [
-    (True, torch.bfloat16, 1280, "_overlapped_gelu_product"),
-    (True, torch.bfloat16, 184, "_gelu_product"),
-    (True, torch.float16, 1280, "_gelu_product"),
-    (False, torch.bfloat16, 1280, "_gelu_product"),
+@pytest.mark.parametrize(("dtype", "inner", "name"), [
+    (torch.bfloat16, 1280, "_overlapped_gelu_product"),
+    (torch.bfloat16, 184, "_gelu_product"),
+    (torch.float16, 1280, "_gelu_product"),
 ])  # fmt: skip
-def test_the_form_that_runs_keeps_its_registers(
-    monkeypatch: pytest.MonkeyPatch, overlapped: bool, dtype: torch.dtype, inner: int, name: str
-) -> None:
-    monkeypatch.setattr(module, "OVERLAPPED", overlapped)
+def test_the_form_that_runs_keeps_its_registers(dtype: torch.dtype, inner: int, name: str) -> None:
     with compile_only() as found:
-        out = module.gelu_product(*_operands(dtype, inner))
+        out = gelu_product(*_operands(dtype, inner))
     assert out.shape == (51456, _OUT) and out.dtype == dtype
     assert [kernel.name for kernel in found] == [name]
     assert found[0].stack == 0 and found[0].at_once == 1 and found[0].programs == HOPPER_UNITS
