@@ -32,7 +32,7 @@ _REGISTERS, _UNIT_SHARED, _UNIT_THREADS, _UNIT_PROGRAMS = 65_536, 233_472, 2048,
 
 
 FEW_BYTES = 48
-"""Of a thread's values in memory: so many where a launch was measured to be faster than those whose values are all in registers."""
+"""Of a thread's values in memory: where a launch was measured to be faster than those whose values are all in registers."""
 
 
 @dataclass

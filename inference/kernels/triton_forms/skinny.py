@@ -61,6 +61,12 @@ def launch_shape(
         if 7 * units < triton.cdiv(outs, block_out) <= 8 * units:
             return Launch(block_out, block_in, 1, stages=min(stages, 5), dot=False, registers=64)
         return Launch(block_out, block_in, 1, stages=stages, dot=False)
+    if glu and not exact:
+        # Few enough stages that all programs of the 11B model's gate and up are there at once: no small second round.
+        return Launch(32, max(min(128 if element_size == 2 else 256, widest), 16), 1, stages=3)
+    if element_size == 2 and triton.cdiv(outs, 16) <= 3 * units:
+        # Small blocks instead of shares: no second kernel, though half of what the cache gives is x.
+        return Launch(16, max(min(256, widest), 16), 1, warps=2, stages=5)
     # Every program reads x as well: 64 rows of an fp8 matrix for 16 of x, or x would be half of what the cache has to give.
     block_out = 64 if element_size == 1 and rows > 4 and not exact else 32
     block_in = 128 if block_out == 64 else min(512 // (min(element_size, 2) * matrices), 256)
@@ -69,7 +75,7 @@ def launch_shape(
     splits = 1
     while splits < 8 and 2 * splits * programs <= 3 * units and ins >= 4 * splits * block_in:
         splits *= 2
-    return Launch(block_out, block_in, splits, warps=8 if glu and block_out == 64 else 4)
+    return Launch(block_out, block_in, splits)
 
 
 @triton.jit
