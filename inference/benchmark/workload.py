@@ -17,12 +17,12 @@ class Workload:
     """Of one clip."""
     text_rows: int = 64
     """Of one prompt, image tokens apart."""
-    runs: int = 5
+    runs: int = 3
     """Of whole answers."""
     new_tokens: int = 256
     """End to end."""
     decode_tokens: int = 512
-    legacy_runs: int = 3
+    legacy_runs: int = 2
     legacy_tokens: int = 946
     """What the published figures imply."""
     events: int = 200

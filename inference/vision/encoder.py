@@ -49,7 +49,7 @@ class FrameEncoder:
             on CUDA, none elsewhere.
         attention: a backend of `inference.vision.attention.choose`, or `auto`.
         compile_layers: off | default | autotune; None: default on CUDA, off elsewhere.
-        joint_gelu: gelu inside the product before it, by a kernel of ours for Hopper.
+        joint_gelu: gelu inside the product before it, by a kernel of ours for Hopper; None: where that is faster.
         fused: what lies between products (residual sums, norms, gelu, rounding to fp8) in kernels of ours, which also round where
             the published modules do; None: on CUDA in 16 bits.
         key_value: the cross layers' joint key and value projections; with them tickets have `raw_kv()`.
@@ -67,7 +67,7 @@ class FrameEncoder:
         graph_sizes: Sequence[int] | None = None,
         attention: str = "auto",
         compile_layers: str | None = None,
-        joint_gelu: bool = False,
+        joint_gelu: bool | None = None,
         fused: bool | None = None,
         key_value: Sequence[Callable[[Tensor], Tensor]] = (),
     ) -> None:

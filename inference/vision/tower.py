@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from inference.kernels import gelu_product
 from inference.vision.attention.choose import Backend
 from inference.vision.attention.keys import Keys
 from inference.vision.between import FUSED, SEPARATE, with_joint_gelu
@@ -39,7 +40,8 @@ class Tower:
         compile_layers: one of `COMPILE`. What is compiled for one frame serves calls of one frame, what is compiled for `full`
             frames those, and one more form all sizes between: a compiler takes seconds for each.
         full: frames in the largest call; None: every size is compiled by itself.
-        joint_gelu: gelu inside the product before it (Hopper; elsewhere the same arithmetic in two kernels).
+        joint_gelu: gelu inside the product before it (Hopper; elsewhere the same arithmetic in two kernels); None: where it is
+            the faster way.
         fused: what lies between products in kernels of ours; None: on CUDA in 16 bits.
         repeat_keys: a token that stands for n patches of padding is attended to n times, not once.
     """
@@ -51,7 +53,7 @@ class Tower:
         *,
         fp8: bool = False,
         compile_layers: str = "off",
-        joint_gelu: bool = False,
+        joint_gelu: bool | None = None,
         fused: bool | None = None,
         repeat_keys: bool = True,
         full: int | None = None,
@@ -74,7 +76,8 @@ class Tower:
         attend, heads, eps = backend.attend_counted, self.heads, self.eps
         chosen = fused if fused is not None else self.device.type == "cuda" and self.dtype.itemsize == 2
         between = FUSED if chosen else SEPARATE
-        between = with_joint_gelu(between) if joint_gelu else between
+        inside = joint_gelu if joint_gelu is not None else chosen and not fp8 and gelu_product.gains(self.device, self.dtype)
+        between = with_joint_gelu(between) if inside else between
 
         def one_block(x: Tensor, y: Operand, layer: Layer, keys: Keys | None, rounded: bool) -> tuple[Tensor, Operand]:
             return block(x, y, layer, keys, rounded, attend, between, heads, eps)

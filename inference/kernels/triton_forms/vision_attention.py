@@ -11,8 +11,10 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-ROWS, KEYS, WARPS, STAGES = 128, 64, 4, 2
-"""Queries of a program; keys of a step; warps; buffers."""
+ROWS, KEYS, STAGES = 128, 64, 3
+"""Queries of a program; keys of a step; buffers."""
+WARPS, COUNTED_WARPS = 8, 4
+"""Warps of a program; of one whose keys count differently often."""
 
 _LOG2_E = 1.4426950408889634
 
@@ -246,7 +248,7 @@ def vision_attention(
     *,
     rows: int = ROWS,
     step: int = KEYS,
-    warps: int = WARPS,
+    warps: int | None = None,
     stages: int = STAGES,
     maxnreg: int | None = None,
 ) -> torch.Tensor:
@@ -289,7 +291,7 @@ def vision_attention(
         TAIL=tail,
         WEIGHTED=bias is not None,
         STAGES=stages,
-        num_warps=warps,
+        num_warps=warps or (WARPS if bias is None else COUNTED_WARPS),
         num_stages=stages,
         maxnreg=maxnreg,
     )
