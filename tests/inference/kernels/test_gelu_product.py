@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from inference.kernels.gelu_product import gelu_product
+from inference.kernels.gelu_product import gains, gelu_product
 from inference.kernels.triton_forms.compile_only import HOPPER_UNITS, compile_only, has_compiler
 from inference.kernels.triton_forms.gelu_product import Launch
 from inference.kernels.triton_forms.gelu_product import gelu_product as launched
@@ -35,6 +35,19 @@ def test_the_form_that_runs_keeps_its_registers(dtype: torch.dtype, inner: int, 
     assert out.shape == (51456, _OUT) and out.dtype == dtype
     assert [kernel.name for kernel in found] == [name]
     assert found[0].stack == 0 and found[0].at_once == 1 and found[0].programs == HOPPER_UNITS
+
+
+def test_gelu_of_few_rows_stays_behind_the_product() -> None:
+    x, weight, bias = _operands(torch.bfloat16)
+    with compile_only() as found:
+        out = gelu_product(x[:1608], weight, bias)
+    assert out.shape == (1608, _OUT)
+    assert [kernel.name for kernel in found] == ["_gelu_rows"]
+
+
+def test_gelu_inside_is_chosen_on_hopper_in_bf16_only() -> None:
+    assert not gains(torch.device("cpu"), torch.bfloat16)
+    assert not gains(torch.device("cpu"), torch.float32)
 
 
 def test_small_tiles_share_a_multiprocessor() -> None:
