@@ -289,7 +289,8 @@ def device_trouble(device: torch.device) -> str:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     except Exception as error:
-        return f"not begun: the device answers no more ({str(error).splitlines()[0]}); run the same command again"
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return f"not begun: the device answers no more ({reason}); run the same command again"
     return ""
 
 

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from inference.benchmark import workload
-from inference.benchmark.command import PARTS
+from inference.benchmark.command import PARTS, device_trouble
 from inference.benchmark.parts import chip
 from inference.benchmark.results import read
 from moss_train.cli.main import main
@@ -138,3 +139,12 @@ def test_parts_are_correct_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     content = read(path)
     assert content["not_measured"] == {}
     assert {part["correctness"] for part in content["parts"].values()} <= {"yes", "not compared"}
+
+
+@pytest.mark.parametrize(("message", "told"), [("", "RuntimeError"), ("gone\nstack", "gone")])
+def test_a_device_that_answers_no_more_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch, message: str, told: str) -> None:
+    def fails(_device: torch.device) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", fails)
+    assert device_trouble(torch.device("cuda")) == (f"not begun: the device answers no more ({told}); run the same command again")
