@@ -46,5 +46,6 @@ def add_rms_norm(
             0 if gate is None or gate.numel() == 1 else gate.stride(0), width, eps,
             ADD=residual is not None, GATED=gate is not None, BLOCK=triton.next_power_of_2(width),
             num_warps=8 if width > 2048 else 4, **launch_options(x.device, rows),
+            enable_fp_fusion=False,  # a gate's product and the sum behind it would become one operation with one rounding
         )  # fmt: skip
     return total, out
