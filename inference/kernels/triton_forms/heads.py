@@ -113,6 +113,7 @@ def _launch(
         QUERIES=queries, KV_HEADS=kv_heads, HALF=dim // 2, HALF_PAD=triton.next_power_of_2(dim // 2),
         PAGE_ROWS=keys.shape[1] if pages else 1, POSITION_ROWS=rows // cos.shape[0], NORM=how,
         RAW=raw is not None, SCALED=scales is not None, num_warps=1, **launch_options(x.device, rows),
+        enable_fp_fusion=False,  # a rotation's products and their sum would become one operation with one rounding
     )  # fmt: skip
 
 
