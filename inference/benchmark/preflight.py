@@ -136,9 +136,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     found = preflight(VideoMllamaConfig(), args.precision or ("bf16", "fp8"), args.rows or (*ROW_BUCKETS, *PROMPTS))
     print("\n".join(kernel.line() for kernel in sorted(found, key=lambda kernel: kernel.name)))
-    from inference.kernels.triton_forms.compile_only import FEW_BYTES
-
-    spilled = [kernel.name for kernel in found if kernel.stack > FEW_BYTES]
+    spilled = [kernel.name for kernel in found if kernel.spills]
     if spilled:
         print(f"registers in memory: {', '.join(spilled)}", file=sys.stderr)
     return int(bool(spilled))

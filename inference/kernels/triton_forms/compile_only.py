@@ -31,8 +31,8 @@ _REGISTERS, _UNIT_SHARED, _UNIT_THREADS, _UNIT_PROGRAMS = 65_536, 233_472, 2048,
 """Of a multiprocessor of compute capability 9.0."""
 
 
-FEW_BYTES = 48
-"""Of a thread's values in memory: where a launch was measured to be faster than those whose values are all in registers."""
+FEW_BYTES = {"_attend": 48, "_one_row": 48}
+"""Of a thread's values in memory, by kernel: launches that were measured to be faster than those with all values in registers."""
 
 
 @dataclass
@@ -45,12 +45,17 @@ class Compiled:
     threads: int
     registers: int
     stack: int
-    """Bytes of memory that a thread needs beside its registers: what was spilled. Up to `FEW_BYTES` may do no harm."""
+    """Bytes of memory that a thread needs beside its registers: what was spilled."""
     shared: int
     """Bytes."""
     launches: int = 0
     programs: int = 0
     """Of the largest launch."""
+
+    @property
+    def spills(self) -> bool:
+        """Whether more was spilled than does no harm."""
+        return self.stack > FEW_BYTES.get(self.name, 0)
 
     @property
     def at_once(self) -> int:

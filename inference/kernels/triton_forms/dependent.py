@@ -11,8 +11,8 @@ kernel here keeps:
    one before it only because that one was waited for too; so whoever has waited may read whatever any earlier kernel wrote, and
    an ordinary launch behind the chain finds all of it finished.
 3. A program says that the next kernel may come: a short kernel at its start, a long one (a product, attention) either there or
-   behind its loop. What comes early fills room that is free then, wherever that is: programs that are not many more than the
-   device has places for end up unevenly spread, which costs more than was won, and so steps of one row alone begin early.
+   behind its loop. What comes early takes room that is free then. On an H100 steps of one row gained 3 to 5 % by it, steps of 16
+   rows lost up to 14 % (fp8), perhaps as programs that come early are spread unevenly; so steps of one row alone begin early.
 
 In a captured graph these are programmatic edges between kernels; all other nodes keep full ones.
 """

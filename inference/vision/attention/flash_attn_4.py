@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-
 import torch
 from torch import Tensor
 
 from inference.vision.attention import triton
+from model.attention.cross import flash
 
 TRACEABLE = True
 TAKES_COUNTS = True
-CAPABILITY = 9
-"""Major compute capability for which it was measured: Hopper."""
 
 
 def problem(device_type: str) -> str | None:
     """Why it cannot be used; None if it can."""
     if device_type != "cuda":
         return "flash-attn-4 runs on CUDA devices only"
-    try:
-        # flash-attn 2 brings a package of the same name without these kernels, or with older ones.
-        importlib.metadata.distribution("flash-attn-4")
-        found = all(importlib.util.find_spec(name) is not None for name in ("flash_attn.cute", "cutlass.cute"))
-    except ImportError:
-        found = False
-    if not found:
-        return "flash-attn-4 is not installed (pip install flash-attn-4)"
-    if torch.cuda.get_device_capability()[0] != CAPABILITY:
-        return "flash-attn-4 is used on Hopper GPUs (compute capability 9) only"
+    if not flash.available(torch.device(device_type)):
+        return "flash-attn-4 is not installed (pip install flash-attn-4), or the GPU is no Hopper (compute capability 9)"
     return triton.problem(device_type)
 
 

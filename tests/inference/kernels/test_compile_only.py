@@ -11,7 +11,7 @@ from triton.runtime.errors import OutOfResources
 
 from inference.benchmark.preflight import main, two_layers, walk_all
 from inference.kernels.select import choose_form, multiprocessors
-from inference.kernels.triton_forms.compile_only import FEW_BYTES, compile_only, has_compiler
+from inference.kernels.triton_forms.compile_only import compile_only, has_compiler
 from inference.kernels.triton_forms.skinny import Launch, skinny_product
 from model.config import VideoMllamaConfig
 
@@ -24,7 +24,7 @@ def test_a_token_of_the_11b_model_in_fp8() -> None:
         walk_all(two_layers(VideoMllamaConfig()), "fp8", fp8_frames=True, streamed=False, rows=(1,))
     blocks = {"_add_rms_norm", "_heads", "_attend", "_combine", "_one_row", "_quantize"}
     assert {kernel.name for kernel in found} == blocks | {"_best_of_block", "_best_of_row"}
-    assert all(kernel.stack <= FEW_BYTES for kernel in found), [kernel.line() for kernel in found if kernel.stack]
+    assert not any(kernel.spills for kernel in found), [kernel.line() for kernel in found if kernel.spills]
     # Loads of one program wait for memory while others compute.
     assert all(kernel.at_once >= 2 for kernel in found), [kernel.line() for kernel in found]
     products = [kernel for kernel in found if kernel.name == "_one_row"]
