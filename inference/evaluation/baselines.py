@@ -1,4 +1,4 @@
-"""What no model at all would score: silence, and guessing by frequency."""
+"""What no model at all would score: silence, speech without end, and guessing by frequency."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inference.evaluation.schema import Scenario, Trace, TraceEvent
 from inference.evaluation.scorers.questions import answer_key
 from inference.evaluation.scorers.speaking import span_frames
 
-BASELINES = ("always_silent", "class_prior")
+BASELINES = ("always_silent", "every_frame", "class_prior")
 
 
 def always_silent(scenarios: Sequence[Scenario]) -> list[Trace]:
@@ -19,6 +19,16 @@ def always_silent(scenarios: Sequence[Scenario]) -> list[Trace]:
     traces = []
     for scenario in scenarios:
         traces += _traces(scenario, {}, [""] * len(scenario.questions), "always_silent")
+    return traces
+
+
+def every_frame(scenarios: Sequence[Scenario]) -> list[Trace]:
+    """Says the likeliest sentence at every frame of a stream, and gives the likeliest answer of each kind to questions."""
+    sentence, answers = _likeliest_sentence(scenarios), _likeliest_answers(scenarios)
+    traces = []
+    for scenario in scenarios:
+        said = dict.fromkeys(range(scenario.num_frames), sentence)
+        traces += _traces(scenario, said, [answers[q.kind] for q in scenario.questions], "every_frame")
     return traces
 
 
@@ -30,16 +40,28 @@ def class_prior(scenarios: Sequence[Scenario], seed: int = 0) -> list[Trace]:
     streamed = [scenario for scenario in scenarios if needs_push(scenario)]
     frames = sum(scenario.num_frames for scenario in streamed)
     rate = sum(len({span_frames(span, s)[0] for span in s.spans}) for s in streamed) / frames if frames else 0.0
-    sentence = _likeliest(span.text for scenario in streamed for span in scenario.spans)
-    answers: dict[str, str] = {}
-    for kind in {question.kind for scenario in scenarios for question in scenario.questions}:
-        answers[kind] = _likeliest(answer_key(q.answer, kind) for s in scenarios for q in s.questions if q.kind == kind)
+    sentence, answers = _likeliest_sentence(scenarios), _likeliest_answers(scenarios)
     rng = random.Random(seed)
     traces = []
     for scenario in scenarios:
         said = {frame: sentence for frame in range(scenario.num_frames) if rng.random() < rate}
         traces += _traces(scenario, said, [answers[q.kind] for q in scenario.questions], "class_prior")
     return traces
+
+
+def run_baseline(name: str, scenarios: Sequence[Scenario]) -> list[Trace]:
+    """The traces of one of `BASELINES`."""
+    return {"always_silent": always_silent, "every_frame": every_frame, "class_prior": class_prior}[name](scenarios)
+
+
+def _likeliest_sentence(scenarios: Sequence[Scenario]) -> str:
+    return _likeliest(span.text for scenario in scenarios if needs_push(scenario) for span in scenario.spans)
+
+
+def _likeliest_answers(scenarios: Sequence[Scenario]) -> dict[str, str]:
+    """By kind of question."""
+    kinds = {question.kind for scenario in scenarios for question in scenario.questions}
+    return {k: _likeliest(answer_key(q.answer, k) for s in scenarios for q in s.questions if q.kind == k) for k in kinds}
 
 
 def _likeliest(values: Iterable[str]) -> str:

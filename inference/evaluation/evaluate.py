@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from inference.evaluation.baselines import BASELINES, always_silent, class_prior
+from inference.evaluation.baselines import BASELINES, run_baseline
 from inference.evaluation.parallel import make_runner, run_scenarios
 from inference.evaluation.runner import RunSettings
 from inference.evaluation.schema import Scenario, Trace
@@ -50,7 +50,7 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
         on_done: called with (model name, finished scenarios, all scenarios).
 
     Returns:
-        Scores by model: `checkpoint`, `untrained` where asked for, `class_prior`, `always_silent`.
+        Scores by model: `checkpoint`, `untrained` where asked for, and each of `BASELINES`.
     """
     scenarios = load_scenarios(request.scenarios)[: request.limit]
     check_folder(request.out)
@@ -72,8 +72,7 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
         traces = run_scenarios(make, scenarios, workers=request.workers, together=request.together, on_done=report)
         results[name] = _write(request.out if name == "checkpoint" else request.out / name, traces, scenarios)
     for name in BASELINES:
-        traces = always_silent(scenarios) if name == "always_silent" else class_prior(scenarios)
-        results[name] = _write(request.out / name, traces, scenarios)
+        results[name] = _write(request.out / name, run_baseline(name, scenarios), scenarios)
     return results
 
 

@@ -22,6 +22,9 @@ class Span:
     b: float
     text: str = ""
     kind: str = "event"
+    """event | answer | correction | count | alert | not_yet | narration, or another name that scores are to be split by"""
+    prompt: int | None = None
+    """Index of the prompt that it answers; None where nobody asked, or where the last prompt before `a` is meant."""
 
 
 @dataclass(kw_only=True)

@@ -188,8 +188,16 @@ def _check_scenario(scenario: Scenario) -> None:
         require(0 <= span.a <= span.b < math.inf, f"spans[{i}] goes from {span.a} to {span.b}; give 0 <= a <= b")
         last = (scenario.num_frames - 1) / scenario.fps
         require(span.a <= last + 1e-6, f"spans[{i}].a is {span.a}; the last frame is at {last:g} s")
+        if span.prompt is not None:
+            known = len(scenario.prompts)
+            require(
+                0 <= span.prompt < known, f"spans[{i}].prompt is {span.prompt}; the scenario has {known} prompts, counted from 0"
+            )
     for i, prompt in enumerate(scenario.prompts):
         require(0 <= prompt.t < math.inf, f"prompts[{i}].t is {prompt.t}; it must be 0 or more and finite")
+    behaviours = scenario.meta.get("behaviours", [])
+    if not isinstance(behaviours, list) or not all(isinstance(name, str) and name for name in behaviours):
+        raise InputError(f"meta.behaviours is {behaviours!r}; it must be a list of names")
     for i, question in enumerate(scenario.questions):
         require(question.t is None or question.t >= 0, f"questions[{i}].t is {question.t}; it must be 0 or more")
         require(question.kind not in ("", "all"), f"questions[{i}].kind is {question.kind!r}; that name is taken, use another")

@@ -11,7 +11,7 @@ from typing import Any
 from inference.evaluation.schema import Scenario, Span, Trace
 from inference.evaluation.scorers.matching import match_nearest, match_points
 from inference.evaluation.scorers.questions import normalise
-from inference.evaluation.scorers.utterances import Utterance, read_speech
+from inference.evaluation.scorers.utterances import Speech, Utterance, read_speech
 
 ONSET_WINDOW = 4
 """Frames within which an utterance is still taken to be about a span, for the onset error."""
@@ -37,6 +37,7 @@ class Counts:
     """Hits whose span has a text."""
     sentences_right: int = 0
     onset_errors: list[float] = field(default_factory=list)
+    onset_frames: list[int] = field(default_factory=list)
 
     def add(self, other: Counts) -> None:
         """Add the counts of another scenario."""
@@ -50,8 +51,33 @@ def span_frames(span: Span, scenario: Scenario) -> tuple[int, int]:
     return first, max(first, math.floor(span.b * scenario.fps + _SLACK))
 
 
-def count_speaking(trace: Trace, scenario: Scenario) -> Counts:
-    """Compare one push trace with its scenario.
+@dataclass(frozen=True)
+class Matched:
+    """What was said in one stream, paired with what was to be said."""
+
+    speech: Speech
+    spans: list[tuple[int, int]]
+    """First and last frame of each span."""
+    inside: set[int]
+    """Frames at which speech that began earlier may go on: those of a span, without its first."""
+    points: list[int]
+    """Frames of the predictions."""
+    owners: list[Utterance | None]
+    """The utterance that begins at each point; None where one runs on without need."""
+    pairs: list[tuple[int, int]]
+    """(point, span), one to one."""
+
+    def hit_by(self, scenario: Scenario) -> dict[int, bool]:
+        """Whether the words were right too, by index of each span that was hit in time; a span without a text takes any."""
+        found = {}
+        for point, span in self.pairs:
+            owner, text = self.owners[point], scenario.spans[span].text
+            found[span] = owner is not None and (not text or normalise(owner.text) == normalise(text))
+        return found
+
+
+def match_speech(trace: Trace, scenario: Scenario) -> Matched:
+    """Pair the predictions of a push trace with the spans of its scenario.
 
     A prediction is the frame at which an utterance begins. An utterance that runs on into later frames predicts
     speech there too, unless the truth holds a span that began earlier and still lasts.
@@ -68,24 +94,33 @@ def count_speaking(trace: Trace, scenario: Scenario) -> Counts:
             if frame not in inside:
                 points.append(frame)
                 owners.append(None)
-    pairs = match_points(points, spans)
+    return Matched(speech, spans, inside, points, owners, match_points(points, spans))
+
+
+def count_speaking(trace: Trace, scenario: Scenario) -> Counts:
+    """Compare one push trace with its scenario, as `match_speech` pairs them."""
+    return count_matched(match_speech(trace, scenario), scenario)
+
+
+def count_matched(matched: Matched, scenario: Scenario) -> Counts:
+    """The counts of one stream."""
+    points, owners, spans = matched.points, matched.owners, matched.spans
     near = match_points(points, [(first - 1, last + 1) for first, last in spans])
-    counts = Counts(hits=len(pairs), spoken=len(points), spans=len(spans), near_hits=len(near))
+    counts = Counts(hits=len(matched.pairs), spoken=len(points), spans=len(spans), near_hits=len(near))
     counts.frames, counts.seconds = scenario.num_frames, scenario.num_frames / scenario.fps
-    for point, span in pairs:
-        owner, text = owners[point], scenario.spans[span].text
-        if text:
-            counts.sentences += 1
-            counts.sentences_right += owner is not None and normalise(owner.text) == normalise(text)
+    right = matched.hit_by(scenario)
+    told = [span for span in right if scenario.spans[span].text]
+    counts.sentences, counts.sentences_right = len(told), sum(right[span] for span in told)
     for point, span in match_nearest(points, spans, ONSET_WINDOW):
         owner = owners[point]
         if owner is not None:
             counts.onset_errors.append(owner.t - scenario.spans[span].a)
+            counts.onset_frames.append(owner.first_frame - spans[span][0])
     true_speech = {first for first, _ in spans}
     for frame in range(scenario.num_frames):
-        if frame in inside:
+        if frame in matched.inside:
             continue  # speaking is allowed here and not asked for
-        predicted, true = frame not in speech.spoken_frames, frame not in true_speech
+        predicted, true = frame not in matched.speech.spoken_frames, frame not in true_speech
         counts.silent_hits += predicted and true
         counts.silent_predicted += predicted
         counts.silent_true += true
@@ -97,15 +132,23 @@ def speaking_scores(counts: Counts) -> dict[str, Any]:
 
     Returns:
         `speak`, `speak_within_one` and `silence`, each with precision, recall and f1 (0 where nothing was predicted or
-        true). `speak` also has onset_error_median (seconds, negative is early), false_per_minute and sentence_accuracy
-        (None where nothing was hit).
+        true). `speak` also has onset_error_median (seconds, negative is early), onset_error_median_frames, false_per_minute,
+        sentence_accuracy (None where nothing was hit) and balanced_accuracy: the mean of the share of spans that were hit and
+        the share of frames without speech that were left silent, 0.5 for whoever always or never speaks (None where the truth
+        lacks either).
     """
     speak = ratios(counts.hits, counts.spoken, counts.spans)
     minutes = counts.seconds / 60
     speak |= {
         "onset_error_median": statistics.median(counts.onset_errors) if counts.onset_errors else None,
+        "onset_error_median_frames": statistics.median(counts.onset_frames) if counts.onset_frames else None,
         "false_per_minute": (counts.spoken - counts.hits) / minutes if minutes else None,
         "sentence_accuracy": counts.sentences_right / counts.sentences if counts.sentences else None,
+        "balanced_accuracy": (
+            (counts.hits / counts.spans + counts.silent_hits / counts.silent_true) / 2
+            if counts.spans and counts.silent_true
+            else None
+        ),
     }
     return {
         "speak": speak,
@@ -121,11 +164,3 @@ def ratios(hits: int, predicted: int, true: int) -> dict[str, Any]:
         "recall": hits / true if true else 0.0,
         "f1": 2 * hits / (predicted + true) if predicted + true else 0.0,
     }
-
-
-def sum_speaking(pairs: Sequence[tuple[Trace, Scenario]]) -> Counts:
-    """Counts over many scenarios."""
-    total = Counts()
-    for trace, scenario in pairs:
-        total.add(count_speaking(trace, scenario))
-    return total

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference.evaluation.schema import Scenario, Trace
+from inference.evaluation.scorers.behaviour import by_behaviour, by_kind, correction_scores, waiting_scores
 from inference.evaluation.scorers.questions import question_scores
-from inference.evaluation.scorers.speaking import speaking_scores, sum_speaking
+from inference.evaluation.scorers.speaking import Counts, count_matched, match_speech, speaking_scores
 from model.errors import InputError
 
 
@@ -15,7 +16,8 @@ def score(traces: Sequence[Trace], scenarios: Sequence[Scenario]) -> dict[str, A
     """Score traces against the scenarios that they name.
 
     Returns:
-        `qa` (by kind), `speak`, `speak_within_one`, `silence` (only where something was streamed) and `counts`.
+        `qa` (by kind) and `counts`; where something was streamed also `speak`, `speak_within_one`, `silence`, `correction`,
+        `waiting` (answers whose evidence came later than the question), `by_behaviour` and `by_kind`.
 
     Raises:
         InputError: a trace names an unknown scenario or does not have one reply per question.
@@ -39,8 +41,13 @@ def score(traces: Sequence[Trace], scenarios: Sequence[Scenario]) -> dict[str, A
     counts: dict[str, Any] = {"questions": sum(len(scenario.questions) for _, scenario in asked), "clips_streamed": len(streamed)}
     counts["clips"] = len({scenario.id for _, scenario in streamed + asked})
     if streamed:
-        total = sum_speaking(streamed)
+        streams = [(match_speech(trace, scenario), scenario) for trace, scenario in streamed]
+        total = Counts()
+        for matched, scenario in streams:
+            total.add(count_matched(matched, scenario))
         scores |= speaking_scores(total)
+        scores |= {"correction": correction_scores(streams), "waiting": waiting_scores(streams)}
+        scores |= {"by_behaviour": by_behaviour(streams), "by_kind": by_kind(streams)}
         counts |= {
             "frames": total.frames,
             "spans": total.spans,

@@ -57,6 +57,8 @@ def test_traces_round_trip_and_stay_small(tmp_path: Path) -> None:
         ({"fps": True}, "fps is True"),
         ({"fps": 0}, "fps is 0.0; it must be above 0"),
         ({"num_frames": 1.5}, "num_frames is 1.5; it must be a int"),
+        ({"spans": [{"a": 1.0, "b": 1.0, "prompt": 0}]}, r"spans\[0\].prompt is 0; the scenario has 0 prompts"),
+        ({"meta": {"behaviours": "direct"}}, "meta.behaviours is 'direct'; it must be a list of names"),
         ({"speed": 1}, "field speed is not known"),
         ({"spans": [{"a": 1}]}, r"field spans\[0\].b is missing"),
         ({"spans": {"a": 1}}, "spans is .* it must be a list"),
