@@ -17,6 +17,7 @@ from typing import Any
 from model.errors import InputError
 
 EXAMPLE = "moss demo --out runs/demo"
+PLAN = "commands"
 
 
 @dataclass
@@ -29,9 +30,16 @@ class DemoStep:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of all that it makes (default runs/demo)")
-    parser.add_argument("--plan", default="commands", help="list of commands in conf/demo/plans (default commands)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--plan", help=f"list of commands in conf/demo/plans (default {PLAN})")
+    which.add_argument(
+        "--generator",
+        action="store_true",
+        help="train on generated dialogues only and show what silence weights and delayed answers are worth: --plan generator, "
+        "or generator_gpu with --device cuda",
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where the training runs (default cpu)")
-    parser.add_argument("--ranks", type=int, default=2, help="processes of a training stage (default 2)")
+    parser.add_argument("--ranks", type=int, help="processes of a training stage (default 2, on a GPU 1)")
     parser.add_argument("--fresh", action="store_true", help="remove an earlier demo in this folder and start over")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
 
@@ -58,6 +66,12 @@ def load_plan(name: str, values: dict[str, str]) -> list[DemoStep]:
         words = [word.format(**values) for word in shlex.split(row["command"])]
         steps.append(DemoStep(title=row["title"], command=words))
     return steps
+
+
+def _plan_name(args: argparse.Namespace) -> str:
+    if args.generator:
+        return "generator" if args.device == "cpu" else "generator_gpu"
+    return args.plan or PLAN
 
 
 def _executable(command: list[str]) -> list[str]:
@@ -96,10 +110,11 @@ def _read_finished(path: Path) -> dict[str, float]:
 
 def run(args: argparse.Namespace) -> int:
     """Run every step that has not finished yet; prints where the report lies."""
-    if args.ranks < 1:
-        raise InputError(f"--ranks is {args.ranks}; it must be at least 1")
-    values = {"out": str(args.out), "device": args.device, "ranks": str(args.ranks)}
-    steps = load_plan(args.plan, values)
+    ranks = (2 if args.device == "cpu" else 1) if args.ranks is None else args.ranks
+    if ranks < 1:
+        raise InputError(f"--ranks is {ranks}; it must be at least 1")
+    values = {"out": str(args.out), "device": args.device, "ranks": str(ranks)}
+    steps = load_plan(_plan_name(args), values)
     if args.dry_run:
         print("\n".join(shlex.join(step.command) for step in steps))
         return 0

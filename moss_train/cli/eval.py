@@ -107,8 +107,17 @@ def _print_table(results: dict[str, dict[str, Any]]) -> None:
     rows = [("qa", kind) for kind in kinds]
     if any("speak" in scores for scores in results.values()):
         rows += [("speak", name) for name in ("precision", "recall", "f1", "sentence_accuracy", "onset_error_median")]
-        rows += [("speak", "false_per_minute"), ("speak_within_one", "f1"), ("silence", "f1")]
+        rows += [("speak", name) for name in ("onset_error_median_frames", "false_per_minute", "balanced_accuracy")]
+        rows += [("speak_within_one", "f1"), ("silence", "f1")]
+        sections = [section for section in ("correction", "waiting") if _any_spans(results, section)]
+        rows += [(section, name) for section in sections for name in ("in_time", "in_time_right_words")]
+        rows += [("waiting", "early_per_scenario")] if "waiting" in sections else []
     for section, name in rows:
         values = [scores.get(section, {}).get(name) for scores in results.values()]
         table.add_row(f"{section}.{name}", *("-" if value is None else f"{value:.3f}" for value in values))
     Console().print(table)
+
+
+def _any_spans(results: dict[str, dict[str, Any]], section: str) -> bool:
+    """Whether the truth holds anything that a section scores."""
+    return any(scores.get(section, {}).get("spans") for scores in results.values())

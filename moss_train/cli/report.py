@@ -27,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=DIR",
         help="a folder written by `moss eval`; the first is the main one",
     )
+    parser.add_argument(
+        "--ablation",
+        action="append",
+        default=[],
+        metavar="LABEL=NAME",
+        help="an evaluation to be set against the first one, and what it was trained without (repeatable)",
+    )
     parser.add_argument("--scenarios", type=Path, help="the scenarios behind the evaluations, for the frame strips")
     parser.add_argument("--strips", type=int, default=6, help="how many clips to show frame by frame (default 6)")
     parser.add_argument("--extra", action="append", default=[], metavar="SCENARIOS=DIR", help="clips without truth to show too")
@@ -94,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out {args.out} is not the name of a page; give a file that ends in .html")
     if args.run_folder is not None:
         return _run_page(args)
+    ablations = {label: str(name) for label, name in _pairs("--ablation", args.ablation).items()}
     runs, evaluations, extra = _pairs("--run", args.run), _pairs("--eval", args.eval), _pairs("--extra", args.extra)
     if not evaluations and not runs:
         raise InputError("nothing to report: give at least one --run STAGE=RUN_DIR or --eval NAME=DIR")
@@ -122,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
         answers=answers,
         answer_models=list(evaluations),
         commands=args.commands.read_text(encoding="utf-8").splitlines() if args.commands else [],
+        ablations=ablations,
     )
     write_report(args.out, content)
     print(args.out)

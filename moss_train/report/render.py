@@ -10,23 +10,10 @@ from typing import Any
 from moss_train.report.collect import StageCurve, summary
 from moss_train.report.page import render, write_text
 from moss_train.report.plots import loss_svg
+from moss_train.report.scores import COST_COLUMNS, behaviour_rows, cost_rows, kind_rows, score_rows
 from moss_train.report.strips import Strip
 
 JsonObject = dict[str, Any]
-
-SCORE_ROWS = (
-    ("answers: colour right", ("qa", "colour")),
-    ("answers: kind right", ("qa", "kind")),
-    ("answers: direction right", ("qa", "direction")),
-    ("speak precision, exact frame", ("speak", "precision")),
-    ("speak recall, exact frame", ("speak", "recall")),
-    ("speak F1, exact frame", ("speak", "f1")),
-    ("silence F1", ("silence", "f1")),
-    ("onset error, median seconds", ("speak", "onset_error_median")),
-    ("false speaks a minute", ("speak", "false_per_minute")),
-    ("right words where it spoke in time", ("speak", "sentence_accuracy")),
-)
-"""Label and path inside one model's scores."""
 
 
 @dataclass
@@ -43,13 +30,8 @@ class ReportContent:
     answers: list[JsonObject] = field(default_factory=list)
     answer_models: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
-
-
-def _cell(scores: JsonObject, path: tuple[str, ...]) -> str:
-    value: Any = scores
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return "–" if value is None else f"{value:.3f}"
+    ablations: dict[str, str] = field(default_factory=dict)
+    """Names of models in `scores`, by what was left out of their training."""
 
 
 def _sizes(scores: dict[str, JsonObject]) -> str:
@@ -73,7 +55,11 @@ def write_report(out_html: Path, content: ReportContent) -> JsonObject:
         score_note=content.score_note,
         sizes=_sizes(content.scores),
         models=list(content.scores),
-        score_rows=[(label, [_cell(s, path) for s in content.scores.values()]) for label, path in SCORE_ROWS],
+        score_rows=score_rows(content.scores),
+        behaviours=behaviour_rows(content.scores),
+        kinds=kind_rows(content.scores),
+        cost_columns=[label for label, _ in COST_COLUMNS],
+        costs=cost_rows(content.scores, content.ablations),
         curves=[loss_svg(curve) for curve in content.curves],
         losses=numbers["loss"],
         strips=content.strips,

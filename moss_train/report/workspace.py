@@ -86,9 +86,7 @@ def build_workspace(workspace: JsonObject, entity: str) -> Any:
                 title_y=panel["unit"] or None,
                 log_y=panel["log"] or None,
                 plot_type="stacked-area" if panel["stacked"] else "line",
-                layout=reports.Layout(
-                    x=WIDTH * (place % COLUMNS), y=HEIGHT * (place // COLUMNS), w=WIDTH, h=HEIGHT
-                ),
+                layout=reports.Layout(x=WIDTH * (place % COLUMNS), y=HEIGHT * (place // COLUMNS), w=WIDTH, h=HEIGHT),
             )
             for place, panel in enumerate(section["panels"])
         ]

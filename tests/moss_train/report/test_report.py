@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,44 @@ def test_damaged_scores_and_a_page_of_no_page_name(tmp_path: Path, capsys: pytes
         assert main(["report", "--out", str(out), "--eval", f"a={tmp_path}"]) == 2
         assert "ends in .html" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.json"]
+
+
+def write_streamed(folder: Path, f1: float, corrected: float | None) -> None:
+    scores = {
+        "qa": {"all": f1},
+        "speak": {"f1": f1, "balanced_accuracy": 0.5, "onset_error_median_frames": 0},
+        "correction": {"spans": 4, "in_time": corrected},
+        "by_behaviour": {"alert": {"scenarios": 7, "spans": 9, "f1": f1 / 2}},
+        "by_kind": {"answer": {"spans": 5, "in_time": f1 / 4}},
+    }
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text(json.dumps(scores), encoding="utf-8")
+    write_lines(folder / "traces.jsonl", [])
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """The cells of all table rows."""
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", page, re.S)
+    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.S) for row in rows]
+
+
+def test_baselines_behaviours_and_the_cost_of_an_ablation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_streamed(tmp_path / "full", 0.8, 0.75)
+    write_streamed(tmp_path / "less", 0.6, 0.25)
+    write_streamed(tmp_path / "silent", 0.0, None)
+    words = ["report", "--out", str(tmp_path / "report.html"), "--ablation", "no delayed answers=less"]
+    for name in ("full", "less", "silent"):
+        words += ["--eval", f"{name}={tmp_path / name}"]
+    assert main(words) == 0
+    rows = rows_of((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert ["speak F1, exact frame", "0.800", "0.600", "0.000"] in rows
+    assert ["onset error, median frames", "0.000", "0.000", "0.000"] in rows
+    assert ["corrections made in time", "0.750", "0.250", "–"] in rows
+    assert not any(row[0] == "answers: colour right" for row in rows if row)  # nobody was asked
+    assert ["alert", "7", "9", "0.400", "0.300", "0.000"] in rows
+    assert ["answer", "5", "0.200", "0.150", "0.000"] in rows
+    (costs,) = [row for row in rows if row and row[0] == "no delayed answers"]
+    assert costs[1] == "0.600 (-0.200)" and costs[2] == "0.500 (+0.000)" and "0.250 (-0.500)" in costs
+    capsys.readouterr()
+    assert main([*words, "--ablation", "other=nobody"]) == 2
+    assert "other=nobody names no evaluation; use one of full, less, silent" in " ".join(capsys.readouterr().err.split())
