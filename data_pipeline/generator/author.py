@@ -10,6 +10,20 @@ from data_pipeline.generator.plan import Action, Draft, Judgement, Known, Plan
 from data_pipeline.timeline.timeline import Change, Timeline
 
 
+class Unfit(Exception):
+    """What an author returned cannot become part of a dialogue; the dialogue is rejected, the build goes on.
+
+    Args:
+        stage: as `Rejection.stage`.
+        reason: one sentence that names the field and its value.
+    """
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason
+
+
 class Author(Protocol):
     """The semantic stages. Every method is a pure function of its arguments (and of `identity`)."""
 

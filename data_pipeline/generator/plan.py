@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from data_pipeline.realtime.dialogue import UserTurn, Utterance
@@ -21,6 +22,9 @@ class Question:
     """Subject of the states that it is about; empty for events."""
     target: str = ""
     """What is waited for or counted, as a text or value of the timeline; known to the user, so to the policy as well."""
+    task: str = ""
+    """What its words ask for: a key of `data_pipeline.generator.behaviours.policy.TASKS`. With `subject` and `target` it says what
+    the text says; empty where the text alone counts, as with an author that is a model."""
     expected: str = "now"
     """now | later | never: when the answer becomes evident. For checks alone: the policy does not see it."""
     depends_on: tuple[str, ...] = ()
@@ -52,6 +56,15 @@ class Known:
     """With a time before `t`, `expected` and `depends_on` taken away."""
     said: tuple[Utterance, ...]
     """What was decided at earlier frames."""
+    frames: tuple[float, ...] = ()
+    """Seconds of the frames so far; the last one is `t`."""
+    language: str = "en"
+    """Language of the dialogue: en | zh."""
+
+    @property
+    def previous(self) -> float:
+        """Second of the frame before; minus infinity at the first one."""
+        return self.frames[-2] if len(self.frames) > 1 else -math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,3 +110,14 @@ class Draft:
     users: tuple[UserTurn, ...]
     utterances: tuple[Utterance, ...]
     quality: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """Why no dialogue came of a video."""
+
+    stage: str
+    """normalise | changes | plan | answer | style | judge"""
+    reason: str
+    behaviour: str = ""
+    """The one that was tried; empty where several were."""
