@@ -21,7 +21,7 @@ class Question:
     subject: str = ""
     """Subject of the states that it is about; empty for events."""
     target: str = ""
-    """What is waited for or counted, as a text or value of the timeline; known to the user, so to the policy as well."""
+    """What is waited for or counted, as a text or value of the timeline; known to the user, so to the policy too."""
     task: str = ""
     """What its words ask for: a key of `data_pipeline.generator.behaviours.policy.TASKS`. With `subject` and `target` it says what
     the text says; empty where the text alone counts, as with an author that is a model."""

@@ -38,8 +38,8 @@ class Utterance:
     """Something the assistant has to say, and, once it is laid out, what of it was said when."""
 
     t: float
-    """Second from which on saying it is right: the time of the first frame at which the evidence can be seen (and the question has
-    been asked). It lies on the grid of frames."""
+    """Second from which on saying it is right: the time of the first frame at which the evidence can be seen (and the question
+    has been asked). It lies on the grid of frames."""
     text: str
     evidence: tuple[float, float]
     """Seconds of the video that show it; the second one is at most `t`."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass, field
 
 from model.errors import InputError
 
 LEVELS = ("video", "event", "action", "speech", "state", "text")
-"""video: about all of it. event: something that happens. action: something that lasts. speech: what is said in it. state: what holds
-as long as it lasts. text: what is to be read in the picture."""
+"""video: about all of it. event: something that happens. action: something that lasts. speech: what is said in it. state: what
+holds as long as it lasts. text: what is to be read in the picture."""
 CHANGES = ("appear", "leave", "action", "count", "text", "scene", "state")
 """Kinds of change that a segment may bring about."""
 
@@ -28,8 +29,8 @@ class Segment:
     level: str = "event"
     """One of `LEVELS`."""
     evident: float | None = None
-    """Second from which on somebody who watches can know all of the text; None means `begin` for events, states and texts, and `end`
-    for the others, whose text may tell what happens last."""
+    """Second from which on somebody who watches can know all of the text; None means `begin` for events, states and texts, and
+    `end` for the others, whose text may tell what happens last."""
     subject: str = ""
     """What a state is about, such as `count` or `colour:ball`; segments of one subject follow each other and do not overlap."""
     value: str = ""
@@ -146,7 +147,9 @@ def check_timeline(timeline: Timeline, where: str = "") -> None:
     for index, segment in enumerate(timeline.segments):
         _check_segment(segment, f"{where} segments[{index}]", timeline.duration)
         if index and segment.begin < timeline.segments[index - 1].begin:
-            raise InputError(f"{where} segments[{index}].begin is {segment.begin:g}, before the segment in front of it; sort them")
+            raise InputError(
+                f"{where} segments[{index}].begin is {segment.begin:g}, before that of the segment in front; sort them"
+            )
     for index, question in enumerate(timeline.questions):
         if not question.text.strip() or not question.answer.strip():
             raise InputError(f"{where} questions[{index}] lacks a text or an answer")
@@ -154,9 +157,11 @@ def check_timeline(timeline: Timeline, where: str = "") -> None:
             raise InputError(f"{where} questions[{index}].evidence is {question.evidence}; it must be two rising seconds")
     for subject in timeline.subjects():
         states = timeline.states(subject)
-        for before, after in zip(states, states[1:], strict=False):
+        for before, after in itertools.pairwise(states):
             if before.end is None or before.end > after.begin:
-                raise InputError(f"{where} states of subject {subject!r} overlap at {after.begin:g} s; end one before the next begins")
+                raise InputError(
+                    f"{where} states of subject {subject!r} overlap at {after.begin:g} s; end one before the next begins"
+                )
 
 
 def _check_segment(segment: Segment, where: str, duration: float) -> None:
