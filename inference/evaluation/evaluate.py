@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from inference.evaluation.parallel import make_runner, run_scenarios
 from inference.evaluation.runner import RunSettings
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.scorers.summary import score
-from inference.evaluation.storage import check_folder, load_scenarios, save_traces, write_lines
+from inference.evaluation.storage import check_folder, load_scenario_files, save_traces, write_lines
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
     """What to evaluate and where the results go."""
 
-    scenarios: Path
+    scenarios: Path | Sequence[Path]
+    """One file or several; their scenarios are run and scored as one set, each with its videos relative to its own file."""
     checkpoint: Path
     out: Path
     settings: RunSettings = field(default_factory=RunSettings)
@@ -35,7 +36,7 @@ class EvaluationRequest:
     precision: str = "bf16"
     """Recipe of the decoder's weights, see `inference.quantize`."""
     limit: int | None = None
-    """Only the first so many scenarios."""
+    """Only the first so many scenarios of each file."""
     untrained_baseline: bool = False
     """Also run the checkpoint's own architecture with untrained weights, into `out/untrained`."""
 
@@ -52,7 +53,8 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
     Returns:
         Scores by model: `checkpoint`, `untrained` where asked for, and each of `BASELINES`.
     """
-    scenarios = load_scenarios(request.scenarios)[: request.limit]
+    files = [request.scenarios] if isinstance(request.scenarios, Path) else list(request.scenarios)
+    scenarios = load_scenario_files(files, request.limit)
     check_folder(request.out)
     names = ["checkpoint", *(["untrained"] if request.untrained_baseline else [])]
     results: dict[str, dict[str, Any]] = {}
@@ -60,7 +62,7 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
         make = functools.partial(
             make_runner,
             request.checkpoint,
-            request.scenarios.parent,
+            files[0].parent,
             request.settings,
             request.device,
             request.dtype,

@@ -8,7 +8,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,27 @@ def load_scenarios(path: str | Path) -> list[Scenario]:
             raise InputError(f"{path} scenario {number}: id {scenario.id!r} occurs twice; ids must be unique")
         seen.add(scenario.id)
     return scenarios
+
+
+def load_scenario_files(paths: Sequence[Path], limit: int | None = None) -> list[Scenario]:
+    """The first `limit` scenarios of each file, as one set. Videos of the second and later files get absolute paths.
+
+    Raises:
+        InputError: as `load_scenarios`; no file, or an id that occurs in two files.
+    """
+    if not paths:
+        raise InputError("no scenario file was given; name at least one")
+    found: list[Scenario] = []
+    origin: dict[str, Path] = {}
+    for path in paths:
+        for scenario in load_scenarios(path)[:limit]:
+            if scenario.id in origin:
+                raise InputError(f"id {scenario.id!r} occurs in {origin[scenario.id]} and in {path}; ids must be unique")
+            origin[scenario.id] = path
+            if path is not paths[0]:
+                scenario.video = str((path.parent / scenario.video).absolute())
+            found.append(scenario)
+    return found
 
 
 def load_traces(path: str | Path) -> list[Trace]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scenarios", type=Path, help="JSON-lines file of scenarios; their videos are named relative to it")
+    parser.add_argument(
+        "scenarios",
+        type=Path,
+        nargs="+",
+        help="JSON-lines files of scenarios, scored as one set; each names its videos relative to itself",
+    )
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -23,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (default 1)")
     parser.add_argument("--together", type=int, default=16, help="scenarios that one pass of the model serves (default 16)")
-    parser.add_argument("--limit", type=int, help="only the first so many scenarios")
+    parser.add_argument("--limit", type=int, help="only the first so many scenarios of each file")
     parser.add_argument(
         "--tokens-per-frame", type=int, default=16, help="tokens that the model can say between two frames (default 16)"
     )
@@ -82,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _of_run(name: str, out: Path, scenarios: Path) -> Path | None:
+def _of_run(name: str, out: Path, scenarios: Sequence[Path]) -> Path | None:
     """The weights of a run in Hugging Face layout; None where the name means no run."""
     from moss_train.checkpoint.description import BEST, DESCRIPTION
 
@@ -90,10 +96,10 @@ def _of_run(name: str, out: Path, scenarios: Path) -> Path | None:
     is_run = (folder / DESCRIPTION).is_file() or ((folder / "checkpoints").is_dir() and not (folder / "config.json").is_file())
     if not is_run and (folder.exists() or not name.endswith(f"@{BEST}")):
         return None
-    from inference.evaluation.storage import check_folder, load_scenarios
+    from inference.evaluation.storage import check_folder, load_scenario_files
     from moss_train.convert.to_hf import checkpoint_to_hf
 
-    load_scenarios(scenarios)  # before a conversion that may take minutes
+    load_scenario_files(scenarios)  # before a conversion that may take minutes
     check_folder(out)
     return checkpoint_to_hf(folder, out / "checkpoint")[1]
 
@@ -102,7 +108,6 @@ def _print_table(results: dict[str, dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("score", *results)
     kinds = sorted({kind for scores in results.values() for kind in scores["qa"]})
     rows = [("qa", kind) for kind in kinds]
     if any("speak" in scores for scores in results.values()):
@@ -112,6 +117,10 @@ def _print_table(results: dict[str, dict[str, Any]]) -> None:
         sections = [section for section in ("correction", "waiting") if _any_spans(results, section)]
         rows += [(section, name) for section in sections for name in ("in_time", "in_time_right_words")]
         rows += [("waiting", "early_per_scenario")] if "waiting" in sections else []
+    table = Table()
+    table.add_column("score", min_width=max(len(f"{section}.{name}") for section, name in rows) if rows else None)
+    for model in results:
+        table.add_column(model, overflow="fold")  # names of many models do not fit side by side
     for section, name in rows:
         values = [scores.get(section, {}).get(name) for scores in results.values()]
         table.add_row(f"{section}.{name}", *("-" if value is None else f"{value:.3f}" for value in values))

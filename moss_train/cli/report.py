@@ -34,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LABEL=NAME",
         help="an evaluation to be set against the first one, and what it was trained without (repeatable)",
     )
-    parser.add_argument("--scenarios", type=Path, help="the scenarios behind the evaluations, for the frame strips")
+    parser.add_argument(
+        "--scenarios",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="what the evaluations ran, for frame strips and answers",
+    )
     parser.add_argument("--strips", type=int, default=6, help="how many clips to show frame by frame (default 6)")
     parser.add_argument("--extra", action="append", default=[], metavar="SCENARIOS=DIR", help="clips without truth to show too")
     parser.add_argument("--commands", type=Path, help="text file with the commands to print at the end of the page")
@@ -108,12 +114,12 @@ def run(args: argparse.Namespace) -> int:
     scores = {name: read_scores(name, folder) for name, folder in evaluations.items()}
     strips, answers = [], []
     if args.scenarios and evaluations:
-        scenarios = _read_scenarios(args.scenarios)
+        scenarios = [(path.parent, scenario) for path in args.scenarios for scenario in _read_scenarios(path)]
         main = next(iter(evaluations.values()))
         traces = {row["scenario_id"]: row for row in read_json_lines(main / "traces.jsonl") if row["mode"] == "push"}
-        shown = [scenario for scenario in scenarios if scenario["id"] in traces][: args.strips]
-        strips = [build_strip(scenario, traces[scenario["id"]], args.scenarios.parent) for scenario in shown]
-        answers = _answers(scenarios, evaluations, 24)
+        shown = [(folder, scenario) for folder, scenario in scenarios if scenario["id"] in traces][: args.strips]
+        strips = [build_strip(scenario, traces[scenario["id"]], folder) for folder, scenario in shown]
+        answers = _answers([scenario for _, scenario in scenarios], evaluations, 24)
     for path_text, folder in extra.items():
         path = Path(path_text)
         traces = {row["scenario_id"]: row for row in read_json_lines(folder / "traces.jsonl") if row["mode"] == "push"}

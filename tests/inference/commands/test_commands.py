@@ -305,7 +305,7 @@ def test_eval_writes_traces_scores_and_baselines(
     arguments = ["eval", str(scenarios), "--checkpoint", files["realtime"], "--max-answer-tokens", "6", "--tokens-per-frame", "6"]
     assert moss([*arguments, "--out", str(tmp_path / "one"), "--together", "2", "--untrained-baseline"]) == 0
     assert "qa.direction" in capsys.readouterr().out
-    for folder in ("", "untrained", "always_silent", "class_prior"):
+    for folder in ("", "untrained", "always_silent", "every_frame", "class_prior"):
         scores = json.loads((tmp_path / "one" / folder / "scores.json").read_text())
         assert set(scores["qa"]) == {"colour", "direction", "all"} and 0 <= scores["speak"]["f1"] <= 1
         traces = load_traces(tmp_path / "one" / folder / "traces.jsonl")

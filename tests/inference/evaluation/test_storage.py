@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inference.evaluation.schema import PromptEvent, Question, Scenario, Span, Trace, TraceEvent
-from inference.evaluation.storage import load_scenarios, load_traces, save_scenarios, save_traces
+from inference.evaluation.storage import load_scenario_files, load_scenarios, load_traces, save_scenarios, save_traces
 from model.errors import InputError
 
 GOOD: dict[str, Any] = {"id": "a", "video": "a.mp4", "fps": 1, "num_frames": 4}
@@ -99,3 +99,18 @@ def test_bad_traces_are_named(tmp_path: Path) -> None:
         load_traces(_file(tmp_path, {"scenario_id": "a", "mode": "watch"}))
     with pytest.raises(InputError, match=r"events\[0\].kind is 'shout'"):
         load_traces(_file(tmp_path, {"scenario_id": "a", "mode": "push", "events": [{"t": 0, "kind": "shout"}]}))
+
+
+def test_several_files_are_one_set_with_their_own_videos(tmp_path: Path) -> None:
+    for folder, names in (("one", "ab"), ("two", "cd")):
+        (tmp_path / folder).mkdir()
+        _file(tmp_path / folder, *(GOOD | {"id": name} for name in names))
+    paths = [tmp_path / folder / "scenarios.jsonl" for folder in ("one", "two")]
+    found = load_scenario_files(paths, limit=1)
+    assert [s.id for s in found] == ["a", "c"]
+    assert [tmp_path / "one" / s.video for s in found] == [tmp_path / "one" / "a.mp4", tmp_path / "two" / "a.mp4"]
+    _file(tmp_path / "two", GOOD | {"id": "b"})
+    with pytest.raises(InputError, match=r"id 'b' occurs in .*one.* and in .*two"):
+        load_scenario_files(paths)
+    with pytest.raises(InputError, match="no scenario file"):
+        load_scenario_files([])
