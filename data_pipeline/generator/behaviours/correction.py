@@ -1,0 +1,21 @@
+"""A correction: the answer was right, the video changes, and the assistant puts it right without being asked again."""
+
+from __future__ import annotations
+
+from data_pipeline.generator.behaviours.ground import COUNT, Ground, draw_subject
+from data_pipeline.generator.plan import Plan
+
+
+def plan(ground: Ground) -> Plan | None:
+    """A question on a state that another value follows; None where no state changes."""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for subject in ground.subjects:
+        shown = ground.stretches(subject)
+        for (begin, _, before), (change, _, after) in zip(shown, shown[1:], strict=False):
+            if subject != COUNT and before.value != after.value and max(1, begin) < change:
+                spans.setdefault(subject, []).append((max(1, begin), change - 1))
+    if not spans:
+        return None
+    subject = draw_subject(ground, ground.steady(list(spans)))
+    first, last = ground.rng.choice(spans[subject])
+    return ground.plan("correction", ground.question(ground.rng.randint(first, last), "keep", "correction", subject))

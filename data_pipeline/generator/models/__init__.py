@@ -1,0 +1,1 @@
+"""Authors that ask a model."""

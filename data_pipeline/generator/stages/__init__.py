@@ -1,0 +1,1 @@
+"""The stages that make a dialogue of a timeline, as pure functions."""
