@@ -23,8 +23,8 @@ class Question:
     target: str = ""
     """What is waited for or counted, as a text or value of the timeline; known to the user, so to the policy too."""
     task: str = ""
-    """What its words ask for: a key of `data_pipeline.generator.behaviours.policy.TASKS`. With `subject` and `target` it says what
-    the text says; empty where the text alone counts, as with an author that is a model."""
+    """What its words ask for: a key of `data_pipeline.generator.behaviours.policy.TASKS`. With `subject` and `target` it says
+    what the text says; empty where the text alone counts, as with an author that is a model."""
     expected: str = "now"
     """now | later | never: when the answer becomes evident. For checks alone: the policy does not see it."""
     depends_on: tuple[str, ...] = ()

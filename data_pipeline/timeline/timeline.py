@@ -92,6 +92,7 @@ class Timeline:
         """What can be known at second `t`: segments whose text is known by then, with ends that lie ahead taken away.
 
         A segment that has begun but whose text is not known yet is left out, and so are questions whose evidence ends later.
+        `meta` is taken away: whatever a source keeps there may speak of all of the video.
         """
         seen = tuple(
             dataclasses.replace(s, end=s.end if s.end is not None and s.end <= t else None, evident=s.known_from)
@@ -99,7 +100,7 @@ class Timeline:
             if s.begin <= t and s.known_from <= t
         )
         asked = tuple(q for q in self.questions if q.evidence is not None and q.evidence[1] <= t)
-        return dataclasses.replace(self, duration=min(self.duration, t), segments=seen, questions=asked)
+        return dataclasses.replace(self, duration=min(self.duration, t), segments=seen, questions=asked, meta={})
 
     def states(self, subject: str) -> tuple[Segment, ...]:
         """Segments of one subject, in order of time."""
@@ -175,5 +176,9 @@ def _check_segment(segment: Segment, where: str, duration: float) -> None:
         raise InputError(f"{where}.begin is {segment.begin:g}; it must lie within 0..{duration:g} s, the video's duration")
     if segment.end is not None and not segment.begin <= segment.end <= duration + 1e-6:
         raise InputError(f"{where}.end is {segment.end:g}; it must lie within {segment.begin:g}..{duration:g} s")
+    if segment.evident is not None and not segment.begin <= segment.evident < math.inf:
+        raise InputError(f"{where}.evident is {segment.evident:g}; it must not lie before begin, {segment.begin:g} s")
+    if not 0 <= segment.salience <= 1:
+        raise InputError(f"{where}.salience is {segment.salience:g}; it must lie within 0..1")
     if segment.level == "state" and not (segment.subject and segment.value):
         raise InputError(f"{where} is a state without a subject or value; name what it is about and what holds")
