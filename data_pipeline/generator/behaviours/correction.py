@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from data_pipeline.generator.behaviours.ground import COUNT, Ground, draw_subject
 from data_pipeline.generator.plan import Plan
 
@@ -11,7 +13,7 @@ def plan(ground: Ground) -> Plan | None:
     spans: dict[str, list[tuple[int, int]]] = {}
     for subject in ground.subjects:
         shown = ground.stretches(subject)
-        for (begin, _, before), (change, _, after) in zip(shown, shown[1:], strict=False):
+        for (begin, _, before), (change, _, after) in itertools.pairwise(shown):
             if subject != COUNT and before.value != after.value and max(1, begin) < change:
                 spans.setdefault(subject, []).append((max(1, begin), change - 1))
     if not spans:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from data_pipeline.generator.behaviours.ground import Ground, draw_subject
 from data_pipeline.generator.plan import Plan, Question
 
@@ -17,9 +15,9 @@ def plan(ground: Ground) -> Plan | None:
 def draw(ground: Ground, behaviour: str, first: int = 1, last: int | None = None) -> Question | None:
     """A question that frame `first`..`last` can answer at once."""
     last = ground.last if last is None else last
-    makers = (states, annotated, going_on)
+    makers = [states, annotated, going_on]
     if ground.timeline.questions:
-        makers = (annotated, states, going_on)
+        makers = [annotated, states, going_on]
     for make in makers:
         question = make(ground, behaviour, first, last)
         if question is not None:
@@ -27,11 +25,11 @@ def draw(ground: Ground, behaviour: str, first: int = 1, last: int | None = None
     return None
 
 
-def states(ground: Ground, behaviour: str, first: int, last: int, subjects: Sequence[str] | None = None) -> Question | None:
+def states(ground: Ground, behaviour: str, first: int, last: int) -> Question | None:
     """A question on a state that holds at its frame."""
     shown = {
         subject: frames
-        for subject in (ground.subjects if subjects is None else subjects)
+        for subject in ground.subjects
         if (frames := [f for b, e, _ in ground.stretches(subject) for f in range(max(b, first), min(e, last + 1))])
     }
     if not shown:

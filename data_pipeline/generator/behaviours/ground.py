@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -91,7 +92,7 @@ class Ground:
     @cached_property
     def gap(self) -> float:
         """The usual seconds between two frames."""
-        return sorted(b - a for a, b in zip(self.times, self.times[1:], strict=False))[self.last // 2]
+        return sorted(b - a for a, b in itertools.pairwise(self.times))[self.last // 2]
 
     def depends_on(self, subject: str, target: str, t: float) -> tuple[str, ...]:
         """Ids of the changes that a request at second `t` is about: the present one of its subject and all later ones."""

@@ -9,7 +9,7 @@ from data_pipeline.generator.plan import Plan
 
 def plan(ground: Ground) -> Plan | None:
     """A question ahead of the first time that something happens; None where all happens at the very start."""
-    firsts = {}
+    firsts: dict[str, int] = {}
     for frame, segment in ground.events:
         for target in targets(segment.text):
             firsts.setdefault(target, frame)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from data_pipeline.generator.behaviours import delayed
 from data_pipeline.generator.behaviours.alert import targets
 from data_pipeline.generator.behaviours.ground import Ground
@@ -35,5 +37,5 @@ def _gaps(ground: Ground) -> list[tuple[int, int, str]]:
     found = []
     for target in sorted({t for _, s in ground.events for t in targets(s.text)}):
         frames = [0] + [frame for frame, _ in ground.matching(target)]
-        found += [(a, b, target) for a, b in zip(frames, frames[1:], strict=False)]
+        found += [(a, b, target) for a, b in itertools.pairwise(frames)]
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from data_pipeline.generator.behaviours import direct
 from data_pipeline.generator.behaviours.ground import Ground, draw_subject
 from data_pipeline.generator.plan import Plan, Question
@@ -40,7 +42,7 @@ def _memories(ground: Ground) -> list[tuple[str, str, int]]:
     changed = {}
     for subject in ground.steady(ground.subjects):
         shown = ground.stretches(subject)
-        later = [b for (_, _, old), (b, _, new) in zip(shown, shown[1:], strict=False) if old.value != new.value]
+        later = [b for (_, _, old), (b, _, new) in itertools.pairwise(shown) if old.value != new.value]
         if later:
             changed[subject] = max(1, later[0])
     if changed:

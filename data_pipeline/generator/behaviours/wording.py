@@ -10,6 +10,10 @@ from typing import Protocol
 class Wording(Protocol):
     """Phrases of one language; texts and values of a timeline come in, in the timeline's words, and leave in the dialogue's."""
 
+    @property
+    def language(self) -> str:
+        """en | zh, of the dialogue."""
+
     def request(self, rng: random.Random, task: str, subject: str = "", target: str = "") -> str:
         """One of the wordings of a request; no wording serves two tasks."""
 

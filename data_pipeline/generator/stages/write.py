@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -158,7 +159,7 @@ def _check_plan(plan: Plan, frame_times: Sequence[float]) -> None:
         raise Unfit("plan", "the plan has no questions")
     for index, question in enumerate(plan.questions):
         _check_question(question, f"questions[{index}]", frame_times)
-    if any(a.t > b.t for a, b in zip(plan.questions, plan.questions[1:], strict=False)):
+    if any(a.t > b.t for a, b in itertools.pairwise(plan.questions)):
         raise Unfit("plan", "the questions are not in order of time")
 
 
@@ -203,7 +204,7 @@ def _check(behaviours: Mapping[str, float], frame_times: Sequence[float], fps: f
             raise InputError(f"behaviours.{name} is {weight}; a weight must be a number of at least 0")
     if not any(weight > 0 for weight in behaviours.values()):
         raise InputError("behaviours holds no weight above 0; name at least one behaviour to draw")
-    if not frame_times or any(b <= a for a, b in zip(frame_times, frame_times[1:], strict=False)) or frame_times[0] < 0:
+    if not frame_times or any(b <= a for a, b in itertools.pairwise(frame_times)) or frame_times[0] < 0:
         raise InputError(f"the {len(frame_times)} frame times must be at least one, from 0 on, and rise")
     if not fps > 0:
         raise InputError(f"fps is {fps}; it must be a positive number of frames a second")

@@ -14,7 +14,7 @@ REQUESTS: dict[str, dict[str, tuple[str, ...]]] = {
         "*": ("{name}的{prefix}是什么？", "{name}现在的{prefix}是什么？"),
         "*bare": ("{prefix}是什么？", "现在的{prefix}是什么？"),
     },
-    "keep": {"*": ("{ask}变了就告诉我。", "{ask}如果变了请更正。")},
+    "keep": {"*": ("{ask}变了就告诉我。",)},
     "count": {"*": ("数一数物体。", "请一直数着物体。")},
     "count_events": {
         "*": ("数一数这件事发生了几次：{text}。", "请给这件事计数：{text}。"),

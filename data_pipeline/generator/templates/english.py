@@ -1,7 +1,7 @@
 """English phrases. Wordings of a request are chosen by task and by the prefix of the subject; `*` serves all others.
 
-`{name}` is what follows the prefix of a subject, `{prefix}` the prefix, `{clause}` an event as the world tells it, `{text}` any other
-event. No wording occurs twice: the words alone tell what is asked for.
+`{name}` is what follows the prefix of a subject, `{prefix}` the prefix, `{clause}` an event as the world tells it, `{text}` any
+other event. No wording occurs twice: the words alone tell what is asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REQUESTS: dict[str, dict[str, tuple[str, ...]]] = {
         "*": ("What is the {prefix} of the {name}?", "Which {prefix} does the {name} have?"),
         "*bare": ("What is the {prefix}?", "Which {prefix} is it?"),
     },
-    "keep": {"*": ("{ask} Tell me if that changes.", "{ask} Correct yourself if that changes.")},
+    "keep": {"*": ("{ask} Tell me if that changes.",)},
     "count": {"*": ("Count the objects.", "Keep count of the objects.")},
     "count_events": {
         "*": ("Count how often this happens: {text}.", "Keep count of this: {text}."),

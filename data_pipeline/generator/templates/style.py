@@ -11,6 +11,26 @@ from data_pipeline.generator.templates.scene_words import COLOURS, take_apart, w
 from data_pipeline.realtime.dialogue import Utterance
 
 PERSONAS = ("terse", "plain")
+OPENERS = (
+    "a",
+    "an",
+    "the",
+    "he",
+    "she",
+    "it",
+    "they",
+    "his",
+    "her",
+    "its",
+    "their",
+    "two",
+    "three",
+    "some",
+    "there",
+    "this",
+    "one",
+)
+"""First words of a sentence that are written small behind other words."""
 
 
 def plain(draft: Draft, rng: random.Random, source: str = "en") -> Draft:
@@ -55,8 +75,15 @@ def _fill(pattern: str, utterance: Utterance, question: Question | None, phrases
     if phrases.language == "en":
         core = " and ".join(_articles(part) for part in core.split(" and "))
     name = question.subject.partition(":")[2] if question is not None else ""
-    text = pattern.format(x=core, X=core[:1].upper() + core[1:], name=phrases.name(name) if name else "")
-    return text
+    if pattern.find("{x}") > 0:
+        core = _inside(core)
+    return pattern.format(x=core, X=core[:1].upper() + core[1:], name=phrases.name(name) if name else "")
+
+
+def _inside(text: str) -> str:
+    """A sentence behind other words: no capital where its first word is none that always has one."""
+    first, _, rest = text.partition(" ")
+    return f"{first.lower()} {rest}" if first.lower() in OPENERS and rest else text
 
 
 def _core(utterance: Utterance, language: str) -> str:

@@ -28,8 +28,8 @@ class TemplateAuthor:
     def __init__(self, unasked: float = 0.0) -> None:
         """
         Args:
-            unasked: share of the narrations that nobody asks for. Beside other behaviours it should be 0: before the first turn of
-                the user, nobody who watches could tell such a dialogue from one in which a question is still to come.
+            unasked: share of the narrations that nobody asks for. Beside other behaviours it should be 0: before the first turn
+                of the user, nobody who watches could tell such a dialogue from one in which a question is still to come.
 
         Raises:
             InputError: `unasked` is no share.

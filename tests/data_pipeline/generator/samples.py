@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import strategies as st
-
 from data_pipeline.timeline.timeline import GivenQuestion, Segment, Timeline
 
 FRAMES = tuple(float(i) for i in range(16))
