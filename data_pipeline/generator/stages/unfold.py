@@ -15,6 +15,7 @@ def unfold(timeline: Timeline, frame_times: Sequence[float]) -> Iterator[Timelin
     ends: list[tuple[float, int]] = []
     arrived = 0
     seen: tuple[Segment, ...] = ()
+    bare = dataclasses.replace(timeline, segments=(), questions=(), meta={})
     for t in frame_times:
         changed = False
         while arrived < len(order):
@@ -35,4 +36,4 @@ def unfold(timeline: Timeline, frame_times: Sequence[float]) -> Iterator[Timelin
         if changed:
             seen = tuple(known[index] for index in sorted(known))
         asked = tuple(q for q in timeline.questions if q.evidence is not None and q.evidence[1] <= t)
-        yield dataclasses.replace(timeline, duration=min(timeline.duration, t), segments=seen, questions=asked)
+        yield dataclasses.replace(bare, duration=min(timeline.duration, t), segments=seen, questions=asked)
