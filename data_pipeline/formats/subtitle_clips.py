@@ -12,7 +12,7 @@ from data_pipeline.formats.media_files import MediaFiles
 from data_pipeline.formats.parsed import ParsedRow
 from data_pipeline.formats.report import ImportReport, RowError
 from data_pipeline.formats.source import OnProgress
-from data_pipeline.formats.subtitles import SUFFIXES, Cue, read_subtitles
+from data_pipeline.formats.subtitles import SUFFIXES, VIDEO_SUFFIXES, Cue, read_subtitles
 from data_pipeline.media.sampling import SLACK, clock_frames
 from data_pipeline.schema import Message
 from data_pipeline.shards.annotations import Annotation
@@ -20,7 +20,6 @@ from data_pipeline.shards.media_info import video_info
 from data_pipeline.text.tokenizer import SILENCE, VIDEO
 from model.errors import InputError
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".3gp", ".flv", ".wmv")
 _OVERHANG = 1.0
 """Seconds that a cue may stay after the last frame, as many do."""
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from model.errors import InputError
 
 SUFFIXES = (".srt", ".vtt")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".3gp", ".flv", ".wmv")
+"""Of clips that subtitles may lie beside."""
 
 _STAMP = r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,9}))?"
 _TIMING = re.compile(rf"\s*{_STAMP}\s*-->\s*{_STAMP}(?:\s.*)?")  # whatever follows are settings of the place on the screen

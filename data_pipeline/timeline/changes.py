@@ -27,8 +27,8 @@ def detect_changes(timeline: Timeline) -> tuple[Change, ...]:
     - A state of a subject that follows another value, or nothing at all after the video's beginning: `count` for the subject
       `count`, `text` for `sign`, `action` for `action:...`, `appear` or `leave` where the value says that nothing is or was
       there, else `state`.
-    - The beginning of an event or action: what the segment names as its change, else `appear` or `leave` by its verb, else
-      `action`.
+    - The beginning of an event or action: what the segment names as its change, else, where it lies behind the video's
+      beginning, `appear` or `leave` by its verb, else `action`.
     - The beginning and, where another text follows or it ends within the video, the end of a text in the picture.
     - A segment of level `video` or `speech` only where it names its change: what is said is not seen, and a summary happens
       nowhere.
@@ -98,7 +98,7 @@ def _of_segment(segment: Segment, timeline: Timeline) -> Change | None:
     """The onset of an event or action, or of whatever names its change."""
     if segment.level in ("state", "text"):
         return None
-    if not segment.change and segment.level not in ("event", "action"):
+    if not segment.change and (segment.level not in ("event", "action") or segment.begin <= 0):
         return None
     t = max(segment.begin, segment.known_from)
     if t > timeline.duration:

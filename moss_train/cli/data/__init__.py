@@ -12,6 +12,11 @@ ACTIONS = {
         "Turn share-GPT, Alpaca or LLaVA rows, a registry, or clips with subtitles into annotation files",
         "moss data import --dataset-info dataset_info.json annotations",
     ),
+    "timeline": Action(
+        "moss_train.cli.data.timeline",
+        "Turn captions, subtitles, events or questions about videos into timelines",
+        "moss data timeline captions.json timelines.jsonl --kind captions --media-root videos",
+    ),
     "prepare": Action(
         "moss_train.cli.data.prepare", "Write the shards of an annotation file", "moss data prepare sft.jsonl shards/sft"
     ),

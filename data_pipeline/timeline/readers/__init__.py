@@ -1,0 +1,1 @@
+"""Annotations of many formats to timelines: one format a file, by name in `registry`."""
