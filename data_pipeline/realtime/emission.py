@@ -28,7 +28,7 @@ class RateConfig:
     weights: tuple[float, ...] = ()
     """Of `rates`; empty means that all are drawn alike."""
     low: float = 5.0
-    """Tokens a second. Mode log_normal takes `low` and `high` as the borders of its middle 95 % and cuts off what lies outside."""
+    """Tokens a second. Mode log_normal has 95 % of its mass between `low` and `high` and is cut off there."""
     high: float = 60.0
     low_words: float = 2.5
     high_words: float = 4.0

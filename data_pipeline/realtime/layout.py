@@ -27,7 +27,7 @@ class Slot:
     utterance: int | None = None
     """Index of what is said."""
     silent: bool = True
-    """Whether it ends with silence: nothing is said, or the utterance ends here, or the next word has to wait for a later slot."""
+    """Whether it ends with silence: nothing is said, or the utterance ends here, or the next word waits for a later slot."""
 
 
 @dataclass

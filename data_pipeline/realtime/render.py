@@ -45,10 +45,11 @@ def to_sample(dialogue: Dialogue, count_tokens: CountTokens) -> Sample:
     Raises:
         InputError: as `layout.slots_of`.
     """
+    times = list(dialogue.frame_times)
     return Sample(
         kind="realtime",
         messages=to_messages(dialogue, count_tokens),
-        media=[Media(type="video", file="0.mp4", markers="per_frame", frame_times=list(dialogue.frame_times))],
+        media=[Media(type="video", file="0.mp4", markers="per_frame", frame_times=times, fps=dialogue.fps)],
         source=dialogue.source,
         license=dialogue.license,
         meta={"dialogue": dialogue_to_dict(dialogue)},

@@ -134,8 +134,9 @@ def write_dialogues(path: str | os.PathLike[str], dialogues: Iterable[Dialogue])
     count = 0
     try:
         with temporary.open("w", encoding="utf-8") as out:
-            for count, dialogue in enumerate(dialogues, start=1):
+            for dialogue in dialogues:
                 out.write(json.dumps(dialogue_to_dict(dialogue), ensure_ascii=False, allow_nan=False) + "\n")
+                count += 1
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
