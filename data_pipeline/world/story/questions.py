@@ -1,0 +1,116 @@
+"""Questions about a whole story, with answers, choices and the seconds that show them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from data_pipeline.timeline.timeline import GivenQuestion, Segment
+from data_pipeline.world.palette import COLOURS, COLUMNS, ROWS
+from data_pipeline.world.story.record import Record
+from data_pipeline.world.story.words import SIGN_WORDS, count_words, times_words
+
+CELLS = tuple(f"{row} {column}" for row in ROWS for column in COLUMNS)
+ACTIONS = ("spins", "blinks", "grows", "shrinks", "circles", "carries")
+
+
+def questions(record: Record, told: Sequence[Segment]) -> tuple[GivenQuestion, ...]:
+    """All that this story lends itself to; kinds: count, colour, place, before, order, often, action, sign, relation."""
+    return (*_counts(record), *_states(record, told), *_events(record, told), *_relations(record))
+
+
+def _ask(kind: str, text: str, answer: str, begin: float, end: float, choices: Sequence[str] = ()) -> GivenQuestion:
+    return GivenQuestion(text=text, answer=answer, evidence=(begin, end), kind=kind, choices=tuple(choices))
+
+
+def _counts(record: Record) -> list[GivenQuestion]:
+    seen = record.visible.sum(1)
+    last = record.times[-1]
+    choices = [count_words(n) for n in range(7)]
+    asked = [_ask("count", "How many objects are there at the end?", count_words(int(seen[-1])), last, last, choices)]
+    text = "How many objects are to be seen at once at most?"
+    return [*asked, _ask("count", text, count_words(int(seen.max())), 0.0, last, choices)]
+
+
+def _states(record: Record, told: Sequence[Segment]) -> list[GivenQuestion]:
+    found = []
+    last = record.times[-1]
+    for subject in dict.fromkeys(s.subject for s in told if s.level == "state"):
+        runs = [s for s in told if s.subject == subject]
+        prefix, _, kind = subject.partition(":")
+        first, final = runs[0], runs[-1]
+        values = list(dict.fromkeys(s.value for s in runs))
+        if prefix == "colour":
+            found.append(_ask("colour", f"What colour is the {kind} when first seen?", first.value, *_span(first), COLOURS))
+            changed = [(a, b) for a, b in itertools.pairwise(runs) if a.end == b.begin and a.value != b.value]
+            if len(changed) == 1:
+                a, b = changed[0]
+                text = f"Which colour was the {kind} before it turned {b.value}?"
+                found.append(_ask("before", text, a.value, a.begin, b.begin, COLOURS))
+        elif prefix == "place":
+            found.append(_ask("place", f"Where is the {kind} when it is first seen?", first.value, *_span(first), CELLS))
+            found.append(_ask("place", f"Where is the {kind} when it is last seen?", final.value, final.begin, last, CELLS))
+        elif prefix == "sign":
+            choices = sorted({*values, *SIGN_WORDS}) if first.value in SIGN_WORDS else values
+            found.append(_ask("sign", "What does the sign say at first?", first.value, *_span(first), choices))
+            found.append(_ask("sign", "What does the sign say at the end?", final.value, final.begin, last, choices))
+            if len(runs) > 1:
+                text = f"What did the sign say before {final.value}?"
+                found.append(_ask("before", text, runs[-2].value, runs[-2].begin, final.begin, choices))
+        elif prefix == "entered":
+            choices = [count_words(n) for n in range(7)]
+            found.append(_ask("often", "How many objects entered the box?", final.value, 0.0, last, choices))
+    return found
+
+
+def _span(segment: Segment) -> tuple[float, float]:
+    """Seconds of the first frame of a state: it is enough to see one."""
+    return segment.begin, segment.begin
+
+
+def _events(record: Record, told: Sequence[Segment]) -> list[GivenQuestion]:
+    found = []
+    events = [s for s in told if s.level in ("event", "action") and s.entities and s.salience >= 0.5]
+    texts = [s.text for s in events]
+    once = [s for s in events if texts.count(s.text) == 1]
+    for a, b in itertools.pairwise(once):
+        if a.known_from < b.known_from and b.begin > a.begin:
+            text = f"What happens first: {b.text}, or {a.text}?"
+            found.append(_ask("order", text, a.text, a.begin, b.known_from, sorted((a.text, b.text))))
+            break
+    for kind in dict.fromkeys(record.kinds):
+        if record.kinds.count(kind) > 1:
+            continue
+        own = [s for s in events if s.entities[0].split("#")[0] == kind]
+        bounces = [s for s in own if s.text.endswith(" bounces")]
+        if bounces:
+            text = f"How often does the {kind} bounce?"
+            choices = [times_words(n) for n in range(7)]
+            found.append(_ask("often", text, times_words(len(bounces)), 0.0, record.times[-1], choices))
+        verbs = {verb: s for s in own if s.level == "action" for verb in ACTIONS if f" {verb}" in s.text}
+        if len(verbs) == 1:
+            verb, s = next(iter(verbs.items()))
+            found.append(_ask("action", f"What does the {kind} do?", verb, s.begin, s.known_from, ACTIONS))
+    return found
+
+
+def _relations(record: Record) -> list[GivenQuestion]:
+    """Two objects of different kinds in the last frame that shows both, clearly beside or in front of each other."""
+    found: list[GivenQuestion] = []
+    last = len(record.times) - 1
+    shown = [n for n in range(len(record.kinds)) if record.visible[last, n]]
+    unique = [n for n in shown if sum(record.kinds[m] == record.kinds[n] for m in shown) == 1]
+    for i, a in enumerate(unique):
+        for b in unique[i + 1 :]:
+            gap = float(record.x[last, a] - record.x[last, b])
+            if abs(gap) > record.size / 6 and not found:
+                text = f"At the end, is the {record.kinds[a]} left or right of the {record.kinds[b]}?"
+                t = record.times[last]
+                found.append(_ask("relation", text, "left" if gap < 0 else "right", t, t, ("left", "right")))
+    hidden = [h for h in record.happenings if h.rule == "hide" and h.begin <= record.times[-1]]
+    if hidden:
+        first = hidden[0]
+        answer = first.text.split(" goes ")[0]
+        names = sorted({record.name(min(f, last), n) for f in (0, last) for n in range(len(record.kinds))} | {answer})
+        found.append(_ask("relation", "What goes behind the wall first?", answer, first.begin, first.begin + 1, names))
+    return found
