@@ -31,6 +31,11 @@ ACTIONS = {
         "Write a page of samples as the model will see them",
         "moss data preview shards/sft page.html",
     ),
+    "card": Action(
+        "moss_train.cli.data.card",
+        "Write the report card of a generated corpus: what it holds, what was rejected, rows in time",
+        "moss data card corpora/world --out card.html",
+    ),
     "plan": Action(
         "moss_train.cli.data.plan",
         "Predict padding, balance and what the loader owes",

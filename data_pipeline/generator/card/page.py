@@ -1,0 +1,157 @@
+"""From numbers and rows to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from data_pipeline.generator.card.charts import Chart, counts_chart, histogram_chart, percent
+from data_pipeline.generator.card.collect import Build, finite
+from data_pipeline.generator.card.histogram import Counts
+from data_pipeline.generator.card.row_view import RowView
+from data_pipeline.generator.card.tally import Tally
+
+REASONS = 40
+"""Kinds of rejection that the page lists; `card.json` holds all."""
+
+
+def render_page(build: Build, numbers: dict[str, Any], views: Sequence[RowView]) -> str:
+    """The HTML of the card: one file without outside resources or scripts."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("data_pipeline.generator.card", "."),
+        autoescape=select_autoescape(["html", "j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    name = build.summary.get("name") or build.folder.name
+    return environment.get_template("page.html.j2").render(
+        title=f"Report card of {name}",
+        numbers=numbers,
+        facts=_facts(numbers),
+        charts=_charts(build.tally),
+        checks=_checks(numbers),
+        reasons=numbers["rejections"][:REASONS],
+        more_reasons=max(0, len(numbers["rejections"]) - REASONS),
+        cost=_cost(numbers["cost"]),
+        config=_config(build),
+        views=views,
+    )
+
+
+def _facts(numbers: dict[str, Any]) -> list[tuple[str, str]]:
+    totals, about = numbers["totals"], numbers["build"]
+    rejected = numbers["tried"] - totals["rows"]
+    seconds, rate = finite(about["seconds"]), finite(about["rate"])
+    return [
+        ("rows", f"{totals['rows']:,.0f}"),
+        ("videos", f"{totals['videos']:,}"),
+        ("hours", f"{totals['hours']:,.2f}"),
+        ("frames", f"{totals['frames']:,.0f}"),
+        ("tokens spoken", f"{totals['tokens']:,.0f}"),
+        ("silent slots", percent(totals["silence_ratio"])),
+        ("user turns", f"{totals['questions']:,.0f}"),
+        ("utterances", f"{totals['utterances']:,.0f}"),
+        ("cut off", f"{totals['preempted']:,.0f}"),
+        ("corrections", f"{totals['corrections']:,.0f}"),
+        ("never said", f"{totals['unsaid']:,.0f}"),
+        ("rejected", f"{rejected:,.0f} of {numbers['tried']:,.0f} ({percent(rejected / numbers['tried'])})" if rejected else "0"),
+        ("languages", _list(numbers["counts"]["languages"])),
+        ("version", str(about["version"] or _list(numbers["counts"]["versions"]))),
+        ("took", duration(seconds)),
+        ("rows a second", f"{rate:,.3g}" if rate is not None else "unknown"),
+    ]
+
+
+def _list(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {times:,}" for name, times in counts["values"].items()) or "none"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in words."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _charts(tally: Tally) -> list[Chart]:
+    h, c = tally.histograms, tally.counts
+    behaviours = Counts(values={name: one["rows"] for name, one in tally.behaviours.items()})
+    return [
+        counts_chart("Behaviours", "rows", behaviours, note="A row with several behaviours counts under each."),
+        histogram_chart("Silence ratio", "share of silent slots", h["silence_ratio"]),
+        histogram_chart(
+            "Answer delay after the question",
+            "seconds",
+            h["onset_minus_question"],
+            note="From the question to the first slot of an utterance that answers it.",
+        ),
+        histogram_chart(
+            "Answer delay after the evidence",
+            "seconds",
+            h["onset_minus_evidence"],
+            note="From the end of the evidence to the first slot; large where a question asks about what was seen before.",
+        ),
+        histogram_chart(
+            "Delay after the first right moment",
+            "seconds",
+            h["onset_minus_due"],
+            note="0 unless another utterance was still being said.",
+        ),
+        histogram_chart("Tokens of a slot in which something is said", "tokens", h["tokens_per_slot"], whole=True),
+        histogram_chart("Tokens of an utterance", "tokens", h["tokens_per_utterance"], whole=True),
+        histogram_chart("Emission rate", "tokens a second", h["emission_rate"]),
+        histogram_chart("Utterances of a row", "utterances", h["utterances_per_row"], whole=True),
+        histogram_chart("Frames of a row", "frames", h["frames_per_row"], whole=True),
+        counts_chart("Kinds of user turns", "turns", c["question_kinds"]),
+        counts_chart("Kinds of utterances", "utterances", c["utterance_kinds"]),
+        counts_chart(
+            "Values of answers",
+            "answers",
+            c["answer_values"],
+            most=16,
+            note="An answer that is much more frequent than others can be guessed without the video.",
+        ),
+    ]
+
+
+def _checks(numbers: dict[str, Any]) -> list[tuple[bool, str]]:
+    """What holds, and what somebody should look into."""
+    checks = []
+    for pair, count in numbers["shared_split_keys"].items():
+        told = "share no split key" if not count else f"share {count:,} split keys: their videos are in both"
+        checks.append((not count, f"{pair} {told}"))
+    if not numbers["shared_split_keys"]:
+        checks.append((True, "There is one split only."))
+    blocklist = numbers["build"]["blocklist"]
+    entries = f" of {blocklist:,} entries" if isinstance(blocklist, int) else ""
+    hits = numbers["decontamination_hits"]
+    checks.append((True, f"Decontamination: {hits:,} videos met the blocklist{entries} and were left out."))
+    checks.append((True, f"Near-duplicates: {numbers['duplicates_removed']:,} rows were removed."))
+    if not numbers["finished"]:
+        checks.append((False, "The build has not come to its end: build.json is missing. Only finished parts are counted."))
+    return checks
+
+
+def _cost(cost: dict[str, dict[str, float]]) -> list[tuple[str, list[str]]]:
+    rows = list(cost.items())
+    if len(rows) > 1:
+        rows.append(("all stages", {key: sum(one[key] for one in cost.values()) for key in next(iter(cost.values()))}))
+    return [
+        (
+            stage,
+            [f"{one['calls']:,.0f}", f"{one['input_tokens']:,.0f}", f"{one['output_tokens']:,.0f}", f"{one['dollars']:,.4f}"],
+        )
+        for stage, one in rows
+    ]
+
+
+def _config(build: Build) -> str:
+    """The config as text, where the build keeps it."""
+    path = build.folder / "config.yaml"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
