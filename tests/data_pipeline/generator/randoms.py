@@ -61,4 +61,4 @@ def with_other_future(timeline: Timeline, t: float, other: Timeline) -> Timeline
     covered: set[Any] = {s.subject for s in kept if s.level == "state" and s.end is None}
     later = [s for s in other.segments if s.begin > t and not (s.level == "state" and s.subject in covered)]
     questions = timeline.until(t).questions + tuple(q for q in other.questions if q.evidence and q.evidence[1] > t)
-    return dataclasses.replace(timeline, segments=tuple([*kept, *later]), questions=questions)
+    return dataclasses.replace(timeline, segments=(*kept, *later), questions=questions)
