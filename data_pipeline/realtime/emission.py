@@ -92,7 +92,7 @@ class SlotBudget:
         """Whole tokens that the next slot may hold."""
         self._credit += self.per_slot
         room = math.floor(self._credit + _SMALL)
-        return room if self._speaking else max(1, room)
+        return max(0 if self._speaking else 1, room)
 
     def close_slot(self, tokens: int, goes_on: bool) -> None:
         """Book what was said in the slot; with nothing left to say, what is over lapses (and so does a debt)."""

@@ -136,7 +136,7 @@ def pieces_of_tokens(ids: Sequence[int], tokenizer: Tokenizer) -> Iterator[Piece
         ids: a whole dialogue with one `<|video|>` or `<|image|>` marker a frame.
     """
     kinds = {tokenizer.silence_id: "silence", tokenizer.video_id: "frame", tokenizer.image_id: "frame"}
-    kinds |= {i: "end" for i in (tokenizer.eot_id, tokenizer.eom_id, tokenizer.eos_text_id)}
+    kinds |= dict.fromkeys((tokenizer.eot_id, tokenizer.eom_id, tokenizer.eos_text_id), "end")
     special = {i for i in tokenizer.raw.get_added_tokens_decoder() if i not in kinds}
     role, header = "", False
     heard: list[int] = []
@@ -173,7 +173,7 @@ def pieces_of_tokens(ids: Sequence[int], tokenizer: Tokenizer) -> Iterator[Piece
 
 def _pieces_of_text(content: str, where: str) -> Iterator[Piece]:
     kinds = {SILENCE: "silence", VIDEO: "frame", IMAGE: "frame"}
-    kinds |= {token: "end" for token in (END_OF_TURN, END_OF_MESSAGE, END_OF_TEXT)}
+    kinds |= dict.fromkeys((END_OF_TURN, END_OF_MESSAGE, END_OF_TEXT), "end")
     position = 0
     for found in _MARKERS.finditer(content):
         if found.start() > position:

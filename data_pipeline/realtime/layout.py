@@ -42,7 +42,9 @@ class _Speech:
     said: str = ""
 
     def speak(self, frame: int, count: CountTokens) -> str:
-        """What is said in the slot of `frame`."""
+        """What is said in the slot of `frame`; nothing where nothing is left."""
+        if not self.units:
+            return ""
         part, self.units, used = take_units(self.units, self.budget.open_slot(), self.budget.most, count)
         self.budget.close_slot(used, bool(self.units))
         if part:

@@ -15,10 +15,11 @@ from pathlib import Path
 from data_pipeline.inspect.entries import Entry, Part, parts_of, read_entries
 from data_pipeline.inspect.lint.decode_rules import decode_findings
 from data_pipeline.inspect.lint.media_rules import media_findings
+from data_pipeline.inspect.lint.realtime_rules import realtime_findings
 from data_pipeline.inspect.lint.report import LintReport
 from data_pipeline.inspect.lint.rules import ERROR, RULES, Finding
 from data_pipeline.inspect.lint.stage_rules import stage_findings
-from data_pipeline.inspect.lint.text_rules import Found, parse, realtime_findings, text_findings
+from data_pipeline.inspect.lint.text_rules import Found, parse, text_findings
 from data_pipeline.packing.plan import PlanRules
 from data_pipeline.schema import Sample
 from data_pipeline.shards.info import check_sizes, read_summary
@@ -125,7 +126,7 @@ def _entry_findings(entry: Entry, settings: LintSettings, tokenizer: Tokenizer |
         return
     yield from text_findings(sample)
     if settings.realtime:
-        yield from realtime_findings(sample)
+        yield from realtime_findings(sample, tokenizer)
     of_media = list(media_findings(sample, entry.members, in_shard))
     yield from of_media
     if any(RULES[rule].severity == ERROR for rule, _ in of_media):

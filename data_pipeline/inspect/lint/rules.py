@@ -59,9 +59,19 @@ _TABLE = (
     Rule("no-learned-token", ERROR, "nothing in the sample is learned in this stage", "add words or silence to an answer"),
     Rule("refused", ERROR, "the loader refuses the sample in this stage", "do as the sentence says"),
     Rule("truncated", WARNING, "the sample is cut to the stage's length", "shorten it, or raise stage.sequence_length"),
-    Rule("realtime-grid", WARNING, "times are not 0, 1, 2, ... seconds", "lay frames on whole seconds"),
+    Rule("realtime-grid", WARNING, "times do not rise in even steps from 0", "lay frames on a regular grid"),
     Rule("realtime-markers", WARNING, "a timed dialogue's clip has no marker for each frame", "use markers per_frame"),
     Rule("realtime-gap", WARNING, "a frame is followed by neither silence nor words", "write <|silence|> behind it"),
+    Rule(
+        "realtime-grammar",
+        ERROR,
+        "silence, words and frames stand where no live stream can have them",
+        "one <|silence|> or words behind each frame, nothing behind <|silence|> but a frame or the end of the turn",
+    ),
+    Rule("realtime-start", NOTE, "a turn begins without silence", "none: an answer may begin before the next frame"),
+    Rule("realtime-leak", WARNING, "a text names a second or a time code, which nobody sees live", "say it without the time"),
+    Rule("realtime-repeat", WARNING, "the same is said twice on end", "remove one of the two"),
+    Rule("realtime-dialogue", ERROR, "a generated dialogue breaks one of its own rules", "see docs/realtime-dialogues.md"),
 )
 RULES = {rule.name: rule for rule in _TABLE}
 

@@ -18,7 +18,6 @@ Found = Iterator[tuple[str, str]]
 
 ROLES = ("system", "user", "assistant")
 _SPECIAL = re.compile(r"<\|[^|<>\s]{1,40}\|>")
-_GAP = re.compile(rf"{re.escape(VIDEO)}\s*(?={re.escape(VIDEO)}|\Z)")
 
 
 def parse(values: Any, where: str) -> tuple[Sample | None, list[tuple[str, str]]]:
@@ -46,23 +45,6 @@ def text_findings(sample: Sample) -> Found:
             yield "special-token", f"messages[{index}] of the {message.role} holds {', '.join(foreign)}"
         if message.role == "assistant" and not _words(message.content):
             yield "empty-answer", f"messages[{index}] is {message.content[:60]!r}"
-
-
-def realtime_findings(sample: Sample) -> Found:
-    """What the loader relies on in a timed dialogue."""
-    if sample.kind != "realtime":
-        return
-    for index, media in enumerate(sample.media):
-        if media.type == "video" and media.markers != "per_frame":
-            yield "realtime-markers", f"media[{index}].markers is {media.markers}"
-        times = media.frame_times or []
-        off = next((i for i, time in enumerate(times) if time != i), None) if media.markers == "per_frame" else None
-        if off is not None:
-            yield "realtime-grid", f"media[{index}].frame_times[{off}] is {times[off]:g} instead of {off}"
-    for index, message in enumerate(sample.messages):
-        gaps = len(_GAP.findall(message.content)) if message.role == "assistant" else 0
-        if gaps:
-            yield "realtime-gap", f"messages[{index}] has {gaps} such frames"
 
 
 def teaches_nothing(sample: Sample) -> bool:

@@ -13,7 +13,7 @@ from data_pipeline.realtime.layout import slots_of
 from data_pipeline.realtime.render import to_messages
 from data_pipeline.realtime.rules.fault import RULES, CheckOptions, Fault
 from data_pipeline.realtime.rules.links import link_faults
-from data_pipeline.realtime.rules.stream import stream_faults
+from data_pipeline.realtime.rules.stream import frame_faults, stream_faults
 from data_pipeline.realtime.rules.texts import text_faults
 from data_pipeline.realtime.rules.times import layout_faults, time_faults
 from data_pipeline.schema import Message
@@ -24,14 +24,15 @@ __all__ = ["RULES", "CheckOptions", "Fault", "check_dialogue"]
 
 def check_dialogue(
     dialogue: Dialogue,
-    count_tokens: CountTokens,
+    count_tokens: CountTokens | None,
     options: CheckOptions = CheckOptions(),  # noqa: B008 - frozen
     messages: Sequence[Message] | None = None,
 ) -> list[Fault]:
     """All faults of a dialogue that is laid out, and of its rendering.
 
     Args:
-        count_tokens: what it was laid out with.
+        count_tokens: what it was laid out with; None leaves out what depends on it: slots, their silences and budgets. It
+            needs `messages`.
         messages: a rendering that came from elsewhere, such as a stored one; None checks `render.to_messages`.
 
     Returns:
@@ -47,6 +48,8 @@ def check_dialogue(
     blind = {"not-laid-out", "said", "off-grid", "overlap", "turn-order"} & {fault.rule for fault in times + laid_out}
     if blind or any(fault.rule == "round-trip" for fault in texts):
         return faults
+    if count_tokens is None:
+        return faults + list(frame_faults(dialogue, messages or [], options))
     try:
         slots = slots_of(dialogue, count_tokens)
         rendered = to_messages(dialogue, count_tokens) if messages is None else messages

@@ -51,6 +51,20 @@ def read_back(messages: Sequence[Message]) -> Rendered:
     return stream
 
 
+def frame_faults(dialogue: Dialogue, messages: Sequence[Message], options: CheckOptions) -> Iterator[Fault]:
+    """Faults of a rendering that can be told without counting tokens: grammar, frames, users' turns and all words in order."""
+    for fault in check_messages(messages):
+        yield Fault("grammar", fault.where, str(fault).split(": ", 1)[1])
+    stream = read_back(messages)
+    if len(stream.slots) != len(dialogue.frame_times):
+        yield Fault("frame-count", "the stream", f"has {len(stream.slots)} frames for {len(dialogue.frame_times)} times")
+    yield from _user_faults(dialogue, stream)
+    yield from _token_faults(messages, options)
+    spoken, owed = "".join(slot.text for slot in stream.slots), _words(dialogue)
+    if spoken != owed:
+        yield Fault("words", "the stream", f"says {_differs(spoken, owed)}")
+
+
 def stream_faults(
     dialogue: Dialogue, slots: Sequence[Slot], messages: Sequence[Message], count: CountTokens, options: CheckOptions
 ) -> Iterator[Fault]:
@@ -60,21 +74,19 @@ def stream_faults(
         slots: of the dialogue (`layout.slots_of`).
         messages: the rendering that is checked against them.
     """
-    for fault in check_messages(messages):
-        yield Fault("grammar", fault.where, str(fault).split(": ", 1)[1])
+    yield from frame_faults(dialogue, messages, options)
     stream = read_back(messages)
-    if len(stream.slots) != len(dialogue.frame_times):
-        yield Fault("frame-count", "the stream", f"has {len(stream.slots)} frames for {len(dialogue.frame_times)} times")
-    yield from _user_faults(dialogue, stream)
-    yield from _token_faults(messages, options)
     yield from _silence_faults(slots, stream)
-    spoken, owed = "".join(slot.text for slot in stream.slots), "".join(slot.text for slot in slots)
-    if spoken != owed:
-        yield Fault("words", "the stream", f"says {_differs(spoken, owed)}")
-        return
-    said = list(_owners(slots, stream))
-    yield from _place_faults(dialogue, slots, said)
-    yield from _budget_faults(dialogue, said, count)
+    if "".join(slot.text for slot in stream.slots) == _words(dialogue):
+        said = list(_owners(slots, stream))
+        yield from _place_faults(dialogue, slots, said)
+        yield from _budget_faults(dialogue, said, count)
+
+
+def _words(dialogue: Dialogue) -> str:
+    """All that is said, in the order in which it is."""
+    said = [(u.span[0], u.said or "") for u in dialogue.utterances if u.span is not None]
+    return "".join(text for _, text in sorted(said, key=lambda one: one[0]))
 
 
 def _user_faults(dialogue: Dialogue, stream: Rendered) -> Iterator[Fault]:
