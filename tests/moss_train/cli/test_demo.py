@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -14,27 +15,62 @@ from moss_train.config import compose as composing
 VALUES = {"out": "somewhere", "device": "cpu", "ranks": "2"}
 
 
-def test_the_plan_names_public_commands_and_existing_overlays() -> None:
-    steps = load_plan("commands", VALUES)
-    assert {step.command[0] for step in steps} == {"moss"}
-    assert {step.command[1] for step in steps} <= set(cli.COMMANDS)
-    trained = [
-        word.removeprefix("demo=") for step in steps if step.command[1] == "train" for word in step.command if "demo=" in word
+PLANS = ("commands", "generator", "generator_gpu")
+
+
+def _trained(name: str) -> list[list[str]]:
+    """The overrides of each training step of a plan, in order; the launcher's words are left out."""
+    return [
+        [word for word in step.command[2:] if "=" in word] for step in load_plan(name, VALUES) if step.command[1] == "train"
     ]
-    assert trained == ["warm_vision", "warm_text", "pt1", "pt2", "sft_offline", "sft_realtime"]
-    for name in trained:
-        assert composing.compose([f"demo={name}"]).stage.name == name
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_plan_names_public_commands_whose_arguments_are_understood(name: str) -> None:
+    steps = load_plan(name, VALUES)
+    assert {step.command[0] for step in steps} == {"moss"}
+    for step in steps:
+        parser, _ = cli._command_parser(step.command[1])
+        cli._parse(parser, step.command[2:])  # an unknown argument ends the test with exit code 2
     assert steps[-1].command[1] == "report"
 
 
-def test_each_stage_starts_from_the_one_before() -> None:
-    before = None
-    for step in load_plan("commands", VALUES):
-        if step.command[1] != "train":
-            continue
-        values = dict(word.split("=", 1) for word in step.command if "=" in word)
-        assert values.get("train.init_from") == before
-        before = values["run_dir"]
+@pytest.mark.parametrize("name", PLANS)
+def test_every_training_step_composes_as_the_plan_says(name: str) -> None:
+    for overrides in _trained(name):
+        values = dict(word.split("=", 1) for word in overrides)
+        config = composing.compose(overrides)
+        assert config.run_dir == values["run_dir"] and config.train.init_from == values.get("train.init_from")
+        assert str(config.train.steps) == values.get("train.steps", str(config.train.steps))
+
+
+def test_the_stages_of_the_first_demo() -> None:
+    trained = [next(word for word in overrides if word.startswith("demo=")) for overrides in _trained("commands")]
+    assert trained == [f"demo={n}" for n in ("warm_vision", "warm_text", "pt1", "pt2", "sft_offline", "sft_realtime")]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_each_stage_starts_from_what_a_step_before_it_wrote(name: str) -> None:
+    written: list[str | None] = [None]
+    for overrides in _trained(name):
+        values = dict(word.split("=", 1) for word in overrides)
+        assert values.get("train.init_from") in written
+        assert values["run_dir"] not in written
+        written.append(values["run_dir"])
+
+
+def test_ablations_differ_from_the_main_run_in_one_thing_alone() -> None:
+    configs = [composing.compose(overrides) for overrides in _trained("generator")]
+    runs = {config.run_dir.rpartition("/")[2]: config for config in configs}
+    main = runs["realtime"]
+    weighted = copy.deepcopy(runs["no_silence_weight"])
+    assert weighted.stage.silence_token_weight == 1.0 > main.stage.silence_token_weight
+    weighted.stage.silence_token_weight, weighted.run_dir = main.stage.silence_token_weight, main.run_dir
+    assert weighted == main
+    prompt = copy.deepcopy(runs["no_delayed"])
+    assert prompt.data.datasets[0].path != main.data.datasets[0].path
+    prompt.data.datasets[0].path, prompt.run_dir = main.data.datasets[0].path, main.run_dir
+    assert prompt == main
 
 
 @pytest.fixture
