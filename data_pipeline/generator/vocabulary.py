@@ -12,7 +12,7 @@ REPEATS = 20
 
 
 def world_texts(language: str = "en") -> list[str]:
-    """What the tasks of `moss data world` say (without real media), the chat template's headers, and all wordings of the templates.
+    """What the tasks of `moss data world` say without its real media, the chat template's headers, and the templates' wordings.
 
     Raises:
         InputError: there are no templates for the language.

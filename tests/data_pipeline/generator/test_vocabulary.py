@@ -25,7 +25,7 @@ def test_the_command_makes_one_token_of_every_word(tmp_path: Path, capsys: pytes
         assert len(tokenizer.encode(text)) == len(re.findall(r"[A-Za-z]+|[^A-Za-z\s]+", text)), text
     capsys.readouterr()
     assert main(["data", "tokenizer", str(tmp_path / "other.json")]) == 2
-    assert "or give --world" in " ".join(capsys.readouterr().err.split())
+    assert "or --world" in " ".join(capsys.readouterr().err.split())
 
 
 def test_no_text_of_a_real_clip_is_among_them() -> None:
