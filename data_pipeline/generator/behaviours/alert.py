@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data_pipeline.generator.behaviours.ground import Ground
 from data_pipeline.generator.plan import Plan
+from data_pipeline.world.palette import COLOURS, KINDS
 
 NEVER = 0.25
 """Share of the alerts that never fire."""
@@ -42,8 +43,8 @@ def past(ground: Ground) -> Plan | None:
 
 
 def targets(text: str) -> list[str]:
-    """What to wait for so that an event counts: all of its words, or those of the world without the colour."""
+    """What to wait for so that an event counts: all of its words, or, of the world's events, those without the colour."""
     words = text.split()
-    if len(words) == 3 and words[-1] in ("appears", "leaves", "bounces"):
+    if len(words) == 3 and words[0] in COLOURS and words[1] in KINDS:
         return [text, " ".join(words[1:]), " ".join(words[1:])]
     return [text]

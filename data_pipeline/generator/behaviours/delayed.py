@@ -16,7 +16,7 @@ def draw(ground: Ground, behaviour: str) -> tuple[Question, int] | None:
     """A question that must wait for at least one frame, and the frame that answers it."""
     makers = [states, following]
     ground.rng.shuffle(makers)
-    for make in ([annotated] if ground.timeline.questions else []) + makers:
+    for make in ([annotated] if ground.annotated() else []) + makers:
         found = make(ground, behaviour)
         if found is not None:
             return found

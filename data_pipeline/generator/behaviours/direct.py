@@ -16,7 +16,7 @@ def draw(ground: Ground, behaviour: str, first: int = 1, last: int | None = None
     """A question that frame `first`..`last` can answer at once."""
     last = ground.last if last is None else last
     makers = [states, annotated, going_on]
-    if ground.timeline.questions:
+    if ground.annotated():
         makers = [annotated, states, going_on]
     for make in makers:
         question = make(ground, behaviour, first, last)

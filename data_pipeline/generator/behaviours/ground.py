@@ -67,7 +67,10 @@ class Ground:
         return [(frame, s) for frame, s in self.events if frame > after and matches(target, s.text)]
 
     def annotated(self) -> list[tuple[int, GivenQuestion]]:
-        """Annotated questions with the frame from which on they can be answered."""
+        """Annotated questions with the frame from which on they can be answered; none in another language, and none of the world,
+        whose questions are asked when all of it is over."""
+        if "visible" in self.subjects or self.timeline.language != self.wording.language:
+            return []
         found = [(self.frame_of(q.evidence[1]), q) for q in self.timeline.questions if q.evidence is not None]
         return [(frame, q) for frame, q in found if frame <= self.last]
 

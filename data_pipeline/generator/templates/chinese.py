@@ -11,6 +11,7 @@ REQUESTS: dict[str, dict[str, tuple[str, ...]]] = {
         "place": ("{name}在哪里？", "{name}在什么位置？"),
         "action": ("{name}在做什么？", "{name}在干什么？"),
         "sign": ("牌子上写着什么？", "上面写的是什么？"),
+        "entered": ("有几个物体进了盒子？",),
         "*": ("{name}的{prefix}是什么？", "{name}现在的{prefix}是什么？"),
         "*bare": ("{prefix}是什么？", "现在的{prefix}是什么？"),
     },
@@ -34,6 +35,7 @@ REQUESTS: dict[str, dict[str, tuple[str, ...]]] = {
         "place": ("{name}之前在哪里？",),
         "action": ("{name}之前在做什么？",),
         "sign": ("之前牌子上写着什么？",),
+        "entered": ("之前有几个物体进了盒子？",),
         "*": ("{name}之前的{prefix}是什么？",),
         "*bare": ("之前的{prefix}是什么？",),
     },
@@ -56,6 +58,7 @@ PLAIN: dict[str, tuple[str, ...]] = {
     "ask:place": ("在{x}。", "{name}在{x}。"),
     "ask:action": ("它在{x}。", "{name}在{x}。"),
     "ask:sign": ("写着{x}。", "牌子上写着{x}。"),
+    "ask:entered": ("有{x}。", "进了{x}。"),
     "before:visible": ("之前有{x}。", "之前我看到{x}。"),
     "before:count": ("之前有{x}。",),
     "before:colour": ("之前是{x}。", "{name}之前是{x}。"),
@@ -92,26 +95,20 @@ CELLS = {
     "bottom center": "下方",
     "bottom right": "右下",
 }
-DIRECTIONS = {"left": "左", "right": "右", "up": "上", "down": "下"}
-VERBS = {"appears": "出现", "leaves": "离开", "bounces": "弹开", "turns": "变成", "hits": "撞上"}
-ACTIONS = {
-    "spins": "旋转",
-    "moves": "移动",
-    "stops": "停下",
-    "grows": "变大",
-    "shrinks": "变小",
-    "blinks": "闪烁",
-    "shakes": "摇晃",
+VERBS = {"appears": "出现", "leaves": "离开", "turns": "变成"}
+COUNTS = dict(
+    zip(
+        ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+        ("没有", "一个", "两个", "三个", "四个", "五个", "六个", "七个", "八个", "九个", "十个", "十一个", "十二个"),
+        strict=True,
+    )
+)
+PREFIXES = {
+    "colour": "颜色",
+    "place": "位置",
+    "action": "动作",
+    "sign": "文字",
+    "count": "数量",
+    "visible": "画面",
+    "entered": "数量",
 }
-COUNTS = {
-    "no": "没有",
-    "one": "一个",
-    "two": "两个",
-    "three": "三个",
-    "four": "四个",
-    "five": "五个",
-    "six": "六个",
-    "seven": "七个",
-    "eight": "八个",
-}
-PREFIXES = {"colour": "颜色", "place": "位置", "action": "动作", "sign": "文字", "count": "数量", "visible": "画面"}

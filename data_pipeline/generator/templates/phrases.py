@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from data_pipeline.generator.templates import chinese, english
-from data_pipeline.generator.templates.scene_words import COLOURS, PARTICIPLES, VERBS, take_apart, with_article
+from data_pipeline.generator.templates.scene_words import clause, take_apart
 from data_pipeline.generator.templates.translate import Untranslatable, to_chinese
 from model.errors import InputError
 
@@ -58,8 +58,8 @@ class Phrases:
         words = {
             "name": self.name(name) if name else "",
             "prefix": self.prefix(prefix),
-            "clause": self.clause(target) if scene else "",
-            "perfect": self.perfect(target) if scene else "",
+            "clause": self._clause(target) if scene else "",
+            "perfect": self._clause(target, perfect=True) if scene else "",
             "text": self.translate(target).rstrip(".。") if target else "",
         }
         if task == "keep":
@@ -79,21 +79,6 @@ class Phrases:
         if self.language == "zh":
             return chinese.PREFIXES.get(prefix) or (self.translate(prefix) if prefix else "")
         return prefix.replace("_", " ")
-
-    def clause(self, target: str) -> str:
-        """`a red ball appears`, `something leaves`; in Chinese the event itself."""
-        if self.language == "zh":
-            return self.translate(target)
-        happening = take_apart(target)
-        if happening is None:
-            return target
-        rest = happening.rest if happening.rest in COLOURS or not happening.rest else with_article(happening.rest)
-        return f"{with_article(happening.subject)} {happening.verb} {rest}".rstrip()
-
-    def perfect(self, target: str) -> str:
-        """`a red ball appeared`."""
-        clause = self.clause(target)
-        return " ".join(PARTICIPLES[word] if word in VERBS else word for word in clause.split(" "))
 
     def state(self, value: str) -> str:
         """`red.`"""
@@ -127,6 +112,10 @@ class Phrases:
     def given(self, answer: str) -> str:
         """An annotated answer as a sentence."""
         return self._sentence(self.translate(answer))
+
+    def _clause(self, target: str, perfect: bool = False) -> str:
+        """An event of the world inside a sentence."""
+        return self.translate(target) if self.language == "zh" else clause(target, perfect)
 
     def _joined(self, texts: Sequence[str]) -> str:
         translated = [self.translate(text.rstrip()).rstrip(".。") for text in dict.fromkeys(texts)]

@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
-PLAIN_VERBS = ("appears", "leaves", "bounces")
-INFINITIVES = {"appears": "appear", "leaves": "leave", "bounces": "bounce", "turns": "turn", "hits": "hit"}
-PARTICIPLES = {"appears": "appeared", "leaves": "left", "bounces": "bounced", "turns": "turned", "hits": "hit"}
-VERBS = tuple(INFINITIVES)
+from data_pipeline.world.palette import COLOURS, KINDS
+from data_pipeline.world.story.words import FIGURES, PHOTOS
+
+THINGS = (*KINDS, *FIGURES, *PHOTOS)
+PARTICIPLES = {
+    "appears": "appeared",
+    "leaves": "left",
+    "bounces": "bounced",
+    "spins": "spun",
+    "blinks": "blinked",
+    "grows": "grown",
+    "shrinks": "shrunk",
+    "goes behind the wall": "gone behind the wall",
+    "comes out": "come out",
+    "enters the box": "entered the box",
+    "turns": "turned",
+    "hits": "hit",
+    "circles": "circled",
+    "carries": "carried",
+    "the scene changes": "the scene changed",
+    "it gets dark": "it got dark",
+    "it gets light": "it got light",
+    "the camera shakes": "the camera shaken",
+    "the camera zooms": "the camera zoomed",
+    "the camera moves": "the camera moved",
+    "the sign changes to": "the sign changed to",
+}
+"""What the world can do, and how to ask whether it has."""
+TRANSITIVE = ("hits", "circles", "carries")
+_NOUN = f"(?:(?:{'|'.join(COLOURS)}) )?(?:{'|'.join(THINGS)})"
+_ALONE = "appears|leaves|bounces|spins|blinks|grows|shrinks|goes behind the wall|comes out|enters the box"
+_EVENT = re.compile(
+    rf"(?:(?P<subject>{_NOUN}) )?(?:(?P<alone>{_ALONE})|(?P<turns>turns) (?P<colour>{'|'.join(COLOURS)})"
+    rf"|(?P<verb>{'|'.join(TRANSITIVE)}) (?P<object>{_NOUN}))"
+)
+_SCENE = re.compile(
+    r"(?P<verb>the scene changes|it gets (?:dark|light)|the camera shakes)"
+    r"|(?P<camera>the camera zooms|the camera moves) (?P<way>\w+)|(?P<sign>the sign changes to) (?P<text>.+)"
+)
 
 
 @dataclass(frozen=True)
@@ -18,25 +53,45 @@ class Happening:
 
     subject: str
     verb: str
+    """A key of `PARTICIPLES`."""
     rest: str = ""
+    whole: bool = False
+    """Whether the verb is a clause of its own, such as `it gets dark`."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def take_apart(text: str) -> Happening | None:
     """An event of the world in its parts; None for any other text."""
-    words = text.split(" ")
-    for index, word in enumerate(words):
-        if word in VERBS and index <= 2:
-            rest = words[index + 1 :]
-            noun = words[:index]
-            if len(noun) == 2 and noun[0] not in COLOURS:
-                return None
-            if word in PLAIN_VERBS:
-                return None if rest else Happening(" ".join(noun), word)
-            return Happening(" ".join(noun), word, " ".join(rest)) if 1 <= len(rest) <= 2 else None
-    return None
+    found = _EVENT.fullmatch(text)
+    if found is not None:
+        verb = found["alone"] or found["turns"] or found["verb"]
+        return Happening(found["subject"] or "", verb, found["colour"] or found["object"] or "")
+    scene = _SCENE.fullmatch(text)
+    if scene is None:
+        return None
+    verb = scene["verb"] or scene["camera"] or scene["sign"]
+    return Happening("", verb, scene["way"] or scene["text"] or "", whole=True)
+
+
+def is_noun(text: str) -> bool:
+    """Whether a text names one thing of the world, such as `red ball` or `cat`."""
+    return re.fullmatch(_NOUN, text) is not None
 
 
 def with_article(noun: str) -> str:
-    """`a red ball`, `something`."""
-    return f"a {noun}" if noun else "something"
+    """`a red ball`, `an arrow`."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
+
+
+def clause(text: str, perfect: bool = False) -> str:
+    """`a red ball appears`, `something leaves`, `it gets dark`; or `a red ball appeared`, behind `has`.
+
+    Texts that the world does not know stay.
+    """
+    happening = take_apart(text)
+    if happening is None:
+        return text
+    verb = PARTICIPLES[happening.verb] if perfect else happening.verb
+    rest = with_article(happening.rest) if happening.verb in TRANSITIVE else happening.rest
+    subject = "" if happening.whole else with_article(happening.subject) if happening.subject else "something"
+    return " ".join(part for part in (subject, verb, rest) if part)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 
 from data_pipeline.generator.plan import Draft, Question
 from data_pipeline.generator.templates.phrases import TABLES, Phrases
-from data_pipeline.generator.templates.scene_words import COLOURS, take_apart, with_article
+from data_pipeline.generator.templates.scene_words import clause, is_noun, take_apart, with_article
 from data_pipeline.realtime.dialogue import Utterance
 
 PERSONAS = ("terse", "plain")
@@ -73,7 +74,7 @@ def _options(language: str, question: Question | None, utterance: Utterance) -> 
 def _fill(pattern: str, utterance: Utterance, question: Question | None, phrases: Phrases) -> str:
     core = _core(utterance, phrases.language)
     if phrases.language == "en":
-        core = " and ".join(_articles(part) for part in core.split(" and "))
+        core = " and ".join(_articles(part) for part in core.split(" and ")) if utterance.kind != "count" else core
     name = question.subject.partition(":")[2] if question is not None else ""
     if pattern.find("{x}") > 0:
         core = _inside(core)
@@ -98,11 +99,11 @@ def _core(utterance: Utterance, language: str) -> str:
 
 
 def _articles(text: str) -> str:
-    """`a red ball appears`, `a red ball`; other texts stay."""
+    """`a red ball appears`, `a red ball, a cat and a blue flag`; other texts stay."""
     happening = take_apart(text)
-    if happening is not None and happening.subject:
-        rest = happening.rest if happening.rest in COLOURS or not happening.rest else with_article(happening.rest)
-        article = with_article(happening.subject) if happening.subject.split(" ")[0] in COLOURS else f"the {happening.subject}"
-        return f"{article} {happening.verb} {rest}".rstrip()
-    words = text.split(" ")
-    return with_article(text) if len(words) == 2 and words[0] in COLOURS else text
+    if happening is not None and (happening.subject or happening.whole):
+        # What has no colour has been seen before: `the ball turns blue`.
+        known = happening.verb == "turns"
+        return clause(text).replace(with_article(happening.subject), f"the {happening.subject}", 1) if known else clause(text)
+    parts = re.split(r"(, | and |(?:carries|circles) )", text)
+    return "".join(with_article(part) if is_noun(part) else part for part in parts)

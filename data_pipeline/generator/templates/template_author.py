@@ -103,8 +103,6 @@ def speakable(timeline: Timeline, phrases: Phrases) -> bool:
                     phrases.name(name)
             elif segment.level in TOLD_LEVELS:
                 phrases.translate(segment.text)
-        for question in timeline.questions:
-            phrases.translate(question.text)
     except Untranslatable:
         return False
     return True

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from data_pipeline.generator.templates import chinese
 from data_pipeline.generator.templates.scene_words import take_apart
+from data_pipeline.world.palette import COLOURS
+from data_pipeline.world.story.words import CHINESE
+
+_SIGN = re.compile(r"[A-Z0-9][A-Z0-9:. ]*")
 
 
 class Untranslatable(Exception):
@@ -14,61 +19,70 @@ class Untranslatable(Exception):
 
 @lru_cache(maxsize=65536)
 def to_chinese(text: str) -> str:
-    """A value, a name or an event of the world in Chinese; what holds no letters, or Chinese already, stays.
+    """A value, a name or an event of the world in Chinese; what is on a sign stays, and so does what is Chinese already.
 
     Raises:
         Untranslatable: it is something else.
     """
-    translated = _plain(text) or _noun(text) or _count(text) or _list(text) or _event(text)
+    translated = _plain(text) or _noun(text) or _count(text) or _list(text) or _action(text) or _event(text)
     if translated is None:
         raise Untranslatable(text)
     return translated
 
 
 def _plain(text: str) -> str | None:
-    if not any(c.isascii() and c.isalpha() for c in text):
+    if _SIGN.fullmatch(text) or not any(c.isascii() and c.isalpha() for c in text):
         return text
     if text == "nothing":
         return chinese.NOTHING
-    if text in chinese.COLOURS:
-        return chinese.COLOURS[text] + "色"
-    return chinese.CELLS.get(text) or chinese.ACTIONS.get(text) or chinese.DIRECTIONS.get(text)
+    return _colour(text) or chinese.CELLS.get(text) or CHINESE.get(text)
+
+
+def _colour(text: str) -> str | None:
+    return chinese.COLOURS[text] + "色" if text in COLOURS else None
 
 
 def _noun(text: str) -> str | None:
-    """`red ball`, `ball`."""
-    if text in chinese.KINDS:
-        return chinese.KINDS[text]
-    colour, _, kind = text.partition(" ")
-    if colour in chinese.COLOURS and kind in chinese.KINDS:
-        return chinese.COLOURS[colour] + chinese.KINDS[kind]
-    return None
+    """`red ball`, `ball`, `cat`."""
+    colour, _, kind = text.rpartition(" ")
+    name = chinese.KINDS.get(kind) or CHINESE.get(kind)
+    if name is None or (colour and colour not in COLOURS):
+        return None
+    # A colour stands right before a name of one character, and takes `色` before a longer one.
+    between = "色" if len(name) > 1 else ""
+    return chinese.COLOURS[colour] + between + name if colour else name
 
 
 def _count(text: str) -> str | None:
     """`two objects`."""
     number, _, kind = text.partition(" ")
     kind = kind.removesuffix("s")
-    if number in chinese.COUNTS and kind in chinese.KINDS:
-        return chinese.COUNTS[number] + chinese.KINDS[kind]
-    return None
+    return chinese.COUNTS[number] + chinese.KINDS[kind] if number in chinese.COUNTS and kind in chinese.KINDS else None
 
 
 def _list(text: str) -> str | None:
-    """`red ball and blue flag`."""
-    parts = [_noun(part) for part in text.replace(", ", " and ").split(" and ")]
-    return "和".join(part for part in parts if part) if len(parts) > 1 and all(parts) else None
+    """`red ball, cat and blue flag`."""
+    parts = [_noun(part) for part in re.split(r", | and ", text)]
+    named = [part for part in parts if part]
+    if len(parts) < 2 or len(named) < len(parts):
+        return None
+    return "、".join(named[:-1]) + "和" + named[-1]
 
 
 def _event(text: str) -> str | None:
     happening = take_apart(text)
     if happening is None:
-        noun, _, action = text.rpartition(" ")
-        return None if action not in chinese.ACTIONS or not _noun(noun) else f"{_noun(noun)}{chinese.ACTIONS[action]}"
-    subject = _noun(happening.subject) if happening.subject else "有东西"
-    if subject is None:
         return None
-    if not happening.rest:
-        return subject + chinese.VERBS[happening.verb]
-    rest = chinese.COLOURS[happening.rest] + "色" if happening.rest in chinese.COLOURS else _noun(happening.rest)
-    return None if rest is None else subject + chinese.VERBS[happening.verb] + rest
+    if happening.whole:
+        return CHINESE.get(text) or f"{CHINESE[happening.verb]}{happening.rest}"
+    subject = _noun(happening.subject) if happening.subject else "有东西"
+    rest = (_colour(happening.rest) or _noun(happening.rest)) if happening.rest else ""
+    verb = chinese.VERBS.get(happening.verb) or CHINESE[happening.verb]
+    return None if subject is None or rest is None else subject + verb + rest
+
+
+def _action(text: str) -> str | None:
+    """`carries red ball`."""
+    verb, _, thing = text.partition(" ")
+    rest = _noun(thing)
+    return CHINESE[verb] + rest if verb in CHINESE and rest else None

@@ -5,13 +5,15 @@ import itertools
 import pytest
 
 from data_pipeline.generator.behaviours.alert import targets
-from data_pipeline.generator.behaviours.policy import TASKS
+from data_pipeline.generator.behaviours.policy import TASKS, told
 from data_pipeline.generator.templates import chinese, english
 from data_pipeline.generator.templates.phrases import Phrases
 from data_pipeline.generator.templates.scene_words import take_apart
+from data_pipeline.generator.templates.template_author import speakable
 from data_pipeline.generator.templates.translate import Untranslatable, to_chinese
 from data_pipeline.generator.templates.vocabulary import corpus
 from data_pipeline.world import scene
+from data_pipeline.world.story import build_story
 from data_pipeline.world.tasks.realtime import sentence
 from model.errors import InputError
 
@@ -67,7 +69,7 @@ def test_requests_in_words() -> None:
     assert english_phrases.requests("alert", "", "She cuts an onion.")[0] == "Tell me when this happens: She cuts an onion."
     assert english_phrases.requests("ask", "mood:cook")[0] == "What is the mood of the cook?"
     assert chinese_phrases.requests("ask", "colour:ball")[0] == "球是什么颜色？"
-    assert chinese_phrases.requests("alert", "", "red ball hits blue flag")[0] == "红球撞上蓝旗时告诉我。"
+    assert chinese_phrases.requests("alert", "", "red ball hits blue flag")[0] == "红球碰到蓝旗时告诉我。"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,15 @@ def test_requests_in_words() -> None:
         ("nothing", "什么都没有"),
         ("red ball and blue flag", "红球和蓝旗"),
         ("top center", "上方"),
-        ("white fence bounces", "白栅栏弹开"),
+        ("white fence bounces", "白色栅栏弹跳"),
+        ("red star", "红色星星"),
+        ("cat", "猫"),
+        ("red ball, cat and blue tree", "红球、猫和蓝树"),
+        ("purple fence carries white moon", "紫色栅栏搬运白色月亮"),
+        ("carries cup", "搬运杯子"),
+        ("the camera zooms in", "镜头拉近"),
+        ("the sign changes to TAXI", "牌子变成TAXI"),
+        ("WAIT", "WAIT"),
         ("ball turns purple", "球变成紫色"),
         ("leaves", "有东西离开"),
         ("12:30", "12:30"),
@@ -104,6 +114,37 @@ def test_all_that_happens_in_the_world_can_be_told_in_chinese() -> None:
             assert take_apart(text) is not None, text
             for said in [text, *targets(text)]:
                 assert not any(c.isascii() and c.isalpha() for c in to_chinese(said))
+
+
+def test_all_that_happens_in_stories_can_be_told_in_chinese() -> None:
+    phrases = Phrases("zh", "en")
+    for level, seed in itertools.product((2, 3, 4, 5), range(15)):
+        timeline = build_story(level, seed).timeline()
+        assert speakable(timeline, phrases), timeline.id
+        for segment in timeline.segments:
+            if told(segment):
+                assert take_apart(segment.text) is not None, segment.text
+
+
+@pytest.mark.parametrize(
+    ("text", "clause_in", "asked"),
+    [
+        ("arrow spins", "an arrow spins", "Has an arrow spun yet?"),
+        (
+            "yellow heart goes behind the wall",
+            "a yellow heart goes behind the wall",
+            "Has a yellow heart gone behind the wall yet?",
+        ),
+        ("ball turns red", "a ball turns red", "Has a ball turned red yet?"),
+        ("it gets dark", "it gets dark", "Has it got dark yet?"),
+        ("the sign changes to 17", "the sign changes to 17", "Has the sign changed to 17 yet?"),
+        ("cat carries red flag", "a cat carries a red flag", "Has a cat carried a red flag yet?"),
+    ],
+)
+def test_events_inside_sentences(text: str, clause_in: str, asked: str) -> None:
+    phrases = Phrases("en", "en")
+    assert phrases.requests("alert", "", text)[0] == f"Tell me when {clause_in}."
+    assert phrases.requests("yet", "", text) == (asked,)
 
 
 def test_no_english_leaves_a_chinese_timeline() -> None:
