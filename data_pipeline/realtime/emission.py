@@ -72,12 +72,12 @@ class SlotBudget:
     """Tokens that may be said in each slot while somebody speaks.
 
     Every slot adds `tokens_per_second / fps`. What a slot leaves over is carried to the next one for as long as the speech
-    goes on, fractions included, so n slots on end hold at most n * tokens_per_second / fps tokens, and one more where a slot
-    is worth less than one: speech begins at once, with a token that later slots pay for. In silence nothing is saved up.
+    goes on, fractions included, so n slots on end hold n * tokens_per_second / fps tokens, rounded up: the first slot of a
+    speech gets a whole token where it is worth a fraction, so that speech begins at once. In silence nothing is saved up.
 
     Attributes:
         per_slot: tokens, a fraction.
-        most: whole tokens that a slot can hold with nothing but fractions carried over.
+        most: whole tokens of the first slot of a speech.
     """
 
     def __init__(self, tokens_per_second: float, fps: float) -> None:
@@ -91,8 +91,9 @@ class SlotBudget:
     def open_slot(self) -> int:
         """Whole tokens that the next slot may hold."""
         self._credit += self.per_slot
-        room = math.floor(self._credit + _SMALL)
-        return max(0 if self._speaking else 1, room)
+        if not self._speaking:
+            self._credit = float(self.most)
+        return max(0, math.floor(self._credit + _SMALL))
 
     def close_slot(self, tokens: int, goes_on: bool) -> None:
         """Book what was said in the slot; with nothing left to say, what is over lapses (and so does a debt)."""

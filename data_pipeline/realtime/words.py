@@ -10,6 +10,8 @@ _HAN = "㐀-䶿一-鿿豈-﫿"
 _HAN_MARKS = "、-〿！-･“”‘’…—"
 _UNIT = re.compile(rf"\s*(?:[{_HAN}][{_HAN_MARKS}]*|[^\s{_HAN}]+)|\s+\Z")
 
+_CHARACTER = re.compile(rf"\s*[{_HAN}]")
+
 
 def units_of(text: str) -> list[str]:
     """Words and Chinese characters with the white space in front and the punctuation behind; joined they are the text."""
@@ -44,7 +46,7 @@ def take_units(units: list[str], room: int, most: int, count: CountTokens) -> tu
     Args:
         units: what is still to be said; not empty.
         room: tokens that the slot holds.
-        most: tokens that a slot of this rate holds at most when nothing is carried over; a longer unit is cut into pieces.
+        most: tokens of the first slot of a speech; a longer unit is cut into pieces.
 
     Returns:
         The part, the units behind it, and the part's tokens; the part is empty where the next unit has to wait.
@@ -57,10 +59,12 @@ def take_units(units: list[str], room: int, most: int, count: CountTokens) -> tu
         used += more
         taken += 1
     part = "".join(units[:taken])
-    # counts of a joined text can differ from the sum, where a token spans two characters or none does
+    # counts of a joined text can differ from the sum: a token may span several Chinese characters
     while taken and (used := count(part)) > room:
         taken -= 1
         part = "".join(units[:taken])
+    while part and taken < len(units) and _CHARACTER.match(units[taken]) and (more := count(part + units[taken])) <= room:
+        part, used, taken = part + units[taken], more, taken + 1
     if part or room < 1 or count(units[0]) <= most:
         return part, units[taken:], used if part else 0
     head = _head(units[0], room, count)

@@ -60,12 +60,12 @@ def test_fractions_are_carried_while_speech_goes_on_and_lapse_in_silence() -> No
     for _ in range(4):
         rooms.append(budget.open_slot())
         budget.close_slot(rooms[-1], True)
-    assert rooms == [2, 3, 2, 3]
+    assert rooms == [3, 2, 3, 2]
     budget.close_slot(0, False)
-    assert budget.open_slot() == 2 and budget.most == 3
+    assert budget.open_slot() == 3 == budget.most
 
 
-def test_speech_begins_at_once_below_a_token_a_slot_and_pays_later() -> None:
+def test_speech_begins_at_once_below_a_token_a_slot_and_keeps_the_rate() -> None:
     budget = SlotBudget(1.0, 4.0)
     rooms = []
     for _ in range(9):
