@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,11 +11,10 @@ from data_pipeline.generator.card.histogram import Counts, Histogram
 
 WIDTH, HEIGHT = 440, 190
 LEFT, RIGHT, TOP, BOTTOM = 10, 10, 22, 30
-BAR, MANY = "#3465a4", 24
-"""Colour of a bar, and number of bars from which on not every one has its label written beneath."""
+BAR = "#3465a4"
 ROW = 19
 """Height of a horizontal bar with its gap."""
-LETTER = 6.0
+LETTER = 6.8
 """Width of a letter in a label."""
 
 
@@ -39,19 +39,23 @@ def histogram_chart(title: str, unit: str, histogram: Histogram, *, whole: bool 
     """
     rows = _shares(_used(_bins(histogram, whole)), histogram.n)
     if not histogram.n:
-        return Chart(title, unit, "", [], "Nothing was counted.", note)
+        return Chart(title, unit, "", [], "Nothing was counted", note)
     summary = f"{histogram.n:,} values, mean {histogram.mean:.3g}, from {histogram.low:.3g} to {histogram.high:.3g}"
     return Chart(title, unit, _vertical(title, unit, rows, summary), rows, summary, note)
 
 
-def counts_chart(title: str, unit: str, counts: Counts, *, most: int = 12, note: str = "") -> Chart:
-    """Horizontal bars, the most frequent texts first; the rest is one bar."""
+def counts_chart(title: str, unit: str, counts: Counts, *, most: int = 12, of: int | None = None, note: str = "") -> Chart:
+    """Horizontal bars, the most frequent texts first; the rest is one bar.
+
+    Args:
+        of: what shares are of, where a thing can be counted under several texts; by default all that was counted.
+    """
     ranked = counts.ranked()
     if not ranked:
-        return Chart(title, unit, "", [], "Nothing was counted.", note)
+        return Chart(title, unit, "", [], "Nothing was counted", note)
     shown = ranked[:most]
     rest = counts.n - sum(times for _, times in shown)
-    rows = _shares([*shown, *([(f"{len(ranked) - len(shown):,} others", rest)] if rest else [])], counts.n)
+    rows = _shares([*shown, *([(f"{len(ranked) - len(shown):,} others", rest)] if rest else [])], of or counts.n)
     summary = f"{counts.n:,} counted, {len(ranked):,} distinct; most frequent: {ranked[0][0]} ({ranked[0][1]:,})"
     return Chart(title, unit, _horizontal(title, rows, summary), rows, summary, note)
 
@@ -97,10 +101,10 @@ def _open(title: str, height: float, summary: str) -> str:
 
 def _vertical(title: str, unit: str, rows: Sequence[tuple[str, int, str]], summary: str) -> str:
     most = max(count for _, count, _ in rows)
-    step = (WIDTH - LEFT - RIGHT) / max(len(rows), 4)
+    step = (WIDTH - LEFT - RIGHT) / max(len(rows), 6)
     floor = HEIGHT - BOTTOM
     parts = [_open(title, HEIGHT, summary)]
-    every = max(1, -(-int(max(len(label) for label, _, _ in rows) * LETTER + 4) // int(step)))
+    every = max(1, math.ceil((max(len(label) for label, _, _ in rows) * LETTER + 8) / step))
     for index, (label, count, share) in enumerate(rows):
         x, tall = LEFT + index * step, (floor - TOP) * count / most
         tall = max(tall, 1.0) if count else 0.0
@@ -111,7 +115,7 @@ def _vertical(title: str, unit: str, rows: Sequence[tuple[str, int, str]], summa
         middle = x + step / 2
         if count and step > LETTER * len(share) + 2:
             parts.append(f'<text x="{middle:.1f}" y="{floor - tall - 4:.1f}" text-anchor="middle" fill="#444">{share}</text>')
-        if index % every == 0:
+        if (len(rows) - 1 - index) % every == 0:
             parts.append(f'<text x="{middle:.1f}" y="{floor + 13}" text-anchor="middle" fill="#333">{escape(label)}</text>')
     parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}" stroke="#888"/>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end" fill="#555">{escape(unit)}</text>')

@@ -83,7 +83,9 @@ def _charts(tally: Tally) -> list[Chart]:
     h, c = tally.histograms, tally.counts
     behaviours = Counts(values={name: one["rows"] for name, one in tally.behaviours.items()})
     return [
-        counts_chart("Behaviours", "rows", behaviours, note="A row with several behaviours counts under each."),
+        counts_chart(
+            "Behaviours", "rows", behaviours, of=int(tally.sums["rows"]), note="A row with several behaviours counts under each."
+        ),
         histogram_chart("Silence ratio", "share of silent slots", h["silence_ratio"]),
         histogram_chart(
             "Answer delay after the question",
@@ -125,14 +127,14 @@ def _checks(numbers: dict[str, Any]) -> list[tuple[bool, str]]:
     checks = []
     for pair, count in numbers["shared_split_keys"].items():
         told = "share no split key" if not count else f"share {count:,} split keys: their videos are in both"
-        checks.append((not count, f"{pair} {told}"))
+        checks.append((not count, f"Splits {pair} {told}."))
     if not numbers["shared_split_keys"]:
         checks.append((True, "There is one split only."))
     blocklist = numbers["build"]["blocklist"]
     entries = f" of {blocklist:,} entries" if isinstance(blocklist, int) else ""
     hits = numbers["decontamination_hits"]
-    checks.append((True, f"Decontamination: {hits:,} videos met the blocklist{entries} and were left out."))
-    checks.append((True, f"Near-duplicates: {numbers['duplicates_removed']:,} rows were removed."))
+    checks.append((True, f"Decontamination: {hits:,} rows of videos on the blocklist{entries} were left out."))
+    checks.append((True, f"Near-duplicates removed: {numbers['duplicates_removed']:,} rows."))
     if not numbers["finished"]:
         checks.append((False, "The build has not come to its end: build.json is missing. Only finished parts are counted."))
     return checks

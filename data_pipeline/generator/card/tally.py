@@ -37,7 +37,7 @@ _REASONS = 200
 """Kinds of rejection that are told apart."""
 _EXAMPLE = 400
 """Letters that are kept of an example."""
-_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
+_VARYING = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|(?<!\w)-?\d+(?:\.\d+)?(?!\w)")
 
 
 @dataclass
