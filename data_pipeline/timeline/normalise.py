@@ -35,18 +35,22 @@ def normalise(timeline: Timeline) -> Timeline:
     Raises:
         InputError: the timeline has no id or duration.
     """
-    duration = timeline.duration
     check_timeline(dataclasses.replace(timeline, segments=(), questions=()))
-    cuts = sorted({s.begin for s in timeline.segments if s.change == "scene" and 0 < s.begin <= duration})
-    found = [_as_state(s) for s in timeline.segments]
-    clean = [c for s in found if (c := _within(s, duration)) is not None]
-    ended = _close_states(clean, duration)
-    split = [part for s in ended for part in _split(s, cuts)]
+    before, segments = None, timeline.segments
+    while segments != before:  # a cut may go with a state that another one replaces: what it split is joined again
+        before, segments = segments, _clean(segments, timeline.duration)
+    return dataclasses.replace(timeline, segments=segments, questions=_questions(timeline.questions, timeline.duration))
+
+
+def _clean(segments: Sequence[Segment], duration: float) -> tuple[Segment, ...]:
+    """All rules about segments once."""
+    found = [c for s in segments if (c := _within(_as_state(s), duration)) is not None]
+    cuts = sorted({s.begin for s in found if s.change == "scene" and s.begin > 0})
+    split = [part for s in _close_states(found, duration) for part in _split(s, cuts)]
     merged = _merge_all(split, cuts)
     states = _without_overlap([s for s in merged if s.level == "state"])
     again = _merge_all(states, cuts)  # trimming can make two of the same value touch
-    segments = sorted([s for s in merged if s.level != "state"] + again, key=_key)
-    return dataclasses.replace(timeline, segments=tuple(segments), questions=_questions(timeline.questions, duration))
+    return tuple(sorted([s for s in merged if s.level != "state"] + again, key=_key))
 
 
 def same_text(text: str) -> str:
@@ -155,9 +159,16 @@ def _merge(first: Segment, second: Segment) -> Segment:
         begin=first.begin,
         end=max(ends),
         evident=evident,
-        change=first.change or (second.change if second.begin == first.begin else ""),
+        change=_first_change(first, second),
         salience=max(first.salience, second.salience),
     )
+
+
+def _first_change(first: Segment, second: Segment) -> str:
+    """What the beginning of both is; a cut goes before anything else, since segments were split by it."""
+    if second.begin > first.begin:
+        return first.change
+    return "scene" if "scene" in (first.change, second.change) else first.change or second.change
 
 
 def _without_overlap(states: Sequence[Segment]) -> list[Segment]:

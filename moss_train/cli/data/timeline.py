@@ -57,8 +57,13 @@ def run(args: argparse.Namespace) -> int:
             summary.videos += 1
             advance(summary.videos, summary.videos)
 
-        found = read_source(args.kind, args.source, _options(args, summary, on_video))
-        write_timelines(args.out, _counted(found, summary, args.raw))
+        try:
+            found = read_source(args.kind, args.source, _options(args, summary, on_video))
+            write_timelines(args.out, _counted(found, summary, args.raw))
+        except InputError as error:
+            if not summary.faults:
+                raise
+            raise InputError(f"{error}; the first fault: {summary.faults[0]}") from None
     summary.show(args.out)
     return 0
 
