@@ -167,7 +167,6 @@ def enter(script: Script, shot: Shot, rng: np.random.Generator, t: float, who: i
     actor.go(t, t + 1.2, *shot.box)
     actor.go(t + 2.8, t + 4.0, *home)
     script.tell(t + 1.2, t + 2.8, f"{actor.name(t)} enters the box", "contact", "enter", who, change="action")
-    script.entered.append(t + 1.2)
     actor.busy = shot.box_free = t + 4.5
     return True
 

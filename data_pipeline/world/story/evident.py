@@ -10,25 +10,37 @@ RECOGNISED_AFTER = 1.0
 """Seconds that an action must have lasted before it can be told from standing still."""
 
 
+SOON = 2.0
+"""Seconds within which a newcomer must be visible to be told from something that was there and comes into sight."""
+
+
 def evident_at(record: Record, happening: Happening) -> float | None:
     """Second of the first frame that shows it; None where no frame ever does.
 
-    appear, show: the actor is visible. leave, hide: it was visible before and is not any more; what leaves unseen is never
-    evident. turn: the actor was seen before, and now with its new colour. contact: all actors are visible at once, while it
-    lasts. lasting: the second frame within it that shows all actors, `RECOGNISED_AFTER` seconds after its begin or more.
-    picture: the first frame, since it concerns the whole picture.
+    appear: the actor is visible, `SOON` seconds later or sooner; what comes into sight later did not appear there.
+    show: it is visible.
+    leave: it is gone, and the frame before showed it.
+    hide: it was visible before, and is not any more although its centre lies within the picture.
+    turn: it was seen before, and now with its new colour.
+    contact: all actors are visible at once, while it lasts (for a second at least).
+    lasting: the second frame within it that shows all actors, `RECOGNISED_AFTER` seconds after its begin or later.
+    picture: the first frame after its end, since it concerns the whole picture.
     """
     times = np.asarray(record.times)
-    frames = np.flatnonzero(times >= happening.begin - 1e-9)
     if happening.rule == "picture":
-        return _first(record, frames)
+        return _first(record, np.flatnonzero(times >= happening.end - 1e-9))
+    frames = np.flatnonzero(times >= happening.begin - 1e-9)
     seen = record.visible[:, list(happening.actors)].all(1)
     within = frames[times[frames] <= max(happening.end, happening.begin + 1.0) + 1e-9]
     earlier = seen[times < happening.begin - 1e-9]
-    if happening.rule in ("appear", "show"):
+    if happening.rule == "appear":
+        return _first(record, frames[seen[frames] & (times[frames] <= happening.begin + SOON)])
+    if happening.rule == "show":
         return _first(record, frames[seen[frames]])
-    if happening.rule in ("leave", "hide"):
-        return _gone(record, happening, frames, seen, earlier)
+    if happening.rule == "leave":
+        return _first(record, frames) if earlier.size and earlier[-1] else None
+    if happening.rule == "hide":
+        return _first(record, frames[~seen[frames] & _inside(record, happening.actors[0])[frames]]) if earlier.any() else None
     if happening.rule == "turn":
         return _first(record, frames[seen[frames]]) if earlier.any() else None
     if happening.rule == "contact":
@@ -37,10 +49,10 @@ def evident_at(record: Record, happening: Happening) -> float | None:
     return _first(record, shown[1:][times[shown[1:]] >= happening.begin + RECOGNISED_AFTER - 1e-9])
 
 
-def _gone(record: Record, happening: Happening, frames: np.ndarray, seen: np.ndarray, earlier: np.ndarray) -> float | None:
-    if happening.rule == "leave":
-        return _first(record, frames) if earlier.size and earlier[-1] else None
-    return _first(record, frames[~seen[frames]]) if earlier.any() else None
+def _inside(record: Record, actor: int) -> np.ndarray:
+    """bool [T]: whether an actor's centre lies within the picture."""
+    x, y = record.x[:, actor], record.y[:, actor]
+    return np.asarray((x >= 0) & (x < record.size) & (y >= 0) & (y < record.size))
 
 
 def _first(record: Record, frames: np.ndarray) -> float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from data_pipeline.world.story.draw import Painter
+from data_pipeline.world.story.evident import evident_at
 from data_pipeline.world.story.record import Array, Record
 from data_pipeline.world.story.script import Script
 from data_pipeline.world.story.words import count_words
@@ -46,8 +48,7 @@ class Drawn:
         columns, rows = zip(*(painter.view.pixels(i, world[i, :, 0], world[i, :, 1]) for i in range(len(times))), strict=True)
         alive = np.stack([a.there(times) for a in script.actors], 1)
         order = np.tile(np.arange(len(script.actors), dtype=float), (len(times), 1))
-        entered = [sum(e <= t + 1e-9 for e in script.entered) for t in times]
-        return Record(
+        record = Record(
             times=tuple(float(t) for t in times),
             duration=self.duration,
             size=size,
@@ -61,8 +62,17 @@ class Drawn:
             sign=tuple(script.sign.now(float(t)) for t in times) if script.sign.times else (),
             depth=order,
             world=world,
-            counters={"entered": tuple(count_words(n) for n in entered)} if script.level.box and script.entered else {},
         )
+        return dataclasses.replace(record, counters=_counters(record))
+
+
+def _counters(record: Record) -> dict[str, tuple[str, ...]]:
+    """How many objects have been seen to enter the box by each frame."""
+    entries = [evident_at(record, h) for h in record.happenings if h.verb == "enter"]
+    seen = [t for t in entries if t is not None]
+    if not seen:
+        return {}
+    return {"entered": tuple(count_words(sum(e <= t + 1e-9 for e in seen)) for t in record.times)}
 
 
 def seen_share(owner: Array, whole: Array) -> Array:

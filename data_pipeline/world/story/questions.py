@@ -16,7 +16,7 @@ ACTIONS = ("spins", "blinks", "grows", "shrinks", "circles", "carries")
 
 def questions(record: Record, told: Sequence[Segment]) -> tuple[GivenQuestion, ...]:
     """All that this story lends itself to; kinds: count, colour, place, before, order, often, action, sign, relation."""
-    return (*_counts(record), *_states(record, told), *_events(record, told), *_relations(record))
+    return (*_counts(record), *_states(record, told), *_events(record, told), *_relations(record), *_hidden(record, told))
 
 
 def _ask(kind: str, text: str, answer: str, begin: float, end: float, choices: Sequence[str] = ()) -> GivenQuestion:
@@ -42,7 +42,8 @@ def _states(record: Record, told: Sequence[Segment]) -> list[GivenQuestion]:
         values = list(dict.fromkeys(s.value for s in runs))
         if prefix == "colour":
             found.append(_ask("colour", f"What colour is the {kind} when first seen?", first.value, *_span(first), COLOURS))
-            changed = [(a, b) for a, b in itertools.pairwise(runs) if a.end == b.begin and a.value != b.value]
+            turns = {(s.text, s.evident) for s in told if s.level == "event"}
+            changed = [(a, b) for a, b in itertools.pairwise(runs) if (f"{kind} turns {b.value}", b.begin) in turns]
             if len(changed) == 1:
                 a, b = changed[0]
                 text = f"Which colour was the {kind} before it turned {b.value}?"
@@ -58,7 +59,7 @@ def _states(record: Record, told: Sequence[Segment]) -> list[GivenQuestion]:
                 text = f"What did the sign say before {final.value}?"
                 found.append(_ask("before", text, runs[-2].value, runs[-2].begin, final.begin, choices))
         elif prefix == "entered":
-            choices = [count_words(n) for n in range(7)]
+            choices = list(dict.fromkeys([*(count_words(n) for n in range(7)), final.value]))
             found.append(_ask("often", "How many objects entered the box?", final.value, 0.0, last, choices))
     return found
 
@@ -85,7 +86,7 @@ def _events(record: Record, told: Sequence[Segment]) -> list[GivenQuestion]:
         bounces = [s for s in own if s.text.endswith(" bounces")]
         if bounces:
             text = f"How often does the {kind} bounce?"
-            choices = [times_words(n) for n in range(7)]
+            choices = [times_words(n) for n in range(max(7, len(bounces) + 1))]
             found.append(_ask("often", text, times_words(len(bounces)), 0.0, record.times[-1], choices))
         verbs = {verb: s for s in own if s.level == "action" for verb in ACTIONS if f" {verb}" in s.text}
         if len(verbs) == 1:
@@ -107,10 +108,13 @@ def _relations(record: Record) -> list[GivenQuestion]:
                 text = f"At the end, is the {record.kinds[a]} left or right of the {record.kinds[b]}?"
                 t = record.times[last]
                 found.append(_ask("relation", text, "left" if gap < 0 else "right", t, t, ("left", "right")))
-    hidden = [h for h in record.happenings if h.rule == "hide" and h.begin <= record.times[-1]]
-    if hidden:
-        first = hidden[0]
-        answer = first.text.split(" goes ")[0]
-        names = sorted({record.name(min(f, last), n) for f in (0, last) for n in range(len(record.kinds))} | {answer})
-        found.append(_ask("relation", "What goes behind the wall first?", answer, first.begin, first.begin + 1, names))
     return found
+
+
+def _hidden(record: Record, told: Sequence[Segment]) -> list[GivenQuestion]:
+    first = next((s for s in told if s.text.endswith(" goes behind the wall")), None)
+    if first is None:
+        return []
+    answer = first.text.removesuffix(" goes behind the wall")
+    names = sorted({record.name(0, n) for n in range(len(record.kinds))} | {answer})
+    return [_ask("relation", "What goes behind the wall first?", answer, first.begin, first.known_from, names)]

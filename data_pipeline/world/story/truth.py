@@ -114,5 +114,5 @@ def _sentence(subject: str, value: str) -> str:
     if prefix == "sign":
         return f"the sign says {value}"
     if prefix == "entered":
-        return f"{value} in the box"
+        return f"{value} entered the box"
     return f"the {name} {'' if prefix == 'action' else 'is '}{value}" if name else value

@@ -47,6 +47,11 @@ ACTIONS = {
     "world": Action(
         "moss_train.cli.data.world", "Render the synthetic video world", "moss data world shards/world --split train"
     ),
+    "world-gallery": Action(
+        "moss_train.cli.data.world_gallery",
+        "Write a page of stories of the world, with their truth beneath the frames",
+        "moss data world-gallery stories.html --level 3",
+    ),
 }
 
 
