@@ -66,18 +66,20 @@ def _change(t: float, kind: str, before: str, after: str, subject: str, salience
 
 
 def _of_states(timeline: Timeline, subject: str) -> Iterator[Change]:
-    """Transitions of one subject; the state that the video begins with is none."""
-    before: Segment | None = None
-    for state in timeline.states(subject):
-        first = before is None
-        if first and state.begin <= 0 and state.change == "":
-            before = state
+    """Transitions of one subject; the state that the video begins with is none, and neither is one that is known too late."""
+    states = timeline.states(subject)
+    for number, state in enumerate(states):
+        t = max(state.begin, state.known_from)
+        if state.end is not None and t >= state.end:
+            continue
+        # What was known by then is what came before: a segment that becomes known later must not tell.
+        before = next((s for s in reversed(states[:number]) if s.known_from <= t), None)
+        if before is None and state.begin <= 0 and state.change == "":
             continue
         value = "" if before is None else before.value
-        if first or same_text(value) != same_text(state.value):
-            kind = state.change or _kind_of_state(subject, value, state.value, first)
-            yield _change(max(state.begin, state.known_from), kind, value, state.value, subject, state.salience)
-        before = state
+        if before is None or same_text(value) != same_text(state.value):
+            kind = state.change or _kind_of_state(subject, value, state.value, before is None)
+            yield _change(t, kind, value, state.value, subject, state.salience)
 
 
 def _kind_of_state(subject: str, before: str, after: str, first: bool) -> str:
@@ -119,11 +121,12 @@ def _of_texts(timeline: Timeline) -> Iterator[Change]:
     """Texts in the picture that come, or go without another one in their place."""
     texts = [s for s in timeline.segments if s.level == "text"]
     for number, shown in enumerate(texts):
-        gone = [s for s in texts[:number] if s.end is not None and s.end == shown.begin]
+        t, end = max(shown.begin, shown.known_from), shown.end
+        gone = [s for s in texts[:number] if s.end is not None and s.end == shown.begin and s.known_from <= t]
         before = gone[-1].text if gone else ""
-        t = max(shown.begin, shown.known_from)
         if same_text(before) != same_text(shown.text) and (t > 0 or shown.change):
             yield _change(t, "text", before, shown.text, shown.subject, shown.salience)
-        end = shown.end
-        if end is not None and t < end < timeline.duration and not any(s.begin <= end < (s.end or 0.0) for s in texts):
+        if end is None or not t < end < timeline.duration:
+            continue
+        if not any(s.begin <= end and (s.end is None or end < s.end) and s.known_from <= end for s in texts):
             yield _change(end, "text", shown.text, "", shown.subject, shown.salience)

@@ -18,9 +18,9 @@ from data_pipeline.timeline.values import timeline_from_dict, timeline_to_dict
 from model.errors import InputError
 
 NAMES = st.sampled_from(
-    ["video", "id", "duration", "captions", "events", "timestamps", "sentences", "segment", "start", "end", "caption", "label", "lines",
-     "database", "videos", "annotations", "questions", "question", "answer", "evidence", "choices", "subject", "value", "change", "level",
-     "narration_pass_1", "narrations", "timestamp_sec", "entities", "evident", "salience", "language", "file"]
+    ["video", "id", "duration", "captions", "events", "timestamps", "sentences", "segment", "start", "end", "caption", "label",
+     "lines", "database", "videos", "annotations", "questions", "question", "answer", "evidence", "choices", "subject", "value",
+     "change", "level", "narration_pass_1", "narrations", "timestamp_sec", "entities", "evident", "salience", "language", "file"]
 )  # fmt: skip
 LEAVES = st.sampled_from(
     [None, True, 0, 1, 2.5, -3, 10**400, float("nan"), "", "a", "1", "0:01", "1:2:3", "\ud800", "x\0y", "state", "B"]

@@ -21,14 +21,15 @@ FLAT = [{"video": "v1", "duration": 5, **row} for row in ROWS]
     ("name", "content"),
     [
         ("a.json", {"v1": {"duration": 5, "timestamps": [[0, 2.5], [2, 4]], "sentences": ["a dog runs", " it stops "]}}),
-        ("a.json", [{"video": "v1.mp4", "duration": 5, "timestamps": [[0, 2.5], [2, 4]], "captions": ["a dog runs", "it stops"]}]),
+        ("a.json", [{"video": "v1.mp4", "duration": 5, "timestamps": [[0, 2.5], [2, 4]],
+                     "captions": ["a dog runs", "it stops"]}]),
         ("a.json", {"video_id": "v1", "duration": 5, "segments": ROWS}),
         ("a.json", {"database": {"v1": {"duration": "5.0", "annotations": [
             {"segment": [0, 2.5], "sentence": "a dog runs"}, {"segment": [2, 4], "sentence": "it stops"}]}}}),
         ("a.json", {"videos": [{"vid": "v1", "length": 5, "dense_captions": [
-            {"timestamp": ["00:00", "00:02.5"], "text": "a dog runs"}, {"timestamp": ["0:02", "0:00:04"], "text": "it stops"}]}]}),
+            {"timestamp": ["00:00", "00:02.5"], "text": "a dog runs"},
+            {"timestamp": ["0:02", "0:00:04"], "text": "it stops"}]}]}),
         ("a.jsonl", [{"id": "v1", "seconds": 5, "captions": ROWS}]),
-        ("a.json", [{"id": "v1", "seconds": 5, "captions": ROWS}, {"id": "v2", "seconds": 5, "captions": ROWS}][:1]),
         ("a.json", FLAT),
         ("a.jsonl", FLAT),
         ("a.csv", "video,duration,begin,end,caption\nv1,5,0,2.5,a dog runs\nv1,5,2,4,it stops\n"),

@@ -78,5 +78,5 @@ def test_faults_name_the_row(tmp_path: Path, columns: str, message: str) -> None
     said: list[str] = []
     (timeline,) = read("events", path, on_fault=said.append, last_end=True)
     assert len(timeline.segments) == 1 and len(said) == 1 and message in said[0]
-    with pytest.raises(InputError, match="a.csv row 1"):
+    with pytest.raises(InputError, match=r"a\.csv row 1"):
         read("events", path, last_end=True)

@@ -18,8 +18,8 @@ VTT = "WEBVTT\n\n00:00.000 --> 00:01.000\n你好\n"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "deep").mkdir()
-    (tmp_path / "a.mp4").write_bytes(make_video(grey_levels(48)))
-    (tmp_path / "deep" / "b.mp4").write_bytes(make_video(grey_levels(48)))
+    (tmp_path / "a.mp4").write_bytes(make_video(grey_levels(16)))
+    (tmp_path / "deep" / "b.mp4").write_bytes(make_video(grey_levels(16)))
     write(tmp_path / "a.srt", SRT)
     write(tmp_path / "a.zh-Hans.vtt", VTT)
     write(tmp_path / "deep" / "b.en.vtt", SRT.replace("1\n00", "WEBVTT\n\n00", 1).replace(",", "."))
@@ -31,7 +31,7 @@ def test_a_folder(folder: Path) -> None:
     assert told(first) == [("speech", 0.0, 1.0, "Hello there."), ("speech", 1.5, 1.9, "Bye.")]
     assert [s.known_from for s in first.segments] == [1.0, 1.9]
     assert (first.id, first.video, second.id, second.language) == ("a", str(folder / "a.mp4"), "deep/b", "en")
-    assert 1.5 < first.duration < 3
+    assert first.duration == pytest.approx(2.0)
     assert detect_changes(first) == ()
 
 
@@ -57,7 +57,7 @@ def test_a_bad_file_costs_itself_alone(folder: Path) -> None:
 
 
 def test_no_subtitles(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no subtitles; they must be .srt or .vtt files named after their clips"):
+    with pytest.raises(InputError, match=r"holds no subtitles; they must be \.srt or \.vtt files named after their clips"):
         read("subtitles", tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         read("subtitles", tmp_path / "a.srt")
