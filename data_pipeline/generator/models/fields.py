@@ -138,7 +138,10 @@ def spoken_fault(text: str, language: str) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite number; whole ones that are too long for a float are none."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 1 << 53
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _short(value: object) -> str:

@@ -29,6 +29,7 @@ def write_dialogue(
     language: str = "en",
     persona: str = "terse",
     changes: Sequence[Change] | None = None,
+    patience: float = 0.0,
 ) -> Draft | Rejection:
     """One dialogue about a normalised timeline.
 
@@ -41,6 +42,7 @@ def write_dialogue(
         language: en | zh, of what is said.
         persona: as the author knows it.
         changes: of the timeline, where they are there already; otherwise the author detects them.
+        patience: seconds for which everything may wait at least, such as for the end of the sentence before it.
 
     Returns:
         The draft, or why none came of it: nothing fits, or the author's answers cannot be used.
@@ -48,13 +50,13 @@ def write_dialogue(
     Raises:
         InputError: the weights or the frames cannot be used.
     """
-    _check(behaviours, frame_times, fps)
+    _check(behaviours, frame_times, fps, patience)
     try:
         changes = author.changes(timeline) if changes is None else changes
         plan = _draw_plan(timeline, author, changes, frame_times, behaviours, rng, language)
         if isinstance(plan, Rejection):
             return plan
-        draft = author.style(answer(timeline, author, plan, frame_times), persona, rng)
+        draft = author.style(answer(timeline, author, plan, frame_times, patience), persona, rng)
     except Unfit as unfit:
         return Rejection(stage=unfit.stage, reason=unfit.reason)
     if not draft.utterances and any(q.expected == "now" for q in plan.questions):
@@ -62,7 +64,7 @@ def write_dialogue(
     return draft
 
 
-def answer(timeline: Timeline, author: Author, plan: Plan, frame_times: Sequence[float]) -> Draft:
+def answer(timeline: Timeline, author: Author, plan: Plan, frame_times: Sequence[float], patience: float = 0.0) -> Draft:
     """Step the answer policy over all frames; at each it sees the timeline up to there, and the dialogue so far.
 
     Raises:
@@ -86,7 +88,7 @@ def answer(timeline: Timeline, author: Author, plan: Plan, frame_times: Sequence
         )
         action = author.act(known)
         if action is not None:
-            said.append(_utterance(action, known))
+            said.append(_utterance(action, known, patience))
     users = tuple(UserTurn(t=q.t, text=q.text, behaviour=q.behaviour) for q in plan.questions if q.text)
     # The turn that opens a dialogue which nobody opens is no turn of the user: indices are those of the turns that are.
     place = {index: i for i, index in enumerate(turns)}
@@ -172,7 +174,7 @@ def _check_question(question: Question, where: str, frame_times: Sequence[float]
         raise Unfit("plan", f"{where}.behaviour is {question.behaviour!r}; it is none of the behaviours")
 
 
-def _utterance(action: Action, known: Known) -> Utterance:
+def _utterance(action: Action, known: Known, patience: float) -> Utterance:
     """An action as an utterance, once nothing in it lies in the future."""
     begin, end = action.evidence
     if not 0 <= begin <= end <= known.t + LATEST:
@@ -190,13 +192,13 @@ def _utterance(action: Action, known: Known) -> Utterance:
         evidence=(begin, min(end, known.t)),
         answers=action.answers,
         corrects=action.corrects,
-        tolerance=action.tolerance,
+        tolerance=max(action.tolerance, patience),
         kind=action.kind,
         replaces_running=action.replaces_running,
     )
 
 
-def _check(behaviours: Mapping[str, float], frame_times: Sequence[float], fps: float) -> None:
+def _check(behaviours: Mapping[str, float], frame_times: Sequence[float], fps: float, patience: float) -> None:
     for name, weight in behaviours.items():
         if name not in BEHAVIOURS:
             raise InputError(f"behaviours.{name} is unknown; use one of {', '.join(BEHAVIOURS)}")
@@ -206,5 +208,7 @@ def _check(behaviours: Mapping[str, float], frame_times: Sequence[float], fps: f
         raise InputError("behaviours holds no weight above 0; name at least one behaviour to draw")
     if not frame_times or any(b <= a for a, b in itertools.pairwise(frame_times)) or frame_times[0] < 0:
         raise InputError(f"the {len(frame_times)} frame times must be at least one, from 0 on, and rise")
+    if not patience >= 0:
+        raise InputError(f"patience is {patience}; it must be a number of seconds of at least 0")
     if not fps > 0:
         raise InputError(f"fps is {fps}; it must be a positive number of frames a second")

@@ -107,6 +107,20 @@ def test_bad_arguments(behaviours: dict[str, float], times: tuple[float, ...], f
         write_dialogue(world(), TemplateAuthor(), times, fps, behaviours, random.Random(0), changes=())
 
 
+def test_patience_is_the_least_tolerance() -> None:
+    def tolerances(behaviour: str, patience: float) -> set[float]:
+        draft = write_dialogue(
+            world(), TemplateAuthor(), FRAMES, 1.0, {behaviour: 1.0}, random.Random(1), changes=(), patience=patience
+        )
+        assert isinstance(draft, Draft)
+        return {u.tolerance for u in draft.utterances}
+
+    assert (tolerances("narrate", 0.0), tolerances("narrate", 0.5)) == ({0.0}, {0.5})
+    assert (tolerances("alert", 0.5), tolerances("alert", 2.0)) == ({1.0}, {2.0})
+    with pytest.raises(InputError, match="patience is -1"):
+        tolerances("narrate", -1.0)
+
+
 def test_the_policy_sees_no_expectations() -> None:
     seen: list[Known] = []
 
