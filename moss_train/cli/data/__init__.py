@@ -47,6 +47,11 @@ ACTIONS = {
     "world": Action(
         "moss_train.cli.data.world", "Render the synthetic video world", "moss data world shards/world --split train"
     ),
+    "generate": Action(
+        "moss_train.cli.data.generate",
+        "Write a corpus of real-time dialogues from the world, from annotations or from videos",
+        "moss data generate corpus --config world rows.train=10000",
+    ),
     "world-gallery": Action(
         "moss_train.cli.data.world_gallery",
         "Write a page of stories of the world, with their truth beneath the frames",

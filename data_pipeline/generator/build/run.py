@@ -1,0 +1,192 @@
+"""A whole build, from settings to shards, scenarios and the card; after a kill the same call goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.generator.build.config import VERSION, BuildConfig
+from data_pipeline.generator.build.finish import (
+    dropped_rows,
+    store_dropped,
+    write_annotations,
+    write_scenarios,
+    write_shards,
+)
+from data_pipeline.generator.build.folder import BuildFolder, settings_of, write_json
+from data_pipeline.generator.build.part import EVALUATED, PartTask
+from data_pipeline.generator.build.sources import Chunks
+from data_pipeline.generator.build.timelines import store_timelines
+from data_pipeline.generator.build.tokens import open_tokenizer
+from data_pipeline.generator.build.work import PartResult, PartWork
+from data_pipeline.shards.processes import run_tasks
+from data_pipeline.world.seeds import SPLITS
+from model.errors import InputError
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is made, done, in all)."""
+SAMPLES_OF_MEMORY = 64
+"""Measurements of memory that are kept."""
+
+
+@dataclass
+class Measured:
+    """What a build cost; not part of the corpus."""
+
+    rows: int = 0
+    """Made in this call."""
+    seconds: float = 0.0
+    memory: list[tuple[int, int]] = field(default_factory=list)
+    """(rows made, most bytes that a worker held) at some points of the build."""
+    usage: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Of the endpoint, by process."""
+    every: int = 1
+
+    def add(self, number: int, result: PartResult) -> None:
+        """Enter a part that was made; of many, fewer and fewer are measured."""
+        self.rows += result.rows
+        if result.usage:
+            self.usage[result.process] = result.usage
+        if number % self.every == 0:
+            self.memory.append((self.rows, result.resident))
+        if len(self.memory) >= SAMPLES_OF_MEMORY:
+            self.memory = self.memory[::2]
+            self.every *= 2
+
+    def cost(self) -> dict[str, Any]:
+        """Sums over all processes."""
+        total: dict[str, Any] = {}
+        for usage in self.usage.values():
+            for name, value in usage.items():
+                if isinstance(value, int | float):
+                    total[name] = total.get(name, 0) + value
+        return total
+
+
+def build(
+    config: BuildConfig,
+    out_dir: Path,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Make a corpus, or what an earlier call has left of it.
+
+    Args:
+        workers: processes; the files do not depend on their number.
+        overwrite: begin anew where the folder was begun with other settings.
+
+    Returns:
+        What is also stored as build.json.
+
+    Raises:
+        InputError: a setting, a source or a file cannot be used. What is finished stays, and the same call goes on with it.
+    """
+    if workers < 1:
+        raise InputError(f"--workers is {workers}; it must be at least 1")
+    open_tokenizer(config)  # a wrong file is told here, not by a worker
+    folder = BuildFolder(out_dir)
+    folder.open(settings_of(config), overwrite=overwrite)
+    try:
+        begin = time.monotonic()
+        measured = Measured()
+        if config.source.kind != "world":
+            store_timelines(config, folder, progress)
+        _write_parts(config, folder, workers, measured, progress)
+        measured.seconds = time.monotonic() - begin
+        return _finish(config, folder, workers, measured, progress)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or out_dir} cannot be written: {error.strerror}; make room and run the same command again"
+        ) from None
+    finally:
+        folder.close()
+
+
+def tasks_of(config: BuildConfig, folder: Path) -> Iterator[PartTask]:
+    """All parts of a build, those of the evaluation first."""
+    chunks = Chunks(folder)
+    for split in reversed(SPLITS):
+        if config.source.kind != "world":
+            yield from (PartTask(split, number, 0) for number in range(chunks.count(split)))
+            continue
+        rows = getattr(config.rows, split)
+        for number in range(math.ceil(rows / config.rows_per_part)):
+            yield PartTask(split, number, min(config.rows_per_part, rows - number * config.rows_per_part))
+
+
+def _write_parts(config: BuildConfig, folder: BuildFolder, workers: int, measured: Measured, progress: Progress) -> None:
+    parts = list(tasks_of(config, folder.path))
+    if not parts:
+        raise InputError("nothing to make: give rows.train, rows.validation or rows.test above 0")
+    owed = [task for task in parts if not folder.is_done(task.split, task.number)]
+    total = sum(task.rows for task in parts)
+    done = total - sum(task.rows for task in owed)
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("rows", done, max(total, done))
+
+    advance(0)
+    if not owed:
+        return
+    work = PartWork(config, folder.path)
+    results = run_tasks(work, iter(owed), min(workers, len(owed)), advance, PartWork.__module__)
+    with contextlib.closing(results):
+        for number, (_, result) in enumerate(results):
+            measured.add(number, result)
+
+
+def _finish(config: BuildConfig, folder: BuildFolder, workers: int, measured: Measured, progress: Progress) -> dict[str, Any]:
+    begin = time.monotonic()
+    dropped = dropped_rows(folder, config)
+    reasons = store_dropped(folder, dropped)
+    counts: dict[str, int] = {}
+    for split in SPLITS:
+        counts |= write_annotations(folder, split, dropped[split])
+    scenarios = {split: write_scenarios(folder, split, dropped[split]) for split in EVALUATED}
+    if not counts:
+        raise InputError(f"{folder.path}: no row is left; see parts/*/*/rejected.jsonl and dropped.json for the reasons")
+    shards = write_shards(folder, config, counts, workers, progress) if config.outputs.shards else {}
+    summary = {
+        "version": VERSION,
+        "settings": folder.settings(),
+        "rows": counts,
+        "scenarios": {split: count for split, count in scenarios.items() if count},
+        "shards": shards,
+        "dropped": reasons,
+        "rejections": _rejections(folder),
+        "seconds": {"rows": round(measured.seconds, 3), "finish": round(time.monotonic() - begin, 3)},
+        "rows_made": measured.rows,
+        "rows_per_second": round(measured.rows / measured.seconds, 3) if measured.seconds and measured.rows else None,
+        "workers": workers,
+        "memory": {"rows": [r for r, _ in measured.memory], "resident_bytes": [b for _, b in measured.memory]},
+        "cost": measured.cost(),
+    }
+    if config.source.kind != "world":
+        summary["source"] = Chunks(folder.path).report()
+    write_json(folder.path / "build.json", summary)
+    if config.outputs.card:
+        from data_pipeline.generator.card.write import write_card
+
+        write_card(folder.path, folder.path / "report.html")
+    return summary
+
+
+def _rejections(folder: BuildFolder) -> list[dict[str, Any]]:
+    """How many rows came to nothing, by stage, kind of reason and behaviour, with an example; the most frequent first."""
+    from data_pipeline.generator.card.collect import read_build
+
+    found = read_build(folder.path).tally.rejections
+    rows = [
+        {"stage": stage, "reason": reason, "behaviour": behaviour, "count": count, "example": example}
+        for (stage, reason, behaviour), (count, example) in found.items()
+    ]
+    return sorted(rows, key=lambda row: (-int(str(row["count"])), str(row["reason"])))

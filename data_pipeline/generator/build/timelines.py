@@ -1,0 +1,89 @@
+"""Reading the videos of a source once, into chunks of a part each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from data_pipeline.generator.build.authors import open_model
+from data_pipeline.generator.build.config import BuildConfig
+from data_pipeline.generator.build.folder import BuildFolder
+from data_pipeline.generator.build.sources import Chunks
+from data_pipeline.generator.gates.decontaminate import Forbidden
+from data_pipeline.timeline.timeline import Timeline
+from model.errors import InputError
+
+VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v")
+
+
+def store_timelines(config: BuildConfig, folder: BuildFolder, progress: Callable[[str, int, int], None]) -> None:
+    """Write `OUT/timelines/` unless it is there.
+
+    Raises:
+        InputError: the source is missing or gives no video that can be used.
+    """
+    chunks = Chunks(folder.path)
+    if chunks.exists():
+        return
+    forbidden = Forbidden(config.gates.decontaminate)
+    faults: list[str] = []
+
+    def left_out(timeline: Timeline) -> str | None:
+        if config.gates.require_license and not timeline.license.strip():
+            return "without a licence"
+        return forbidden.reason(timeline)
+
+    report = chunks.store(_counted(_read(config, folder.path, faults), progress), config, left_out)
+    if faults:
+        (folder.path / "source_faults.txt").write_text("\n".join(faults) + "\n", encoding="utf-8")
+    del report
+
+
+def _counted(timelines: Iterator[Timeline], progress: Callable[[str, int, int], None]) -> Iterator[Timeline]:
+    for number, timeline in enumerate(timelines, start=1):
+        progress("videos", number, number)
+        yield timeline
+
+
+def _read(config: BuildConfig, folder: Path, faults: list[str]) -> Iterator[Timeline]:
+    source = config.source
+    if source.kind == "videos":
+        yield from _captioned(config, folder, faults)
+        return
+    from data_pipeline.timeline.readers.options import ReadOptions
+    from data_pipeline.timeline.readers.registry import READERS, read_source
+
+    if source.kind not in READERS:
+        raise InputError(f"source.kind is {source.kind!r}; use world, videos or one of {', '.join(READERS)}")
+    options = ReadOptions(
+        evident=source.evident,
+        level=source.level,
+        media_root=Path(source.media_root) if source.media_root else None,
+        language=source.language,
+        license=source.license,
+        source=source.name,
+        split_key=source.split_key,
+        on_fault=faults.append,
+    )
+    yield from read_source(source.kind, source.path, options)
+
+
+def _captioned(config: BuildConfig, folder: Path, faults: list[str]) -> Iterator[Timeline]:
+    """Timelines of videos that a model looks at."""
+    from data_pipeline.generator.backends.vision import VisionOptions, caption_video
+
+    root = Path(config.source.path)
+    if not root.exists():
+        raise InputError(f"source.path is {root}, which does not exist; give a video or a folder of videos")
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEOS)
+    if not files:
+        raise InputError(f"source.path {root} holds no video ({', '.join(VIDEOS)})")
+    backend = open_model(config, folder)
+    options = VisionOptions(language=config.source.language or "en")
+    for file in files:
+        try:
+            yield caption_video(
+                file, backend, options, source=config.source.name or str(file.name), license=config.source.license
+            )
+        except InputError as error:
+            faults.append(f"{file}: {error}")
