@@ -112,9 +112,11 @@ def _lanes(told: tuple[Segment, ...], duration: float) -> str:
         colour = COLOURS.get(s.subject or s.level, "#555")
         text = f"{s.subject.removeprefix('colour:').removeprefix('action:')}: {s.value}" if s.subject else s.text
         top = 16 * row + 1
+        room = f";width:{max(0.0, right - left - 0.6):.2f}%;overflow:hidden" if s.subject else ""
         bars.append(
             f"<div class=fill style='left:{left:.2f}%;width:{max(0.3, right - left):.2f}%;top:{top}px;background:{colour}'></div>"
-            f"<div class=bar style='left:{left:.2f}%;top:{top}px;border-color:{colour}'>{html.escape(text)}</div>"
+            f"<div class=bar style='left:{left:.2f}%;top:{top}px;border-color:{colour}{room}' title='{html.escape(text)}'>"
+            f"{html.escape(text)}</div>"
             f"<div class=seen style='left:{100 * s.known_from / duration:.2f}%;top:{top}px'></div>"
         )
     return f"<div class=lanes style='height:{16 * min(len(rows), LANES) + 2}px'>{''.join(bars)}</div>"
