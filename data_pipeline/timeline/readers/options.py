@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_pipeline.timeline.timeline import LEVELS
@@ -37,6 +38,8 @@ class ReadOptions:
     """Called with one sentence for every row that cannot be used; None means that the first one is an error."""
     on_video: Callable[[str], None] | None = None
     """Called with the id of each video that is read."""
+    faults: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
+    """How many were passed over so far, under the key `rows`."""
 
     def __post_init__(self) -> None:
         if self.evident and self.evident not in EVIDENT:
@@ -56,4 +59,5 @@ class ReadOptions:
         """
         if self.on_fault is None:
             raise error
+        self.faults["rows"] += 1
         self.on_fault(str(error))

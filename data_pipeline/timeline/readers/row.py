@@ -51,6 +51,8 @@ class Row:
             value = str(value)
         if value is not None and not isinstance(value, str):
             raise self.error(name or names[0], value, "it must be a text")
+        if value is not None and any("\ud800" <= c <= "\udfff" for c in value):
+            raise self.error(name or names[0], value, "it must be valid Unicode")
         if needed and not (value or "").strip():
             raise self.lacks(names)
         return (value or "").strip()

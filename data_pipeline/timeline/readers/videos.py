@@ -44,7 +44,11 @@ def read_videos(
                 raise row.lacks(("video", "id"))
             if name in seen:
                 raise InputError(f"{row.where} is a second row of video {name!r}; put all of its annotations into one row")
-            timeline = make_timeline(name, row, parse(row), path, options)
+            before = options.faults["rows"]
+            found = parse(row)
+            if not any(found) and options.faults["rows"] > before:
+                continue  # each of its items has said what is wrong
+            timeline = make_timeline(name, row, found, path, options)
             seen.add(name)
         except InputError as error:
             options.fault(error)
@@ -63,14 +67,14 @@ def make_timeline(name: str, row: Row, parts: Parts, path: Path, options: ReadOp
         InputError: the duration is not known, or nothing lies within it.
     """
     segments, questions = parts
+    if not segments and not questions:
+        raise InputError(f"{row.where} has no segment and no question; leave the video out")
     folder = options.media_root or (path if path.is_dir() else path.parent)
     file = find_video(name, row.text(FILE), folder)
     ends = [s.begin if s.end is None else s.end for s in segments] + [q.evidence[1] for q in questions if q.evidence]
     duration = _duration(row, file, max(ends, default=0.0), options)
     fitting = [_fit(s, duration, row) for s in sorted(segments, key=lambda s: s.begin)]
     evident = [_fit_question(q, duration, row) for q in questions]
-    if not fitting and not evident:
-        raise InputError(f"{row.where} has no segment and no question; leave the video out")
     source = options.source or row.text(("source", "dataset")) or (path.name if path.is_dir() else path.stem)
     timeline = Timeline(
         id=Path(name).stem if name.lower().endswith(VIDEO_SUFFIXES) else name,
@@ -90,13 +94,20 @@ def make_timeline(name: str, row: Row, parts: Parts, path: Path, options: ReadOp
 def find_video(name: str, file: str, folder: Path) -> Path | None:
     """The file of a video, by its path or by its id with any suffix of a video; None where there is none."""
     for given in (file, name):
-        if given and len(given) < 512 and "\0" not in given:
+        if given:
             path = folder / given
             named = [path] if path.suffix.lower() in VIDEO_SUFFIXES else [path.with_name(path.name + s) for s in VIDEO_SUFFIXES]
-            found = next((p for p in named if p.is_file()), None)
+            found = next(filter(_is_file, named), None)
             if found is not None:
                 return found
     return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _duration(row: Row, file: Path | None, last: float, options: ReadOptions) -> float:

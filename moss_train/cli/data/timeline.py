@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         except InputError as error:
             if not summary.faults:
                 raise
-            raise InputError(f"{error}; the first fault: {summary.faults[0]}") from None
+            raise InputError(f"{error}; the last fault: {summary.last_fault}") from None
     summary.show(args.out)
     return 0
 
@@ -81,9 +81,11 @@ class Summary:
     questions: int = 0
     faults: list[str] = field(default_factory=list)
     more_faults: int = 0
+    last_fault: str = ""
 
     def add_fault(self, text: str) -> None:
-        """Remember the first ones, count the others."""
+        """Remember the first ones and the last one, count the others."""
+        self.last_fault = text
         if len(self.faults) < SHOWN:
             self.faults.append(text)
         else:

@@ -11,7 +11,12 @@ from data_pipeline.timeline.normalise import normalise
 from data_pipeline.timeline.values import read_timelines
 from moss_train.cli.main import main
 
-TABLE = "video,duration,begin,end,label,subject,value\nv,9,0,,,light,red\nv,9,4,,,light,green\nv,9,2,3,a bus leaves,,\nv,9,x,3,a,,\n"
+TABLE = """video,duration,begin,end,label,subject,value
+v,9,0,,,light,red
+v,9,4,,,light,green
+v,9,2,3,a bus leaves,,
+v,9,x,3,a,,
+"""
 
 
 def test_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,6 +66,7 @@ def test_nothing_usable_names_the_first_fault(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "a.json").write_text(json.dumps([{"video": "v", "question": "who?"}]))
     assert main(["data", "timeline", str(tmp_path / "a.json"), str(tmp_path / "t.jsonl"), "--kind", "qa"]) == 2
     said = capsys.readouterr().err
-    assert "the first fault: a.json row 1 lacks the field answer" in said
-    assert main(["data", "timeline", str(tmp_path / "a.json"), str(tmp_path / "t.jsonl"), "--kind", "qa", "--level", "event"]) == 2
+    assert "the last fault: a.json row 1 lacks the field answer" in said
+    where = [str(tmp_path / "a.json"), str(tmp_path / "t.jsonl")]
+    assert main(["data", "timeline", *where, "--kind", "qa", "--level", "event"]) == 2
     assert "no effect with --kind qa" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.timeline.normalise import normalise
@@ -32,6 +32,7 @@ ROWS = st.lists(st.dictionaries(NAMES, VALUES, min_size=2, max_size=9), min_size
 
 
 @pytest.mark.parametrize("kind", ["captions", "events", "qa", "clips", "timelines"])
+@settings(max_examples=40)
 @given(content=VALUES | ROWS, lines=st.booleans())
 def test_any_content(kind: str, content: object, lines: bool) -> None:
     said: list[str] = []
