@@ -100,7 +100,7 @@ def build(
             store_timelines(config, folder, progress)
         _write_parts(config, folder, workers, measured, progress)
         measured.seconds = time.monotonic() - begin
-        return _finish(config, folder, workers, measured, progress)
+        return finish(config, folder, workers, measured, progress)
     except OSError as error:
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; make room and run the same command again"
@@ -144,7 +144,8 @@ def _write_parts(config: BuildConfig, folder: BuildFolder, workers: int, measure
             measured.add(number, result)
 
 
-def _finish(config: BuildConfig, folder: BuildFolder, workers: int, measured: Measured, progress: Progress) -> dict[str, Any]:
+def finish(config: BuildConfig, folder: BuildFolder, workers: int, measured: Measured, progress: Progress) -> dict[str, Any]:
+    """Everything behind the parts: gates over all rows, annotation files, shards, scenarios, build.json and the card."""
     begin = time.monotonic()
     dropped = dropped_rows(folder, config)
     reasons = store_dropped(folder, dropped)

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.reslice is None) != (args.old is None):
         raise InputError("--reslice RATE and --from OLD belong together; give both")
-    config = load_settings(args.config, args.overrides)
+    config = load_settings(args.config, args.overrides) if args.old is None else _settings_of(args.old)
     if args.print_config:
         print(yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True), end="")
         return 0
@@ -61,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
             if args.reslice is not None:
                 from data_pipeline.generator.build.reslice import reslice
 
-                summary = reslice(args.old, args.out, args.reslice, overwrite=args.overwrite, progress=progress)
+                summary = reslice(
+                    config, args.old, args.out, args.reslice, workers=args.workers, overwrite=args.overwrite, progress=progress
+                )
             else:
                 summary = build(config, args.out, workers=args.workers, overwrite=args.overwrite, progress=progress)
     except KeyboardInterrupt:
@@ -99,6 +101,18 @@ def load_settings(name: str, overrides: Sequence[str]) -> BuildConfig:
     for override in overrides:
         _override(values, override)
     return make(BuildConfig, values)
+
+
+def _settings_of(old: Path) -> BuildConfig:
+    """The settings of a corpus."""
+    from data_pipeline.generator.build.config import BuildConfig
+    from data_pipeline.generator.build.folder import BuildFolder
+    from moss_train.config.build import build as make
+
+    values = BuildFolder(old).settings() if old.is_dir() else None
+    if values is None:
+        raise InputError(f"--from {old} is no corpus of `moss data generate`; give the folder that it wrote")
+    return make(BuildConfig, {key: value for key, value in values.items() if key not in ("version", "resliced_from")})
 
 
 def _override(values: dict[str, Any], override: str) -> None:
