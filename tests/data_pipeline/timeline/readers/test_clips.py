@@ -29,7 +29,7 @@ def test_bundled_clips() -> None:
 
 
 def test_lines_and_faults(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"file": "a.mp4", "seconds": 4, "lines": {"2": "b.", "0": "a."}, "questions": [["q", "r"]]},
         {"file": "a.png", "caption": "c"},
     ]
