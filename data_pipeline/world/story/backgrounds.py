@@ -81,8 +81,9 @@ def _still(file: str, side: int, size: int) -> Array:
 def _blotches(wall: Array, rng: np.random.Generator, line: Array) -> Array:
     """Soft stains in the colours of objects, too faint to be one."""
     for _ in range(5):
-        x, y = rng.uniform(0.5, 1.5, 2)
+        x, y = (float(v) for v in rng.uniform(0.5, 1.5, 2))
         reach = float(rng.uniform(0.05, 0.11))
-        share = 0.28 * np.exp(-((line[None, :] - x) ** 2 + (line[:, None] - y) ** 2) / (2 * reach**2))[..., None]
-        wall = wall * (1 - share) + COLOUR_RGB[int(rng.integers(len(COLOUR_RGB)))] * share
+        along, down = (np.exp(-((line - v) ** 2) / (2 * reach**2)) for v in (x, y))
+        share = (0.28 * down[:, None] * along[None, :])[..., None]
+        wall += share * (COLOUR_RGB[int(rng.integers(len(COLOUR_RGB)))] - wall)
     return wall

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_pipeline.world.story.record import Happening, Record
+from data_pipeline.world.story.record import Array, Happening, Record
 
 RECOGNISED_AFTER = 1.0
 """Seconds that an action must have lasted before it can be told from standing still."""
@@ -30,7 +30,7 @@ def evident_at(record: Record, happening: Happening) -> float | None:
     if happening.rule == "picture":
         return _first(record, np.flatnonzero(times >= happening.end - 1e-9))
     frames = np.flatnonzero(times >= happening.begin - 1e-9)
-    seen = record.visible[:, list(happening.actors)].all(1)
+    seen: Array = np.asarray(record.visible[:, list(happening.actors)].all(axis=1))
     within = frames[times[frames] <= max(happening.end, happening.begin + 1.0) + 1e-9]
     earlier = seen[times < happening.begin - 1e-9]
     if happening.rule == "appear":

@@ -123,7 +123,8 @@ def level_with(number: int, **knobs: Any) -> Level | None:
     for name in knobs:
         if name not in names:
             raise InputError(f"knob of a story is {name!r}; use one of {', '.join(names)}")
-    level = dataclasses.replace(LEVELS[number], **{k: tuple(v) if isinstance(v, list) else v for k, v in knobs.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in knobs.items()}
+    level = dataclasses.replace(LEVELS[number], **values)
     _check(level)
     return level
 

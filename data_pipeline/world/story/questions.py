@@ -79,6 +79,10 @@ def _events(record: Record, told: Sequence[Segment]) -> list[GivenQuestion]:
             text = f"What happens first: {b.text}, or {a.text}?"
             found.append(_ask("order", text, a.text, a.begin, b.known_from, sorted((a.text, b.text))))
             break
+    hits = sum(" hits " in s.text for s in events)
+    if hits:
+        choices = [times_words(n) for n in range(max(7, hits + 1))]
+        found.append(_ask("often", "How often does one object hit another?", times_words(hits), 0.0, record.times[-1], choices))
     for kind in dict.fromkeys(record.kinds):
         if record.kinds.count(kind) > 1:
             continue

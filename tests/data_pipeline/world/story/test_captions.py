@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import av
 import pytest
 
+from data_pipeline.shards.schema import check_sample
 from data_pipeline.world.story import build_story
 from data_pipeline.world.story.captions import REGISTERS, caption_event, caption_frame, caption_story
 from data_pipeline.world.story.gallery import write_gallery
 from data_pipeline.world.story.level import LEVELS
+from data_pipeline.world.story.samples import caption_sample, question_sample
 from data_pipeline.world.story.words import CHINESE, FIGURES, PHOTOS, listed, times_words
 from model.errors import InputError
 
@@ -61,3 +65,23 @@ def test_the_gallery_shows_every_level_with_its_timeline(tmp_path: Path) -> None
     with pytest.raises(InputError, match="level"):
         write_gallery(tmp_path / "other.html", (9,), 1, 0, 1, 8, 64)
     assert not (tmp_path / "other.html").exists()
+
+
+@pytest.mark.parametrize("level", (1, 4))
+def test_samples_hold_the_questions_and_a_video_of_all_frames(level: int) -> None:
+    story = build_story(level, 8, fps=2, seconds=8)
+    given = {(q.text, q.answer) for q in story.timeline().questions}
+    key, sample, files = question_sample(story)
+    assert key == f"story-qa-{level}-8"
+    check_sample(sample)
+    texts = [m.content.removeprefix("<|video|>") for m in sample.messages]
+    assert set(zip(texts[::2], texts[1::2], strict=True)) <= given
+    assert len(decode(files["0.mp4"])) == 16
+    _, told, _ = caption_sample(story)
+    check_sample(told)
+    assert told.messages[1].content == caption_story(story.record, story.timeline().segments, "terse")
+
+
+def decode(content: bytes) -> list[object]:
+    with av.open(io.BytesIO(content)) as container:
+        return list(container.decode(video=0))
