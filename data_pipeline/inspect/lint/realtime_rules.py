@@ -19,8 +19,8 @@ from data_pipeline.schema import Message, Sample
 from data_pipeline.text.tokenizer import VIDEO, Tokenizer
 from model.errors import InputError
 
-EVEN = 1e-3
-"""Relative difference of two steps of one grid; times are stored rounded."""
+EVEN = 2e-3
+"""Seconds by which the steps of one grid may differ; times are often stored in whole milliseconds."""
 _GAP = re.compile(rf"{re.escape(VIDEO)}\s*(?={re.escape(VIDEO)}|\Z)")
 
 
@@ -54,7 +54,7 @@ def _grid_findings(sample: Sample) -> Found:
             continue
         step = times[1] - times[0] if len(times) > 1 else 0.0
         pairs = enumerate(itertools.pairwise(times), start=1)
-        off = next((i for i, (a, b) in pairs if not math.isclose(b - a, step, rel_tol=EVEN, abs_tol=EVEN * step)), None)
+        off = next((i for i, (a, b) in pairs if abs(b - a - step) > EVEN), None)
         if off is not None:
             yield "realtime-grid", f"media[{index}].frame_times[{off}] is {times[off]:g} instead of {times[off - 1] + step:g}"
 
