@@ -182,7 +182,9 @@ def before(known: Known, turn: Turn, wording: Wording) -> Action | None:
     present = known.timeline.state_at(turn.question.subject, known.t)
     for state in reversed(states):
         if state is not present and (present is None or state.value != present.value):
-            return _answer(wording.state(state.value), _shown([state], known.t), turn)
+            # What lies before something is known once it is over.
+            over = state.known_from if state.end is None else max(state.end, state.known_from)
+            return _answer(wording.state(state.value), (over, over), turn)
     return _answer(wording.nothing(), (known.t, known.t), turn)
 
 

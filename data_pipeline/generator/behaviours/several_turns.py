@@ -42,7 +42,9 @@ def _memories(ground: Ground) -> list[tuple[str, str, int]]:
     changed = {}
     for subject in ground.steady(ground.subjects):
         shown = ground.stretches(subject)
-        later = [b for (_, _, old), (b, _, new) in itertools.pairwise(shown) if old.value != new.value]
+        # That there was nothing before shows no memory: so it is as long as nothing has happened.
+        told = [(old, new) for old, new in itertools.pairwise(shown) if old[2].value not in (new[2].value, "nothing")]
+        later = [new[0] for _, new in told]
         if later:
             changed[subject] = max(1, later[0])
     if changed:

@@ -7,43 +7,15 @@ from collections import Counter
 
 SAME = 0.85
 """F1 of the words from which on two answers count as the same."""
-_FILLERS = frozenset(
-    [
-        *"现在是的我看到数有它了着写之前刚才接对",
-        "a",
-        "an",
-        "the",
-        "is",
-        "are",
-        "was",
-        "were",
-        "it",
-        "its",
-        "i",
-        "see",
-        "saw",
-        "there",
-        "that",
-        "this",
-        "of",
-        "at",
-        "in",
-        "on",
-        "to",
-        "and",
-        "now",
-        "yes",
-        "so",
-        "look",
-        "says",
-        "said",
-        "before",
-        "count",
-        "he",
-        "she",
-        "they",
-    ]
-)
+MOST = 0.6
+"""F1 from which on a sentence says little more than a short answer."""
+# fmt: off
+_FILLERS = frozenset([
+    *"现在是的我看到数有它了着写之前刚才接对牌子",
+    "a", "an", "the", "is", "are", "was", "were", "it", "its", "i", "see", "saw", "there", "that", "this", "of", "at",
+    "in", "on", "to", "and", "now", "yes", "so", "look", "says", "said", "before", "count", "he", "she", "they", "sign",
+])
+# fmt: on
 _WORD = re.compile(r"[a-z0-9]+|[㐀-鿿]")
 
 
@@ -65,3 +37,9 @@ def agreement(a: str, b: str, question: str = "") -> float:
 def agree(a: str, b: str, question: str = "") -> bool:
     """Whether two answers to a question say the same."""
     return agreement(a, b, question) >= SAME
+
+
+def holds(short: str, sentence: str, question: str = "") -> bool:
+    """Whether a sentence says what a short answer says and little more: it has all of its words, and few others."""
+    told, whole = answer_words(short, question), answer_words(sentence, question)
+    return bool(told) and told <= whole and agreement(short, sentence, question) >= MOST

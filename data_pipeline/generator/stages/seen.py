@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from data_pipeline.generator.author import Author
 from data_pipeline.generator.plan import Draft, Known, Question
-from data_pipeline.generator.stages.agree import agree
+from data_pipeline.generator.stages.agree import holds
 from data_pipeline.realtime.dialogue import Utterance
 from data_pipeline.timeline.timeline import Timeline
 
@@ -57,7 +57,7 @@ def leaks_by_rules(draft: Draft, timeline: Timeline, author: Author) -> list[Lea
             continue
         before = answer_at(author, question, timeline, utterance.evidence[0] - BEFORE, draft.plan.language)
         after = answer_at(author, question, timeline, utterance.t, draft.plan.language)
-        found.append(Leak(index, agree(before, utterance.text, question.text), agree(after, utterance.text, question.text)))
+        found.append(Leak(index, bool(after) and before == after, holds(after, utterance.text, question.text)))
     return found
 
 

@@ -50,6 +50,7 @@ NOW = "现在{value}"
 YES = "是的，{text}"
 NOT_YET = "还没有"
 NOTHING = "什么都没有"
+WRITTEN = "写着"
 
 PLAIN: dict[str, tuple[str, ...]] = {
     "ask:visible": ("我看到{x}。", "有{x}。"),

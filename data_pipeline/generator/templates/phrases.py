@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from data_pipeline.generator.templates import chinese, english
+from data_pipeline.generator.templates.clock import spoken_clock
 from data_pipeline.generator.templates.scene_words import clause, take_apart
 from data_pipeline.generator.templates.translate import Untranslatable, to_chinese
 from model.errors import InputError
@@ -38,11 +39,11 @@ class Phrases:
         Raises:
             Untranslatable: the timeline is in another language, and the text not in the words of the world.
         """
-        if self.source == self.language:
-            return text
-        if self.language == "zh":
-            return to_chinese(text)
-        raise Untranslatable(text)
+        if self.source != self.language:
+            if self.language != "zh":
+                raise Untranslatable(text)
+            text = to_chinese(text)
+        return spoken_clock(text, self.language)
 
     def requests(self, task: str, subject: str = "", target: str = "") -> tuple[str, ...]:
         """All wordings of a request."""
@@ -82,11 +83,11 @@ class Phrases:
 
     def state(self, value: str) -> str:
         """`red.`"""
-        return self._sentence(self.translate(value))
+        return self._sentence(self._value(value))
 
     def now(self, value: str) -> str:
         """`now blue.`"""
-        return self._sentence(self._table.NOW.format(value=self.translate(value)))
+        return self._sentence(self._table.NOW.format(value=self._value(value)))
 
     def events(self, texts: Sequence[str]) -> str:
         """`red ball appears and blue ball leaves.`"""
@@ -115,7 +116,13 @@ class Phrases:
 
     def _clause(self, target: str, perfect: bool = False) -> str:
         """An event of the world inside a sentence."""
-        return self.translate(target) if self.language == "zh" else clause(target, perfect)
+        return self.translate(target) if self.language == "zh" else spoken_clock(clause(target, perfect), "en")
+
+    def _value(self, value: str) -> str:
+        """A value; in Chinese one of Latin letters alone, which only a sign can have, as what is written there."""
+        said = self.translate(value)
+        latin = self.language == "zh" and any(c.isascii() and c.isalpha() for c in said)
+        return chinese.WRITTEN + said if latin and said.isascii() else said
 
     def _joined(self, texts: Sequence[str]) -> str:
         translated = [self.translate(text.rstrip()).rstrip(".。") for text in dict.fromkeys(texts)]

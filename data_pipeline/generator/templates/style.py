@@ -7,6 +7,7 @@ import random
 import re
 
 from data_pipeline.generator.plan import Draft, Question
+from data_pipeline.generator.templates import chinese
 from data_pipeline.generator.templates.phrases import TABLES, Phrases
 from data_pipeline.generator.templates.scene_words import clause, is_noun, take_apart, with_article
 from data_pipeline.realtime.dialogue import Utterance
@@ -92,10 +93,10 @@ def _core(utterance: Utterance, language: str) -> str:
     table = TABLES[language]
     text = utterance.text.rstrip(".。")
     if utterance.kind == "correction":
-        return text.removeprefix(table.NOW.format(value=""))
+        text = text.removeprefix(table.NOW.format(value=""))
     if utterance.kind == "answer":
-        return text.removeprefix(table.YES.format(text=""))
-    return text
+        text = text.removeprefix(table.YES.format(text=""))
+    return text.removeprefix(chinese.WRITTEN) if language == "zh" else text
 
 
 def _articles(text: str) -> str:

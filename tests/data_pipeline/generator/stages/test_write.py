@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections import Counter
 from typing import Any
@@ -10,6 +11,11 @@ import pytest
 from data_pipeline.generator.plan import Action, Draft, Known, Plan, Question, Rejection
 from data_pipeline.generator.stages.write import answer, draft_to_dialogue, write_dialogue
 from data_pipeline.generator.templates import TemplateAuthor
+from data_pipeline.realtime.dialogue import BEHAVIOURS
+from data_pipeline.realtime.layout import lay_out
+from data_pipeline.realtime.render import to_messages
+from data_pipeline.realtime.rules import CheckOptions, check_dialogue
+from data_pipeline.world.story import build_story
 from model.errors import InputError
 from tests.data_pipeline.generator.samples import FRAMES, kitchen, world
 
@@ -155,9 +161,6 @@ def test_a_draft_becomes_a_dialogue() -> None:
 
 
 def test_it_lays_out_renders_and_keeps_the_rules() -> None:
-    from data_pipeline.realtime.layout import lay_out
-    from data_pipeline.realtime.render import to_messages
-
     def count_words(text: str) -> int:
         return len(text.split())
 
@@ -169,3 +172,20 @@ def test_it_lays_out_renders_and_keeps_the_rules() -> None:
         messages = to_messages(dialogue, count_words)
         assert sum(m.content.count("<|video|>") for m in messages) == len(FRAMES)
         assert [m.content for m in messages if m.role == "user" and m.content] == [u.text for u in draft.users]
+
+
+@pytest.mark.parametrize("level", [1, 3, 5])
+def test_stories_keep_the_hard_rules_in_both_languages_and_registers(level: int) -> None:
+    def count_tokens(text: str) -> int:
+        return len(text.encode()) // 4 + 1
+
+    for seed, language, persona in itertools.product(range(3), ("en", "zh"), ("terse", "plain")):
+        story = build_story(level, seed)
+        timeline = story.timeline()
+        for behaviour in BEHAVIOURS:
+            draft = write_dialogue(
+                timeline, TemplateAuthor(), story.frame_times, 1.0, {behaviour: 1}, random.Random(seed), language, persona, ()
+            )
+            assert isinstance(draft, Draft), draft
+            dialogue = lay_out(draft_to_dialogue(draft, timeline, "d", story.frame_times, 1.0), count_tokens, 32.0)
+            assert check_dialogue(dialogue, count_tokens, CheckOptions(max_wait=1.0)) == []
