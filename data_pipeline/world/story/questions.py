@@ -55,7 +55,7 @@ def _states(record: Record, told: Sequence[Segment]) -> list[GivenQuestion]:
             choices = sorted({*values, *SIGN_WORDS}) if first.value in SIGN_WORDS else values
             found.append(_ask("sign", "What does the sign say at first?", first.value, *_span(first), choices))
             found.append(_ask("sign", "What does the sign say at the end?", final.value, final.begin, last, choices))
-            if len(runs) > 1:
+            if len(runs) > 1 and [run.value for run in runs].count(final.value) == 1:
                 text = f"What did the sign say before {final.value}?"
                 found.append(_ask("before", text, runs[-2].value, runs[-2].begin, final.begin, choices))
         elif prefix == "entered":
