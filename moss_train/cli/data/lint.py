@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", help="folders of shards, single shards, or annotation files")
     add_stage_arguments(parser, None)
     parser.add_argument("--decode", action="store_true", help="decode every media file to its end")
-    parser.add_argument("--realtime", action="store_true", help="check timed dialogues: frames, grammar, a generated one's own rules")
+    parser.add_argument("--realtime", action="store_true", help="timed dialogues: frames, grammar, own rules of generated ones")
     parser.add_argument("--workers", type=int, default=1, help="processes, a shard each at a time (default: 1)")
     parser.add_argument("--examples", type=int, default=5, help="examples shown of each rule (default: 5)")
     parser.add_argument("--max-errors", type=int, metavar="N", help="stop behind the shard with the N-th error")
