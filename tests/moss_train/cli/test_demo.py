@@ -20,9 +20,7 @@ PLANS = ("commands", "generator", "generator_gpu")
 
 def _trained(name: str) -> list[list[str]]:
     """The overrides of each training step of a plan, in order; the launcher's words are left out."""
-    return [
-        [word for word in step.command[2:] if "=" in word] for step in load_plan(name, VALUES) if step.command[1] == "train"
-    ]
+    return [[word for word in step.command[2:] if "=" in word] for step in load_plan(name, VALUES) if step.command[1] == "train"]
 
 
 @pytest.mark.parametrize("name", PLANS)
