@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from data_pipeline.world.story.evident import HOP
 from data_pipeline.world.story.script import SETTLE, WALL, Script, Shot, free_colour
 from data_pipeline.world.story.words import PHOTOS
 
 Activity = Callable[[Script, Shot, np.random.Generator, float, int, list[int]], bool]
 """(script, shot, rng, second, who, others that are free) -> whether it takes place."""
 
-HOP = 3.0
-"""Seconds of one bounce: at one frame a second at least one frame shows it in the air."""
 BLINK = 2.0
 """Seconds of dim and bright together."""
 
@@ -112,7 +111,7 @@ def bounce(script: Script, shot: Shot, rng: np.random.Generator, t: float, who: 
         for step in range(1, 31):
             actor.y.add(t + HOP * (i + step / 30), ground - 0.15 * math.sin(math.pi * step / 30))
         landed = t + HOP * (i + 1)
-        script.tell(landed, landed, f"{actor.name(t)} bounces", "contact", "bounce", who, change="action", salience=0.6)
+        script.tell(landed, landed, f"{actor.name(t)} bounces", "landing", "bounce", who, change="action", salience=0.6)
     actor.busy = t + times * HOP + 1
     return True
 

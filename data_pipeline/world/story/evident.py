@@ -13,6 +13,9 @@ RECOGNISED_AFTER = 1.0
 SOON = 2.0
 """Seconds within which a newcomer must be visible to be told from something that was there and comes into sight."""
 
+HOP = 3.0
+"""Seconds of one bounce: at one frame a second at least one frame shows it in the air."""
+
 
 def evident_at(record: Record, happening: Happening) -> float | None:
     """Second of the first frame that shows it; None where no frame ever does.
@@ -23,6 +26,7 @@ def evident_at(record: Record, happening: Happening) -> float | None:
     hide: it was visible before, and is not any more although its centre lies within the picture.
     turn: it was seen before, and now with its new colour.
     contact: all actors are visible at once, while it lasts (for a second at least).
+    landing: the actor is visible, and was so in a frame that shows it well above the ground.
     lasting: the second frame within it that shows all actors, `RECOGNISED_AFTER` seconds after its begin or later.
     picture: the first frame after its end, since it concerns the whole picture.
     """
@@ -43,6 +47,9 @@ def evident_at(record: Record, happening: Happening) -> float | None:
         return _first(record, frames[~seen[frames] & _inside(record, happening.actors[0])[frames]]) if earlier.any() else None
     if happening.rule == "turn":
         return _first(record, frames[seen[frames]]) if earlier.any() else None
+    if happening.rule == "landing":
+        aloft = (times >= happening.begin - 0.8 * HOP) & (times <= happening.begin - 0.2 * HOP)
+        return _first(record, within[seen[within]]) if seen[aloft].any() else None
     if happening.rule == "contact":
         return _first(record, within[seen[within]])
     shown = within[seen[within]]

@@ -12,7 +12,7 @@ Array = np.ndarray[Any, Any]
 VISIBLE_SHARE = 0.3
 """An object counts as visible in a frame that shows at least this share of its pixels."""
 
-RULES = ("appear", "leave", "turn", "contact", "lasting", "hide", "show", "picture")
+RULES = ("appear", "leave", "turn", "contact", "landing", "lasting", "hide", "show", "picture")
 """How it becomes evident that something happened; see `data_pipeline.world.story.evident`."""
 
 

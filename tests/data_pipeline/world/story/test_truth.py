@@ -186,3 +186,25 @@ def test_the_camera_maps_the_world_to_the_picture_and_back(seed: int) -> None:
         back, _ = painter.view.world(i, record.x[i] - 0.5)
         _, down = painter.view.world(i, record.y[i] - 0.5)
         assert np.allclose(back, record.world[i, :, 0]) and np.allclose(down, record.world[i, :, 1])
+
+
+def test_a_bounce_is_told_only_where_a_frame_shows_it_in_the_air() -> None:
+    told = untold = 0
+    for seed in range(30):
+        story = build_story(3, seed, seconds=20, activities=("bounce",), pace=1.0)
+        record = story.record
+        known = {(s.begin, s.text) for s in story.timeline().segments}
+        for h in record.happenings:
+            if h.verb != "bounce":
+                continue
+            aloft = [i for i, t in enumerate(record.times) if 0.6 <= h.begin - t <= 2.4]
+            if h.begin > record.times[-1]:
+                continue
+            seen = any(record.visible[i, h.actors[0]] for i in aloft)
+            told += (h.begin, h.text) in known
+            untold += not seen
+            assert (h.begin, h.text) not in known or seen
+            assert record.world is not None and story.script is not None
+            ground = story.script.actors[h.actors[0]].y.now(h.begin)
+            assert aloft and all(record.world[i, h.actors[0], 1] < ground - 0.05 for i in aloft)
+    assert told > 20 and untold > 0
