@@ -139,7 +139,12 @@ def _parse(parser: MossParser, words: Sequence[str]) -> argparse.Namespace:
     try:
         return parser.parse_intermixed_args(words)
     except TypeError:  # argparse's answer where there are sub-commands, before it has read anything
-        return parser.parse_args(words)
+        arguments, rest = parser.parse_known_args(words)
+        overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+        if rest and (overrides != rest or not hasattr(arguments, "overrides")):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        arguments.overrides = [*getattr(arguments, "overrides", []), *rest]
+        return arguments
 
 
 def _who() -> str:
