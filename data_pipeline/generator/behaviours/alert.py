@@ -30,7 +30,7 @@ def plan(ground: Ground) -> Plan | None:
 def past(ground: Ground) -> Plan | None:
     """A request for something that does not happen any more."""
     options = []
-    for _, segment in ground.events:
+    for _, segment in ground.some_events:
         for target in targets(segment.text):
             latest = ground.matching(target)[-1][0]
             if latest < ground.last:

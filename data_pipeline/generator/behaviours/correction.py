@@ -17,7 +17,20 @@ def plan(ground: Ground) -> Plan | None:
             if subject != COUNT and before.value != after.value and max(1, begin) < change:
                 spans.setdefault(subject, []).append((max(1, begin), change - 1))
     if not spans:
-        return None
+        return _going_on(ground)
     subject = draw_subject(ground, ground.steady(list(spans)))
     first, last = ground.rng.choice(spans[subject])
     return ground.plan("correction", ground.question(ground.rng.randint(first, last), "keep", "correction", subject))
+
+
+def _going_on(ground: Ground) -> Plan | None:
+    """The same about what goes on, where there are no states."""
+    options = [
+        (max(1, begin), change - 1)
+        for (begin, end, before), (change, _, after) in itertools.pairwise(ground.going_on())
+        if before.text != after.text and max(1, begin) < end and max(1, begin) < change
+    ]
+    if not options:
+        return None
+    first, last = ground.rng.choice(options)
+    return ground.plan("correction", ground.question(ground.rng.randint(first, last), "keep", "correction"))

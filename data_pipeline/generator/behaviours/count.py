@@ -18,7 +18,7 @@ def draw(ground: Ground, behaviour: str, first: int, last: int) -> Question | No
     if frames:
         return ground.question(ground.rng.choice(frames), "count", behaviour, COUNT)
     options = []
-    for target in sorted({s.text for _, s in ground.events}):
+    for target in sorted({s.text for _, s in ground.some_events}):
         times = [frame for frame, _ in ground.matching(target, first - 1)]
         # The last but one occurrence still lies ahead, so that there are two to count.
         if len(times) > 1 and first <= min(last, times[-2]):

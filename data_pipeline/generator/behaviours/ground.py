@@ -15,6 +15,7 @@ from data_pipeline.generator.plan import Plan, Question
 from data_pipeline.timeline.timeline import Change, GivenQuestion, Segment, Timeline
 
 COUNT = "count"
+SOME = 40
 RESTLESS = ("place",)
 """Prefixes of subjects that change all the time: nobody should be told of every change where anything else can be asked for."""
 
@@ -48,6 +49,13 @@ class Ground:
         return sorted((e for e in found if e[0] <= self.last), key=lambda e: e[0])
 
     @cached_property
+    def some_events(self) -> list[tuple[int, Segment]]:
+        """Some of them where there are many: what they have in common with all others is looked up one by one."""
+        if len(self.events) <= SOME:
+            return self.events
+        return [self.events[i] for i in sorted(self.rng.sample(range(len(self.events)), SOME))]
+
+    @cached_property
     def subjects(self) -> tuple[str, ...]:
         """Subjects of states."""
         return self.timeline.subjects()
@@ -60,6 +68,18 @@ class Ground:
             end = self.last + 1 if state.end is None else self.frame_of(state.end)
             if begin < min(end, self.last + 1):
                 found.append((begin, end, state))
+        return found
+
+    def going_on(self) -> list[tuple[int, int, Segment]]:
+        """(first frame that shows it, first frame at which it is over or something later goes on, event that lasts)."""
+        lasting = [(f, s) for f, s in self.events if s.end is None or s.end > s.begin]
+        found = []
+        for index, (begin, segment) in enumerate(lasting):
+            end = self.last + 1 if segment.end is None else self.frame_of(segment.end)
+            # Of several that go on at once the one that began last is spoken of.
+            end = min(end, next((f for f, s in lasting[index + 1 :] if s.begin >= segment.begin), end))
+            if begin < min(end, self.last + 1):
+                found.append((begin, end, segment))
         return found
 
     def matching(self, target: str, after: int = -1) -> list[tuple[int, Segment]]:

@@ -9,13 +9,11 @@ from data_pipeline.generator.plan import Plan
 
 def plan(ground: Ground) -> Plan | None:
     """A question ahead of the first time that something happens; None where all happens at the very start."""
-    firsts: dict[str, int] = {}
-    for frame, segment in ground.events:
-        for target in targets(segment.text):
-            firsts.setdefault(target, frame)
-    options = [
-        (frame, target) for target, frame in sorted(firsts.items()) if frame >= 2 and ground.matching(target)[0][0] == frame
-    ]
+    options = []
+    for target in sorted({target for _, segment in ground.some_events for target in targets(segment.text)}):
+        first = ground.matching(target)[0][0]
+        if first >= 2:
+            options.append((first, target))
     if not options:
         return None
     frame, target = ground.rng.choice(options)

@@ -75,6 +75,20 @@ def _shown(segments: list[Segment], t: float) -> tuple[float, float]:
     return min(s.begin for s in segments), min(t, max(s.known_from for s in segments))
 
 
+def _lasting(known: Known) -> Segment | None:
+    """The latest of the segments that have begun, are known and have not ended."""
+    lasting = [s for s in known.timeline.segments if told(s) and (s.end is None or s.end > known.t)]
+    return lasting[-1] if lasting else None
+
+
+def _held(known: Known, state: Segment) -> tuple[float, float]:
+    """When a state came about: a cut may have split it, but what holds on is no news."""
+    for earlier in reversed(known.timeline.states(state.subject)):
+        if earlier.end == state.begin and earlier.value == state.value:
+            state = earlier
+    return _shown([state], known.t)
+
+
 def _answer(text: str, evidence: tuple[float, float], turn: Turn, kind: str = "answer", corrects: int | None = None) -> Action:
     return Action(
         text=text,
@@ -104,17 +118,23 @@ def ask(known: Known, turn: Turn, wording: Wording) -> Action | None:
     state = known.timeline.state_at(turn.question.subject, known.t)
     if state is None:
         return None
-    return _answer(wording.state(state.value), _shown([state], known.t), turn)
+    return _answer(wording.state(state.value), _held(known, state), turn)
 
 
 def keep(known: Known, turn: Turn, wording: Wording) -> Action | None:
-    """A state, and a correction whenever it is no longer what was said."""
+    """A state, or what goes on where there is no subject, and a correction whenever it is no longer what was said."""
     if not turn.replies:
-        return ask(known, turn, wording)
-    state = known.timeline.state_at(turn.question.subject, known.t)
-    if state is None or turn.replies[-1].text in (wording.state(state.value), wording.now(state.value)):
+        return ask(known, turn, wording) if turn.question.subject else current(known, turn, wording)
+    if turn.question.subject:
+        state = known.timeline.state_at(turn.question.subject, known.t)
+        value = "" if state is None else state.value
+    else:
+        state = _lasting(known)
+        value = "" if state is None else state.text
+    if state is None or turn.replies[-1].text in (wording.state(value), wording.now(value)):
         return None
-    return _answer(wording.now(state.value), _shown([state], known.t), turn, "correction", turn.positions[-1])
+    evidence = _held(known, state) if turn.question.subject else _shown([state], known.t)
+    return _answer(wording.now(value), evidence, turn, "correction", turn.positions[-1])
 
 
 def count(known: Known, turn: Turn, wording: Wording) -> Action | None:
@@ -122,7 +142,7 @@ def count(known: Known, turn: Turn, wording: Wording) -> Action | None:
     state = known.timeline.state_at(turn.question.subject or "count", known.t)
     if state is None or (turn.replies and turn.replies[-1].text == wording.state(state.value)):
         return None
-    return _answer(wording.state(state.value), _shown([state], known.t), turn, "count")
+    return _answer(wording.state(state.value), _held(known, state), turn, "count")
 
 
 def count_events(known: Known, turn: Turn, wording: Wording) -> Action | None:
@@ -190,12 +210,10 @@ def before(known: Known, turn: Turn, wording: Wording) -> Action | None:
 
 def current(known: Known, turn: Turn, wording: Wording) -> Action | None:
     """What is going on: the latest segment that has begun, is known and has not ended; once, as soon as there is one."""
-    if turn.replies:
+    lasting = _lasting(known)
+    if turn.replies or lasting is None:
         return None
-    lasting = [s for s in known.timeline.segments if told(s) and (s.end is None or s.end > known.t)]
-    if not lasting:
-        return None
-    return _answer(wording.events([lasting[-1].text]), _shown(lasting[-1:], known.t), turn)
+    return _answer(wording.state(lasting.text), _shown([lasting], known.t), turn)
 
 
 def given(known: Known, turn: Turn, wording: Wording) -> Action | None:

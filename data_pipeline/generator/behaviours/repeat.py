@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 
 from data_pipeline.generator.behaviours.ground import Ground, draw_subject
 from data_pipeline.generator.plan import Plan
@@ -19,12 +19,28 @@ def plan(ground: Ground) -> Plan | None:
         > 1
     }
     changing = {subject: frames for subject, frames in shown.items() if len({value for _, value in frames}) > 1}
-    if not shown:
+    subject = draw_subject(ground, list(changing or shown)) if shown else ""
+    frames = shown[subject] if shown else _going_on(ground)
+    if len(frames) < 2:
         return None
-    subject = draw_subject(ground, list(changing or shown))
-    pairs = [(a, b) for a in shown[subject] for b in shown[subject] if a[0] < b[0]]
-    different = [(a, b) for a, b in pairs if a[1] != b[1]]
-    (first, _), (second, _) = ground.rng.choice(different or pairs)
-    question = ground.question(first, "ask", "repeat", subject)
-    again = ground.question(second, "ask", "repeat", subject, text=question.text)
-    return ground.plan("repeat", question, dataclasses.replace(again))
+    first, second = _two(ground, frames)
+    question = ground.question(first, "ask" if shown else "current", "repeat", subject)
+    again = ground.question(second, question.task, "repeat", subject, text=question.text)
+    return ground.plan("repeat", question, again)
+
+
+def _two(ground: Ground, frames: Sequence[tuple[int, str]]) -> tuple[int, int]:
+    """Two frames of (frame, value) in order, with different values where there are any."""
+    end = frames[-1][1]
+    # Every frame up to the last one of another value than the end's has another value behind it.
+    last_other = max((frame for frame, value in frames if value != end), default=-1)
+    firsts = [(frame, value) for frame, value in frames[:-1] if value != end or frame < last_other]
+    first, value = ground.rng.choice(firsts or frames[:-1])
+    later = [frame for frame, _ in frames if frame > first]
+    different = [frame for frame, v in frames if frame > first and v != value]
+    return first, ground.rng.choice(different or later)
+
+
+def _going_on(ground: Ground) -> list[tuple[int, str]]:
+    """(frame, what goes on), where there are no states."""
+    return [(f, s.text) for begin, end, s in ground.going_on() for f in range(max(1, begin), min(end, ground.last + 1))]

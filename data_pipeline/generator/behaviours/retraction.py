@@ -35,7 +35,7 @@ def _waiting(ground: Ground) -> tuple[Question, int] | None:
 def _gaps(ground: Ground) -> list[tuple[int, int, str]]:
     """(frame after which nothing of a target happens, frame at which it happens, target)."""
     found = []
-    for target in sorted({t for _, s in ground.events for t in targets(s.text)}):
+    for target in sorted({t for _, s in ground.some_events for t in targets(s.text)}):
         frames = [0] + [frame for frame, _ in ground.matching(target)]
         found += [(a, b, target) for a, b in itertools.pairwise(frames)]
     return found

@@ -64,7 +64,8 @@ class Phrases:
             "text": self.translate(target).rstrip(".。") if target else "",
         }
         if task == "keep":
-            return tuple(w.format(ask=ask) for w in chosen for ask in self.requests("ask", subject))
+            asked = self.requests("ask", subject) if subject else self.requests("current")
+            return tuple(w.format(ask=ask) for w in chosen for ask in asked)
         return tuple(w.format(**words) for w in chosen)
 
     def request(self, rng: random.Random, task: str, subject: str = "", target: str = "") -> str:

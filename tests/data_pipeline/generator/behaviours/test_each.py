@@ -15,7 +15,7 @@ from data_pipeline.generator.templates.phrases import Phrases
 from data_pipeline.realtime.dialogue import BEHAVIOURS
 from data_pipeline.timeline.timeline import Timeline
 from model.errors import InputError
-from tests.data_pipeline.generator.samples import FRAMES, kitchen, world
+from tests.data_pipeline.generator.samples import FRAMES, kitchen, state, world
 
 Said = list[tuple[float, str, str]]
 
@@ -145,6 +145,25 @@ def test_captions_are_spoken_as_they_are() -> None:
         (12, "She cuts the tomato."),
     ]
     assert said(ask((5.5, "current", "", ""), timeline=kitchen())) == [(6, "She cuts the tomato.", "answer")]
+
+
+def test_what_goes_on_is_corrected_and_asked_again_where_there_are_no_states() -> None:
+    timeline = kitchen()
+    for seed in range(20):
+        draft = write_dialogue(timeline, TemplateAuthor(), FRAMES, 1.0, {"correction": 1}, random.Random(seed), changes=())
+        assert isinstance(draft, Draft)
+        kinds, times = [u.kind for u in draft.utterances], [u.t for u in draft.utterances]
+        assert kinds[:2] == ["answer", "correction"] and set(kinds[2:]) <= {"correction"} and set(times[1:]) <= {4.0, 9.0, 12.0}
+        assert draft.utterances[1].text.startswith("now ") and draft.utterances[1].corrects == 0
+        draft = write_dialogue(timeline, TemplateAuthor(), FRAMES, 1.0, {"repeat": 1}, random.Random(seed), changes=())
+        assert isinstance(draft, Draft)
+        assert draft.users[0].text == draft.users[1].text and draft.utterances[0].text != draft.utterances[1].text
+
+
+def test_a_state_that_a_cut_splits_is_as_old_as_its_first_part() -> None:
+    split = [state(0, 4, "colour:ball", "red"), state(4, 8, "colour:ball", "red"), state(8, 16, "colour:ball", "blue")]
+    draft = ask((5.5, "keep", "colour:ball", ""), timeline=Timeline(id="cut", duration=16.0, segments=tuple(split)))
+    assert [(u.t, u.text, u.evidence) for u in draft.utterances] == [(6, "red.", (0, 0)), (8, "now blue.", (8, 8))]
 
 
 def test_an_annotated_question_waits_for_its_evidence() -> None:

@@ -15,9 +15,10 @@ from data_pipeline.realtime.dialogue import BEHAVIOURS
 from data_pipeline.realtime.layout import lay_out
 from data_pipeline.realtime.render import to_messages
 from data_pipeline.realtime.rules import CheckOptions, check_dialogue
+from data_pipeline.timeline.timeline import Timeline
 from data_pipeline.world.story import build_story
 from model.errors import InputError
-from tests.data_pipeline.generator.samples import FRAMES, kitchen, world
+from tests.data_pipeline.generator.samples import FRAMES, event, kitchen, world
 
 
 class Careless(TemplateAuthor):
@@ -78,10 +79,11 @@ def test_an_answer_that_fails_to_come_is_rejected() -> None:
 
 def test_another_behaviour_is_drawn_where_one_does_not_fit() -> None:
     weights = {"correction": 1000.0, "repeat": 1000.0, "narrate": 0.001}
-    draft = write_dialogue(kitchen(), TemplateAuthor(), FRAMES, 1.0, weights, random.Random(0), changes=())
+    bang = Timeline(id="bang", duration=16.0, segments=(event(5, "a bang"),))
+    draft = write_dialogue(bang, TemplateAuthor(), FRAMES, 1.0, weights, random.Random(0), changes=())
     assert isinstance(draft, Draft) and draft.plan.behaviours == ("narrate",)
     del weights["narrate"]
-    found = write_dialogue(kitchen(), TemplateAuthor(), FRAMES, 1.0, weights, random.Random(0), changes=())
+    found = write_dialogue(bang, TemplateAuthor(), FRAMES, 1.0, weights, random.Random(0), changes=())
     assert isinstance(found, Rejection) and found.stage == "plan"
     assert "correction" in found.reason and "repeat" in found.reason
 
