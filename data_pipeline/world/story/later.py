@@ -13,6 +13,9 @@ from data_pipeline.world.story.record import Array, Record
 from data_pipeline.world.story.script import Script
 from data_pipeline.world.story.words import count_words
 
+KEPT_BYTES = 2**26
+"""Size of the frames up to which those that were drawn for a record are kept."""
+
 
 class Drawn:
     """Frames and record of a script. Whoever asks for the frames first has their record for free."""
@@ -21,9 +24,14 @@ class Drawn:
         self.painter = Painter(script, np.asarray(times), size)
         self.duration = duration
         self._record: Record | None = None
+        self._kept: list[Array] = []
 
     def frames(self) -> Iterator[Array]:
         """uint8 [S, S, 3] of each frame, in order."""
+        kept, self._kept = self._kept, []
+        if kept:
+            yield from kept
+            return
         painter = self.painter
         shares = np.zeros((len(painter.times), len(painter.script.actors)))
         for i in range(len(painter.times)):
@@ -34,10 +42,11 @@ class Drawn:
 
     @property
     def record(self) -> Record:
-        """What is true of the frames; draws them if nobody has yet."""
+        """What is true of the frames; draws them if nobody has yet, and keeps them for whoever asks next, if they are small."""
         if self._record is None:
-            for _ in self.frames():
-                pass
+            few = len(self.painter.times) * self.painter.size**2 * 3 <= KEPT_BYTES
+            kept = [picture for picture in self.frames() if few]
+            self._kept = kept
         assert self._record is not None
         return self._record
 
