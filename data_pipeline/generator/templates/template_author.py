@@ -15,6 +15,8 @@ from data_pipeline.generator.plan import Action, Draft, Judgement, Known, Plan
 from data_pipeline.generator.templates.phrases import TABLES, Phrases
 from data_pipeline.generator.templates.style import PERSONAS, plain
 from data_pipeline.generator.templates.translate import Untranslatable
+from data_pipeline.timeline.changes import detect_changes
+from data_pipeline.timeline.normalise import normalise
 from data_pipeline.timeline.timeline import Change, Timeline
 from model.errors import InputError
 
@@ -45,14 +47,10 @@ class TemplateAuthor:
 
     def normalise(self, timeline: Timeline) -> Timeline:
         """By rules."""
-        from data_pipeline.timeline.normalise import normalise
-
         return normalise(timeline)
 
     def changes(self, timeline: Timeline) -> tuple[Change, ...]:
         """By rules."""
-        from data_pipeline.timeline.changes import detect_changes
-
         return detect_changes(timeline)
 
     def plan(
