@@ -142,3 +142,17 @@ def test_a_damaged_record_and_no_ranks_are_one_sentence(tmp_path: Path, capsys: 
     assert "finished.json is damaged" in capsys.readouterr().err
     assert cli.main(["demo", "--ranks", "0", "--dry-run"]) == 2
     assert "--ranks is 0" in capsys.readouterr().err
+
+
+def test_the_short_way_to_the_plans_of_the_generator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["demo", "--dry-run", "--out", str(tmp_path / "out")]
+    printed = []
+    for words in (["--generator"], ["--plan", "generator"], ["--generator", "--device", "cuda"]):
+        assert cli.main([*common, *words]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and "no_delayed" in printed[0] and "--nproc-per-node 2" in printed[0]
+    assert "device=cuda --nproc-per-node 1" in printed[2] and "no_delayed" not in printed[2]
+    with pytest.raises(SystemExit):
+        cli.main([*common, "--generator", "--plan", "commands"])
+    assert "not allowed with argument" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
