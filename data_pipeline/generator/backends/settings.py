@@ -123,7 +123,8 @@ def read_settings(values: Mapping[str, Any]) -> BackendConfig:
             raise InputError(
                 f"model.{name} is missing; give the endpoint's address (base_url) and the model's name there (model)"
             )
-    return BackendConfig(**{name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()})
+    given: dict[str, Any] = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    return BackendConfig(**given)
 
 
 def _check_type(name: str, value: Any, type_name: str) -> None:

@@ -27,8 +27,8 @@ Rules
   read in the picture; `value` is the text).
 - `first` and `last` are the numbers of the first and last of these frames at which it holds. `known` is the number of the first
   frame from which somebody who has seen no later one can know all of the sentence.
-- A state has a `subject` of the form thing or property:thing, such as `count`, `colour:car` or `place:cup`, and a `value` in a few
-  words; segments of one subject do not overlap. Leave both empty for events and actions.
+- A state has a `subject` of the form thing or property:thing, such as `count`, `colour:car` or `place:cup`, and a `value` in a
+  few words; segments of one subject do not overlap. Leave both empty for events and actions.
 - `change` is what its beginning brings about: appear, leave, action, count, text, scene or state; empty where it brings nothing
   about, or where it was so before these frames.
 - `salience` from 0 to 1: how much somebody who was asked to report would want to mention it.
@@ -206,7 +206,7 @@ def _segment(one: dict[str, Any], window: Sequence[float], first: int, fps: floa
 
 
 def _joined(before: Sequence[Segment], found: Sequence[Segment]) -> list[Segment]:
-    """Both windows: what goes on from one to the next is one segment; of states of a subject that overlap, the earlier one ends."""
+    """Both windows: what goes on from one to the next is one segment; a state ends where the next of its subject begins."""
     joined = list(before)
     for segment in sorted(found, key=lambda s: s.begin):
         same = next((i for i, s in enumerate(joined) if _goes_on(s, segment)), None)
