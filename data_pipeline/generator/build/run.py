@@ -23,7 +23,7 @@ from data_pipeline.generator.build.part import EVALUATED, PartTask
 from data_pipeline.generator.build.sources import Chunks
 from data_pipeline.generator.build.timelines import store_timelines
 from data_pipeline.generator.build.tokens import open_tokenizer
-from data_pipeline.generator.build.work import PartResult, PartWork
+from data_pipeline.generator.build.work import PartResult, PartWork, forget, peak_bytes, resident_bytes
 from data_pipeline.shards.processes import run_tasks
 from data_pipeline.world.seeds import SPLITS
 from model.errors import InputError
@@ -41,8 +41,10 @@ class Measured:
     rows: int = 0
     """Made in this call."""
     seconds: float = 0.0
-    memory: list[tuple[int, int]] = field(default_factory=list)
-    """(rows made, most bytes that a worker held) at some points of the build."""
+    memory: list[tuple[int, int, int]] = field(default_factory=list)
+    """(rows made, bytes of the worker that made the last ones, bytes of the process that gives out the work) at some points."""
+    peaks: dict[int, int] = field(default_factory=dict)
+    """Most bytes of each worker, by process."""
     usage: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Of the endpoint, by process."""
     every: int = 1
@@ -52,20 +54,37 @@ class Measured:
         self.rows += result.rows
         if result.usage:
             self.usage[result.process] = result.usage
+        self.peaks[result.process] = max(result.peak, self.peaks.get(result.process, 0))
         if number % self.every == 0:
-            self.memory.append((self.rows, result.resident))
+            self.memory.append((self.rows, result.resident, resident_bytes()))
         if len(self.memory) >= SAMPLES_OF_MEMORY:
             self.memory = self.memory[::2]
             self.every *= 2
 
+    def memory_told(self) -> dict[str, Any]:
+        """As it is stored; what a process that makes shards needs is not in it, see docs/data.md."""
+        workers = {f"worker {number}": peak for number, peak in enumerate(self.peaks.values(), start=1)}
+        return {
+            "rows": [rows for rows, _, _ in self.memory],
+            "worker_bytes": [worker for _, worker, _ in self.memory],
+            "main_bytes": [main for _, _, main in self.memory],
+            "peak_bytes": {"main": peak_bytes(), **workers},
+        }
+
     def cost(self) -> dict[str, Any]:
-        """Sums over all processes."""
+        """Sums over all processes, also by role of the requests."""
         total: dict[str, Any] = {}
         for usage in self.usage.values():
-            for name, value in usage.items():
-                if isinstance(value, int | float):
-                    total[name] = total.get(name, 0) + value
+            _add(total, usage)
         return total
+
+
+def _add(total: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        if isinstance(value, dict):
+            _add(total.setdefault(name, {}), value)
+        else:
+            total[name] = total.get(name, 0) + value
 
 
 def build(
@@ -90,6 +109,9 @@ def build(
     """
     if workers < 1:
         raise InputError(f"--workers is {workers}; it must be at least 1")
+    if config.author == "model":
+        workers = 1  # threads ask the endpoint; several processes would each have the budget and the limits
+    forget()
     open_tokenizer(config)  # a wrong file is told here, not by a worker
     folder = BuildFolder(out_dir)
     folder.open(settings_of(config), overwrite=overwrite)
@@ -168,7 +190,7 @@ def finish(config: BuildConfig, folder: BuildFolder, workers: int, measured: Mea
         "rows_made": measured.rows,
         "rows_per_second": round(measured.rows / measured.seconds, 3) if measured.seconds and measured.rows else None,
         "workers": workers,
-        "memory": {"rows": [r for r, _ in measured.memory], "resident_bytes": [b for _, b in measured.memory]},
+        "memory": measured.memory_told(),
         "cost": measured.cost(),
     }
     if config.source.kind != "world":

@@ -10,9 +10,7 @@ from data_pipeline.generator.card.collect import Build, finite
 from data_pipeline.generator.card.histogram import Counts, Histogram
 from data_pipeline.generator.card.tally import Tally
 
-DUPLICATE, DECONTAMINATION = "duplicate", "decontamination"
-"""Stages of rejections that have a line of their own."""
-COST = ("calls", "input_tokens", "output_tokens", "dollars")
+COST = ("calls", "cached", "retries", "input_tokens", "output_tokens", "dollars")
 
 
 def numbers_of(build: Build) -> dict[str, Any]:
@@ -20,7 +18,7 @@ def numbers_of(build: Build) -> dict[str, Any]:
     tally = build.tally
     tried = tally.sums["rows"] + sum(count for count, _ in tally.rejections.values())
     return {
-        "build": {key: build.summary.get(key) for key in ("name", "version", "seconds", "rate", "blocklist")},
+        "build": _about(build),
         "finished": bool(build.summary),
         "parts": len(build.parts),
         "totals": _totals(tally),
@@ -32,22 +30,52 @@ def numbers_of(build: Build) -> dict[str, Any]:
         "answer_balance": _balance(tally.counts["answer_values"]),
         "tried": tried,
         "rejections": _rejections(tally, tried),
-        "duplicates_removed": _of_stage(tally, DUPLICATE),
-        "decontamination_hits": _of_stage(tally, DECONTAMINATION),
+        "left_out_rows": _left_out(build.summary.get("dropped")),
+        "left_out_videos": _left_out(_inside(build.summary, "source", "left_out")),
         "provenance": [_source(key, rows) for key, rows in tally.counts["provenance"].ranked()],
         "cost": cost_of(build.summary.get("cost")),
     }
 
 
 def cost_of(values: Any) -> dict[str, dict[str, float]]:
-    """Cost by stage as numbers; what is missing counts 0, and what is no object of stages gives nothing."""
-    if not isinstance(values, Mapping):
+    """Cost by role of the requests as numbers; what is missing counts 0."""
+    roles = values.get("roles") if isinstance(values, Mapping) else None
+    if not isinstance(roles, Mapping):
         return {}
     return {
-        str(stage): {key: finite(one.get(key)) or 0.0 for key in COST}
-        for stage, one in values.items()
-        if isinstance(one, Mapping)
+        str(role): {key: finite(one.get(key)) or 0.0 for key in COST} for role, one in roles.items() if isinstance(one, Mapping)
     }
+
+
+def _about(build: Build) -> dict[str, Any]:
+    """What `build.json` says of the build as a whole; None for what it does not say."""
+    summary = build.summary
+    seconds = summary.get("seconds")
+    parts = [finite(value) or 0.0 for value in seconds.values()] if isinstance(seconds, Mapping) else []
+    return {
+        "name": _inside(summary, "settings", "source", "name") or None,
+        "version": summary.get("version"),
+        "seconds": sum(parts) if parts else None,
+        "rows_made": finite(summary.get("rows_made")),
+        "rows_per_second": finite(summary.get("rows_per_second")),
+        "workers": finite(summary.get("workers")),
+        "kept": dict(summary["rows"]) if isinstance(summary.get("rows"), Mapping) else {},
+    }
+
+
+def _inside(values: Any, *names: str) -> Any:
+    """A field of nested objects, or None."""
+    for name in names:
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values
+
+
+def _left_out(values: Any) -> dict[str, int]:
+    """How many by reason, of reasons with counts or with objects that hold one."""
+    if not isinstance(values, Mapping):
+        return {}
+    counts = {str(reason): finite(one.get("count") if isinstance(one, Mapping) else one) for reason, one in values.items()}
+    return {reason: int(count) for reason, count in counts.items() if count is not None}
 
 
 def _totals(tally: Tally) -> dict[str, Any]:
@@ -95,10 +123,6 @@ def _rejections(tally: Tally, tried: float) -> list[dict[str, Any]]:
         for (stage, reason, behaviour), (count, example) in tally.rejections.items()
     ]
     return sorted(found, key=lambda one: (-one["count"], one["stage"], one["reason"]))
-
-
-def _of_stage(tally: Tally, wanted: str) -> int:
-    return sum(count for (stage, _, _), (count, _) in tally.rejections.items() if stage == wanted)
 
 
 def _source(key: str, rows: int) -> dict[str, Any]:

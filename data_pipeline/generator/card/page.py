@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from data_pipeline.generator.card.charts import Chart, counts_chart, histogram_chart, percent
-from data_pipeline.generator.card.collect import Build, finite
+from data_pipeline.generator.card.collect import Build
 from data_pipeline.generator.card.histogram import Counts
+from data_pipeline.generator.card.numbers import COST
 from data_pipeline.generator.card.row_view import RowView
 from data_pipeline.generator.card.tally import Tally
 
 REASONS = 40
-"""Kinds of rejection that the page lists; `card.json` holds all."""
+"""Kinds of rejection, and sources, that the page lists; `card.json` holds all."""
 
 
 def render_page(build: Build, numbers: dict[str, Any], views: Sequence[RowView]) -> str:
@@ -27,7 +29,7 @@ def render_page(build: Build, numbers: dict[str, Any], views: Sequence[RowView])
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    name = build.summary.get("name") or build.folder.name
+    name = numbers["build"]["name"] or build.folder.name
     return environment.get_template("page.html.j2").render(
         title=f"Report card of {name}",
         numbers=numbers,
@@ -36,6 +38,8 @@ def render_page(build: Build, numbers: dict[str, Any], views: Sequence[RowView])
         checks=_checks(numbers),
         reasons=numbers["rejections"][:REASONS],
         more_reasons=max(0, len(numbers["rejections"]) - REASONS),
+        sources=numbers["provenance"][:REASONS],
+        more_sources=max(0, len(numbers["provenance"]) - REASONS),
         cost=_cost(numbers["cost"]),
         config=_config(build),
         views=views,
@@ -45,7 +49,7 @@ def render_page(build: Build, numbers: dict[str, Any], views: Sequence[RowView])
 def _facts(numbers: dict[str, Any]) -> list[tuple[str, str]]:
     totals, about = numbers["totals"], numbers["build"]
     rejected = numbers["tried"] - totals["rows"]
-    seconds, rate = finite(about["seconds"]), finite(about["rate"])
+    rate = about["rows_per_second"]
     return [
         ("rows", f"{totals['rows']:,.0f}"),
         ("videos", f"{totals['videos']:,}"),
@@ -61,13 +65,18 @@ def _facts(numbers: dict[str, Any]) -> list[tuple[str, str]]:
         ("rejected", f"{rejected:,.0f} of {numbers['tried']:,.0f} ({percent(rejected / numbers['tried'])})" if rejected else "0"),
         ("languages", _list(numbers["counts"]["languages"])),
         ("version", str(about["version"] or _list(numbers["counts"]["versions"]))),
-        ("took", duration(seconds)),
+        ("took", _took(about)),
         ("rows a second", f"{rate:,.3g}" if rate is not None else "unknown"),
     ]
 
 
 def _list(counts: dict[str, Any]) -> str:
     return ", ".join(f"{name} {times:,}" for name, times in counts["values"].items()) or "none"
+
+
+def _took(about: dict[str, Any]) -> str:
+    workers = about["workers"]
+    return duration(about["seconds"]) + (f", {workers:g} worker{'s' if workers != 1 else ''}" if workers else "")
 
 
 def duration(seconds: float | None) -> str:
@@ -130,11 +139,9 @@ def _checks(numbers: dict[str, Any]) -> list[tuple[bool, str]]:
         checks.append((not count, f"Splits {pair} {told}."))
     if not numbers["shared_split_keys"]:
         checks.append((True, "There is one split only."))
-    blocklist = numbers["build"]["blocklist"]
-    entries = f" of {blocklist:,} entries" if isinstance(blocklist, int) else ""
-    hits = numbers["decontamination_hits"]
-    checks.append((True, f"Decontamination: {hits:,} rows of videos on the blocklist{entries} were left out."))
-    checks.append((True, f"Near-duplicates removed: {numbers['duplicates_removed']:,} rows."))
+    checks += [(True, f"{count:,} videos were left out: {reason}.") for reason, count in numbers["left_out_videos"].items()]
+    for reason, count in numbers["left_out_rows"].items():
+        checks.append((True, f"{count:,} rows of those counted here were left out of the shards: {reason}."))
     if not numbers["finished"]:
         checks.append((False, "The build has not come to its end: build.json is missing. Only finished parts are counted."))
     return checks
@@ -147,13 +154,13 @@ def _cost(cost: dict[str, dict[str, float]]) -> list[tuple[str, list[str]]]:
     return [
         (
             stage,
-            [f"{one['calls']:,.0f}", f"{one['input_tokens']:,.0f}", f"{one['output_tokens']:,.0f}", f"{one['dollars']:,.4f}"],
+            [f"{one[key]:,.4f}" if key == "dollars" else f"{one[key]:,.0f}" for key in COST],
         )
         for stage, one in rows
     ]
 
 
 def _config(build: Build) -> str:
-    """The config as text, where the build keeps it."""
-    path = build.folder / "config.yaml"
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    """The settings as text, where the build keeps them."""
+    settings = build.summary.get("settings")
+    return json.dumps(settings, indent=1, ensure_ascii=False) if settings else ""

@@ -38,6 +38,7 @@ _REASONS = 200
 _EXAMPLE = 400
 """Letters that are kept of an example."""
 _VARYING = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|(?<!\w)-?\d+(?:\.\d+)?(?!\w)")
+_SEED = re.compile(r",? seed \d+")
 
 
 @dataclass
@@ -182,7 +183,8 @@ class Tally:
         for user in dialogue.users:
             self.counts["question_kinds"].add(user.behaviour or "unnamed")
         self.counts["languages"].add(dialogue.language)
-        self.counts["provenance"].add(f"{dialogue.source or 'unknown'}\t{dialogue.license or 'unknown'}")
+        # Clips of one world differ in their seeds alone; they are one source.
+        self.counts["provenance"].add(f"{_SEED.sub('', dialogue.source) or 'unknown'}\t{dialogue.license or 'unknown'}")
         version = dialogue.generator.get("version") or dialogue.generator.get("pipeline")
         self.counts["versions"].add(str(version) if version else "unknown")
         video = dialogue.video or dialogue.timeline or dialogue.id

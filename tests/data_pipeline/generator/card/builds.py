@@ -83,8 +83,17 @@ def write_build(folder: Path) -> Path:
     tally = tally_of(*rows)
     tally.reject("decontamination", "video 'x.mp4' is on the blocklist", "test-1")
     write_part(folder / "parts" / "test" / "000000", rows, tally)
-    cost = {"plan": {"calls": 12, "input_tokens": 3400, "output_tokens": 560, "dollars": 0.0123}}
-    summary = {"name": "sample", "version": "0.3", "seconds": 4.2, "rate": 2.14, "cost": cost, "blocklist": 3}
+    cost = {"calls": 12, "roles": {"plan": {"calls": 12, "input_tokens": 3400, "output_tokens": 560, "dollars": 0.0123}}}
+    summary = {
+        "version": "1",
+        "settings": {"source": {"name": "sample"}, "fps": 1.0},
+        "rows": {"train": 7, "test": 1},
+        "dropped": {"nearly the same as another row": {"count": 1, "examples": ["train row 3"]}},
+        "source": {"videos": {"train": 8, "test": 1}, "left_out": {"in a decontamination list by name": 3}},
+        "seconds": {"rows": 4.0, "finish": 0.2},
+        "rows_per_second": 2.14,
+        "workers": 2,
+        "cost": cost,
+    }
     (folder / "build.json").write_text(json.dumps(summary))
-    (folder / "config.yaml").write_text("name: sample\nfps: 1\n")
     return folder

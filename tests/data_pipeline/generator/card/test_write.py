@@ -76,7 +76,9 @@ def test_the_page_is_sound_and_needs_nothing_else(build: Path, tmp_path: Path) -
 def test_the_numbers_are_those_of_the_parts(build: Path, tmp_path: Path) -> None:
     numbers = json.loads(write_card(build, tmp_path / "page.html").numbers.read_text())
     assert numbers["totals"]["rows"] == 9 and numbers["splits"]["test"]["rows"] == 1
-    assert numbers["tried"] == 16 and numbers["duplicates_removed"] == 2 and numbers["decontamination_hits"] == 1
+    assert numbers["tried"] == 16 and numbers["left_out_rows"] == {"nearly the same as another row": 1}
+    assert numbers["left_out_videos"] == {"in a decontamination list by name": 3}
+    assert numbers["build"]["seconds"] == 4.2 and numbers["build"]["kept"] == {"train": 7, "test": 1}
     assert numbers["rejections"][0]["count"] == 2 and numbers["rejections"][-1]["stage"] == "decontamination"
     assert numbers["shared_split_keys"] == {"train and test": 0}
     assert numbers["behaviours"]["silence_only"]["silence_ratio"] == 1.0
