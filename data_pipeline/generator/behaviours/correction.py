@@ -13,9 +13,9 @@ def plan(ground: Ground) -> Plan | None:
     spans: dict[str, list[tuple[int, int]]] = {}
     for subject in ground.subjects:
         shown = ground.stretches(subject)
-        for (begin, _, before), (change, _, after) in itertools.pairwise(shown):
-            if subject != COUNT and before.value != after.value and max(1, begin) < change:
-                spans.setdefault(subject, []).append((max(1, begin), change - 1))
+        for (begin, end, before), (_, _, after) in itertools.pairwise(shown):
+            if subject != COUNT and before.value != after.value and max(1, begin) < end:
+                spans.setdefault(subject, []).append((max(1, begin), end - 1))
     if not spans:
         return _going_on(ground)
     subject = draw_subject(ground, ground.steady(list(spans)))
@@ -26,9 +26,9 @@ def plan(ground: Ground) -> Plan | None:
 def _going_on(ground: Ground) -> Plan | None:
     """The same about what goes on, where there are no states."""
     options = [
-        (max(1, begin), change - 1)
-        for (begin, end, before), (change, _, after) in itertools.pairwise(ground.going_on())
-        if before.text != after.text and max(1, begin) < end and max(1, begin) < change
+        (max(1, begin), end - 1)
+        for (begin, end, before), (_, _, after) in itertools.pairwise(ground.going_on())
+        if before.text != after.text and max(1, begin) < end
     ]
     if not options:
         return None

@@ -44,9 +44,9 @@ class Ground:
 
     @cached_property
     def events(self) -> list[tuple[int, Segment]]:
-        """What happens, with the frame that shows it first, in order of frames."""
+        """What happens, with the frame that shows it first, in the order in which it becomes known."""
         found = [(self.frame_of(s.known_from), s) for s in self.timeline.segments if told(s)]
-        return sorted((e for e in found if e[0] <= self.last), key=lambda e: e[0])
+        return sorted((e for e in found if e[0] <= self.last), key=lambda e: e[1].known_from)
 
     @cached_property
     def some_events(self) -> list[tuple[int, Segment]]:
@@ -76,8 +76,8 @@ class Ground:
         found = []
         for index, (begin, segment) in enumerate(lasting):
             end = self.last + 1 if segment.end is None else self.frame_of(segment.end)
-            # Of several that go on at once the one that began last is spoken of.
-            end = min(end, next((f for f, s in lasting[index + 1 :] if s.begin >= segment.begin), end))
+            # Of several that go on at once the one that became known last is spoken of.
+            end = min(end, lasting[index + 1][0] if index + 1 < len(lasting) else end)
             if begin < min(end, self.last + 1):
                 found.append((begin, end, segment))
         return found

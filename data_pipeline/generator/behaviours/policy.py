@@ -76,9 +76,9 @@ def _shown(segments: list[Segment], t: float) -> tuple[float, float]:
 
 
 def _lasting(known: Known) -> Segment | None:
-    """The latest of the segments that have begun, are known and have not ended."""
+    """Of the segments that are known and have not ended, the one that became known last."""
     lasting = [s for s in known.timeline.segments if told(s) and (s.end is None or s.end > known.t)]
-    return lasting[-1] if lasting else None
+    return max(reversed(lasting), key=lambda s: s.known_from, default=None)
 
 
 def _held(known: Known, state: Segment) -> tuple[float, float]:
@@ -209,7 +209,7 @@ def before(known: Known, turn: Turn, wording: Wording) -> Action | None:
 
 
 def current(known: Known, turn: Turn, wording: Wording) -> Action | None:
-    """What is going on: the latest segment that has begun, is known and has not ended; once, as soon as there is one."""
+    """What is going on, once, as soon as something is."""
     lasting = _lasting(known)
     if turn.replies or lasting is None:
         return None

@@ -36,7 +36,7 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(questions=tuple(questions), behaviours=("direct",))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(timelines(), plans(), st.integers(0, 24), st.data())
 def test_another_future_changes_nothing(timeline: Timeline, plan: Plan, frame: int, data: st.DataObject) -> None:
     t = FRAMES[frame]
@@ -50,7 +50,7 @@ def test_another_future_changes_nothing(timeline: Timeline, plan: Plan, frame: i
     assert list(stopped.utterances) == [u for u in ours.utterances if u.t <= t]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(timelines(), st.sampled_from(BEHAVIOURS), st.integers(0, 9), st.sampled_from(("terse", "plain")))
 def test_evidence_has_been_seen_and_answers_follow_questions(timeline: Timeline, behaviour: str, seed: int, persona: str) -> None:
     check_timeline(timeline)
@@ -76,6 +76,9 @@ def test_what_was_planned_comes_true(timeline: Timeline, behaviour: str, seed: i
     if not isinstance(draft, Draft):
         return
     asked = draft.plan.questions
+    if behaviour in ("correction", "count", "not_yet"):
+        wanted = {"correction": "correction", "count": "count", "not_yet": "answer"}[behaviour]
+        assert wanted in [u.kind for u in draft.utterances]
     for index, question in enumerate(asked):
         replies = [u for u in draft.utterances if u.answers == index]
         if question.expected == "now":
