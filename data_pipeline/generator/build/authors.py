@@ -11,6 +11,8 @@ from model.errors import InputError
 
 ARTEFACTS = "artefacts"
 """Folder of everything that an endpoint has answered: asked again, it costs nothing."""
+_OPEN: dict[Path, tuple[dict[str, Any], Any]] = {}
+"""The endpoint of the build that this process makes."""
 
 
 def open_author(config: BuildConfig, folder: Path) -> tuple[Author, Any]:
@@ -39,8 +41,17 @@ def open_author(config: BuildConfig, folder: Path) -> tuple[Author, Any]:
 
 
 def open_model(config: BuildConfig, folder: Path) -> Any:
-    """The endpoint of a build, with what it has answered before."""
+    """The endpoint of a build, with what it has answered before; captions and dialogues share its budget and its limits."""
     from data_pipeline.generator.backends.cached import CachedBackend
     from data_pipeline.generator.backends.open import open_backend
 
-    return CachedBackend(open_backend(config.model), folder / ARTEFACTS)
+    known = _OPEN.get(folder)
+    if known is None or known[0] != config.model:
+        _OPEN.clear()
+        _OPEN[folder] = (dict(config.model), CachedBackend(open_backend(config.model), folder / ARTEFACTS))
+    return _OPEN[folder][1]
+
+
+def forget_model() -> None:
+    """Let the next build count its costs from 0."""
+    _OPEN.clear()

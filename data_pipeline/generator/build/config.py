@@ -63,7 +63,7 @@ class WorldConfig:
     black (frames without any object are black). What is said follows what can be seen."""
 
     def __post_init__(self) -> None:
-        check_weights("world.variants", self.variants, VARIANTS)
+        _check_weights_of(self, "variants", "world.", VARIANTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class RowsConfig:
         for name in (*SPLITS, "per_video"):
             if getattr(self, name) < 0:
                 raise InputError(f"rows.{name} is {getattr(self, name)}; it must be 0 or more")
-        check_weights("rows.shares", self.shares, SPLITS)
+        _check_weights_of(self, "shares", "rows.", SPLITS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +95,12 @@ class GateConfig:
     leak: bool = True
     """Ask every answer again without its evidence: rows whose answer comes all the same are left out."""
     blind: float = 1.0
-    """Most share of the answers of a row that somebody guesses who sees no video; 1 switches it off."""
+    """Most share of the answers of a row that somebody expects to guess who knows how often the other rows give each answer to
+    each kind of question, and sees no video; 1 switches it off."""
     judge: float = 0.0
     """Least mean mark of the judge, 0..4; 0 asks no judge."""
     near_duplicates: float = 1.0
-    """Rows that share so much of their words, whatever the video, count once; 1 switches it off."""
+    """Rows that share so much of their words, whatever the video, count once: 0.5..1, and 1 switches it off."""
     most_equal_answers: float = 1.0
     """Most share that one answer may have among all of its kind of question; 1 switches it off."""
     require_license: bool = False
@@ -110,9 +111,11 @@ class GateConfig:
         low_high = self.silence_ratio
         if len(low_high) != 2 or not 0 <= low_high[0] <= low_high[1] <= 1:
             raise InputError(f"gates.silence_ratio is {list(low_high)}; give two rising shares within 0..1")
-        for name in ("blind", "near_duplicates", "most_equal_answers"):
+        for name in ("blind", "most_equal_answers"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"gates.{name} is {getattr(self, name):g}; it must lie above 0 and be at most 1")
+        if not 0.5 <= self.near_duplicates <= 1:  # below it most pairs would not be found
+            raise InputError(f"gates.near_duplicates is {self.near_duplicates:g}; it must lie within 0.5..1")
         if not 0 <= self.judge <= 4:
             raise InputError(f"gates.judge is {self.judge:g}; marks lie within 0..4")
 
@@ -172,9 +175,9 @@ class BuildConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_weights("behaviours", self.behaviours, BEHAVIOURS)
-        check_weights("languages", self.languages, LANGUAGES)
-        check_weights("personas", self.personas)
+        _check_weights_of(self, "behaviours", "", BEHAVIOURS)
+        _check_weights_of(self, "languages", "", LANGUAGES)
+        _check_weights_of(self, "personas")
         if self.author not in AUTHORS:
             raise InputError(f"author is {self.author!r}; use one of {', '.join(AUTHORS)}")
         if not 0 < self.fps <= 30:
@@ -188,6 +191,13 @@ class BuildConfig:
             raise InputError(f"source.path is empty; give the file or folder of {self.source.kind}")
         if self.source.kind == "videos" and self.author != "model":
             raise InputError("source.kind is videos, which a model has to caption; set author=model and model.base_url")
+
+
+def _check_weights_of(config: Any, name: str, path: str = "", known: tuple[str, ...] = ()) -> None:
+    """Check a field of weights, and put them in order: settings that are equal draw alike, however they are written."""
+    weights = getattr(config, name)
+    check_weights(path + name, weights, known)
+    object.__setattr__(config, name, {key: weights[key] for key in sorted(weights)})
 
 
 def check_weights(name: str, weights: Mapping[str, float], known: tuple[str, ...] = ()) -> None:

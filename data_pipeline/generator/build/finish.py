@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.generator.build.config import BuildConfig
 from data_pipeline.generator.build.folder import BuildFolder, write_json
-from data_pipeline.generator.gates.balance import Answers, Pairs, over_the_limit
+from data_pipeline.generator.gates.balance import Answers, Pairs, too_frequent
 from data_pipeline.generator.gates.duplicates import SIGNATURES, near_duplicates, read_signatures
 from model.errors import InputError
 
@@ -23,24 +25,23 @@ Dropped = dict[str, dict[int, str]]
 
 
 def dropped_rows(folder: BuildFolder, config: BuildConfig) -> Dropped:
-    """Which rows the gates leave out that need all of them."""
+    """Which rows the gates leave out that need all of them; each gate looks at the rows that those before it have left."""
     dropped: Dropped = {split: {} for split in ORDER}
     gates = config.gates
     if gates.near_duplicates < 1:
         _drop_duplicates(folder, gates.near_duplicates, dropped)
     if gates.blind < 1 or gates.most_equal_answers < 1:
         for split in ORDER:
-            answers = Answers()
-            for pairs in _pairs(folder, split):
-                answers.add(pairs)
+            left = partial(_left, folder, split, dropped[split])
             if gates.blind < 1:
-                for number, pairs in enumerate(_pairs(folder, split)):
-                    if answers.blind_share(pairs) > gates.blind:
-                        dropped[split].setdefault(number, "its answers can be guessed without the video")
+                answers = Answers()
+                for _, pairs in left():
+                    answers.add(pairs)
+                guessed = [number for number, pairs in left() if answers.blind_share(pairs) > gates.blind]
+                dropped[split].update(dict.fromkeys(guessed, "its answers can be guessed without the video"))
             if gates.most_equal_answers < 1:
-                allowed = answers.allowed(gates.most_equal_answers)
-                for number in over_the_limit(_pairs(folder, split), allowed):
-                    dropped[split].setdefault(number, "one of its answers is too frequent")
+                frequent = too_frequent(left, gates.most_equal_answers)
+                dropped[split].update(dict.fromkeys(frequent, "one of its answers is too frequent"))
     return dropped
 
 
@@ -93,6 +94,7 @@ def write_shards(
     Raises:
         InputError: as `prepare`.
     """
+    from data_pipeline.shards.partial import partial_folder
     from data_pipeline.shards.plan import PrepareOptions
     from data_pipeline.shards.prepare import prepare
 
@@ -101,6 +103,7 @@ def write_shards(
     for stem in counts:
         target = folder.path / "shards" / stem
         if (target / "summary.json").is_file():
+            shutil.rmtree(partial_folder(target), ignore_errors=True)  # of a build that was killed while it tidied up
             summaries[stem] = json.loads((target / "summary.json").read_text(encoding="utf-8"))
             continue
         target.parent.mkdir(exist_ok=True)
@@ -136,10 +139,15 @@ def _drop_duplicates(folder: BuildFolder, threshold: float, dropped: Dropped) ->
         dropped[split][number] = "nearly the same as another row"
 
 
-def _pairs(folder: BuildFolder, split: str) -> Iterator[Pairs]:
+def _left(folder: BuildFolder, split: str, dropped: dict[int, str]) -> Iterator[tuple[int, Pairs]]:
+    """(number, answers) of the rows that are not left out yet."""
+    number = 0
     for part in folder.parts(split):
-        for line in (part / "rows.jsonl").open(encoding="utf-8"):
-            yield [(kind, text) for kind, text in json.loads(line).get("quality", {}).get("answers", [])]
+        with (part / "rows.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                if number not in dropped:
+                    yield number, [(kind, text) for kind, text in json.loads(line).get("quality", {}).get("answers", [])]
+                number += 1
 
 
 def _kept_lines(folder: BuildFolder, split: str, name: str, dropped: dict[int, str]) -> Iterator[str]:

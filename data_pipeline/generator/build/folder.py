@@ -33,7 +33,7 @@ class BuildFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file; give the name of a folder")
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / SETTINGS).is_file():
+        if self.path.is_dir() and not (self.path / SETTINGS).is_file() and any(not _is_ours(p.name) for p in self.path.iterdir()):
             raise InputError(f"{self.path} holds other files; choose an empty folder")
         self.path.mkdir(parents=True, exist_ok=True)
         self._take()
@@ -52,8 +52,9 @@ class BuildFolder:
             )
         for leftover in (self.path / "parts").glob("*/.*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        for leftover in self.path.glob(".*.tmp"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        for pattern in (".*.tmp", "samples/.*.tmp", "scenarios/.*.tmp"):
+            for leftover in self.path.glob(pattern):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def close(self) -> None:
         """Let others have it."""
@@ -107,6 +108,11 @@ def write_json(path: Path, values: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file may be there although a build was killed before its settings were."""
+    return name == ".lock" or (name.startswith(".") and name.endswith(".tmp"))
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> Iterator[str]:

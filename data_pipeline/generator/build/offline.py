@@ -11,12 +11,19 @@ from data_pipeline.timeline.timeline import Timeline
 
 MOST_QUESTIONS = 3
 """In one chat."""
+LEAST_SALIENCE = 0.5
+"""As in dialogues: what the picture hardly shows is not told."""
+JOINED = {"en": (" and ", "."), "zh": ("，", "。")}
+"""What stands between two events of a frame, and behind them."""
 
 
 def question_sample(timeline: Timeline, frame_times: Sequence[float], fps: float, rng: random.Random) -> Sample | None:
-    """A chat of up to three questions of the timeline; None where it has none."""
+    """A chat of up to three questions of the timeline; None where it has none.
+
+    The frames are sampled again from the whole file, so that a window of a longer video has no such chat.
+    """
     questions = [q for q in timeline.questions if q.evidence is None or q.evidence[1] <= frame_times[-1]]
-    if not questions or frame_times[0] > 0:
+    if not questions or frame_times[0] > 0 or timeline.duration * fps > len(frame_times) + 1:
         return None
     messages = []
     for turn, question in enumerate(rng.sample(questions, min(MOST_QUESTIONS, len(questions)))):
@@ -30,14 +37,15 @@ def narration_sample(timeline: Timeline, frame_times: Sequence[float], fps: floa
     """Every frame, followed by what can be known from it on; None where that is nothing at all."""
     told: dict[int, list[str]] = {}
     for segment in timeline.segments:
-        if segment.level not in ("event", "action"):
+        if segment.level not in ("event", "action") or segment.salience < LEAST_SALIENCE:
             continue
         frame = next((i for i, t in enumerate(frame_times) if t >= segment.known_from - 1e-9), None)
         if frame is not None:
             told.setdefault(frame, []).append(segment.text.rstrip(".。"))
     if not told:
         return None
-    texts = [" and ".join(told[i]) + "." if i in told else "" for i in range(len(frame_times))]
+    between, stop = JOINED[timeline.language]
+    texts = [between.join(told[i]) + stop if i in told else "" for i in range(len(frame_times))]
     return Sample(
         kind="video",
         messages=[Message(role="user", content=""), Message(role="assistant", content="".join(VIDEO + t for t in texts))],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -28,6 +29,8 @@ from data_pipeline.timeline.values import timeline_to_dict
 
 VIDEO_FILE = "0.mp4"
 EVALUATED = ("validation", "test")
+_LONGEST_KEY = 120
+"""Letters of a video's id that stay in keys, which are names of files in tars."""
 """Splits of which scenarios are made."""
 Outcome = tuple[str, Clip, "Row | Rejection"]
 """Id of the row, its clip, and what came of it."""
@@ -180,5 +183,6 @@ def _row_of_world(config: BuildConfig, split: str, index: int, writer: RowWriter
 
 
 def _safe(identity: str) -> str:
-    """An id as the key of a sample, which holds no dot and no slash."""
-    return "".join(c if c.isalnum() or c in "_-" else "_" for c in identity)
+    """An id as the key of a sample, which holds no dot and no slash; different ids have different keys."""
+    key = "".join(c if (c.isascii() and c.isalnum()) or c in "_-" else "_" for c in identity)[:_LONGEST_KEY]
+    return key if key == identity else f"{key}-{hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()}"

@@ -108,10 +108,11 @@ class RowWriter:
         if gates.require_license and not timeline.license.strip():
             return Rejection(stage="gate", reason="the video has no licence")
         if gates.leak:
-            leaked = [leak for leak in leaks_by_rules(draft, timeline, self.author) if leak.before]
+            leaked = [leak for leak in leaks_by_rules(draft, timeline, self.author) if not leak.clean]
             if leaked:
                 said = draft.utterances[leaked[0].utterance].text
-                return Rejection(stage="gate", reason=f"the answer {said!r} comes without its evidence as well")
+                reason = "comes without its evidence as well" if leaked[0].before else "is wrong at its time"
+                return Rejection(stage="gate", reason=f"the answer {said!r} {reason}")
             quality["leak"] = False
         judgement: Judgement | None = None
         if gates.judge > 0:

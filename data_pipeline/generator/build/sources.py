@@ -64,11 +64,12 @@ def split_of(key: str, shares: Mapping[str, float], seed: int) -> str:
     """The split of a video: the same for equal keys, whatever else there is."""
     digest = hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest()
     point = int.from_bytes(digest) / 2**64 * sum(shares.values())
-    for name, share in shares.items():
-        point -= share
+    order = [name for name in SPLITS if shares.get(name)]  # whatever order they are written in
+    for name in order:
+        point -= shares[name]
         if point < 0:
             return name
-    return next(name for name, share in reversed(shares.items()) if share)
+    return order[-1]
 
 
 def windows(timeline: Timeline, fps: float, max_frames: int) -> list[Clip]:
@@ -86,15 +87,28 @@ def windows(timeline: Timeline, fps: float, max_frames: int) -> list[Clip]:
 
 
 def cut(timeline: Timeline, begin: float, end: float) -> Timeline:
-    """What somebody can know who sees seconds `begin` to `end` alone; times stay those of the whole video."""
+    """What somebody can know who sees seconds `begin` to `end` alone; times stay those of the whole video.
+
+    States are clipped; anything else that began before or is known only later is left out, and so are questions whose evidence
+    is not all inside.
+    """
+    last = end >= timeline.duration
     kept = []
     for s in timeline.segments:
-        over = s.begin >= end or (s.end is not None and s.end <= begin)
-        if over or (s.level != "state" and s.known_from < begin) or (s.level != "state" and s.begin < begin):
+        over = s.begin >= end or (s.end is not None and s.end <= begin and s.begin < begin)
+        late_known = s.known_from >= end and not (last and s.known_from <= end)
+        if over or late_known or (s.level != "state" and s.begin < begin):
             continue
-        late = None if s.end is None else min(s.end, end)
-        kept.append(dataclasses.replace(s, begin=max(s.begin, begin), end=late, change=s.change if s.begin >= begin else ""))
-    asked = tuple(q for q in timeline.questions if q.evidence and begin <= q.evidence[0] and q.evidence[1] < end)
+        kept.append(
+            dataclasses.replace(
+                s,
+                begin=max(s.begin, begin),
+                end=None if s.end is None else min(s.end, end),
+                evident=None if s.evident is None else max(s.evident, begin),
+                change=s.change if s.begin >= begin else "",
+            )
+        )
+    asked = tuple(q for q in timeline.questions if q.evidence and begin <= q.evidence[0] and (q.evidence[1] < end or last))
     return dataclasses.replace(timeline, duration=end, segments=tuple(kept), questions=asked)
 
 

@@ -25,18 +25,23 @@ def store_timelines(config: BuildConfig, folder: BuildFolder, progress: Callable
     chunks = Chunks(folder.path)
     if chunks.exists():
         return
-    forbidden = Forbidden(config.gates.decontaminate)
     faults: list[str] = []
+    videos = _captioned(config, folder.path, faults) if config.source.kind == "videos" else read_videos(config, faults)
+    chunks.store(_counted(videos, progress), config, left_out_by(config))
+    if faults:
+        (folder.path / "source_faults.txt").write_text("\n".join(faults) + "\n", encoding="utf-8")
 
-    def left_out(timeline: Timeline) -> str | None:
+
+def left_out_by(config: BuildConfig) -> Callable[[Timeline], str | None]:
+    """Why a video is not wanted, or None, by the gates that look at videos."""
+    forbidden = Forbidden(config.gates.decontaminate)
+
+    def reason(timeline: Timeline) -> str | None:
         if config.gates.require_license and not timeline.license.strip():
             return "without a licence"
         return forbidden.reason(timeline)
 
-    report = chunks.store(_counted(_read(config, folder.path, faults), progress), config, left_out)
-    if faults:
-        (folder.path / "source_faults.txt").write_text("\n".join(faults) + "\n", encoding="utf-8")
-    del report
+    return reason
 
 
 def _counted(timelines: Iterator[Timeline], progress: Callable[[str, int, int], None]) -> Iterator[Timeline]:
@@ -45,11 +50,13 @@ def _counted(timelines: Iterator[Timeline], progress: Callable[[str, int, int], 
         yield timeline
 
 
-def _read(config: BuildConfig, folder: Path, faults: list[str]) -> Iterator[Timeline]:
+def read_videos(config: BuildConfig, faults: list[str]) -> Iterator[Timeline]:
+    """Timelines of annotated videos; `faults` gets a sentence for every row that cannot be used.
+
+    Raises:
+        InputError: there is no such format or file.
+    """
     source = config.source
-    if source.kind == "videos":
-        yield from _captioned(config, folder, faults)
-        return
     from data_pipeline.timeline.readers.options import ReadOptions
     from data_pipeline.timeline.readers.registry import READERS, read_source
 
@@ -70,20 +77,38 @@ def _read(config: BuildConfig, folder: Path, faults: list[str]) -> Iterator[Time
 
 def _captioned(config: BuildConfig, folder: Path, faults: list[str]) -> Iterator[Timeline]:
     """Timelines of videos that a model looks at."""
+    from data_pipeline.generator.backends.chat import BackendError
     from data_pipeline.generator.backends.vision import VisionOptions, caption_video
 
     root = Path(config.source.path)
+    files = video_files(root)
+    backend = open_model(config, folder)
+    options = VisionOptions(language=config.source.language or "en", fps=config.fps)
+    for file in files:
+        try:
+            yield caption_video(
+                file,
+                backend,
+                options,
+                source=config.source.name or str(file.name),
+                license=config.source.license,
+                name=file.stem if file == root else str(file.relative_to(root).with_suffix("")),
+            )
+        except BackendError as error:
+            raise InputError(f"{error} (all answers are kept: the same command goes on with them)") from None
+        except InputError as error:
+            faults.append(f"{file}: {error}")
+
+
+def video_files(root: Path) -> list[Path]:
+    """A video, or all videos below a folder.
+
+    Raises:
+        InputError: there is none.
+    """
     if not root.exists():
         raise InputError(f"source.path is {root}, which does not exist; give a video or a folder of videos")
     files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEOS)
     if not files:
         raise InputError(f"source.path {root} holds no video ({', '.join(VIDEOS)})")
-    backend = open_model(config, folder)
-    options = VisionOptions(language=config.source.language or "en")
-    for file in files:
-        try:
-            yield caption_video(
-                file, backend, options, source=config.source.name or str(file.name), license=config.source.license
-            )
-        except InputError as error:
-            faults.append(f"{file}: {error}")
+    return files

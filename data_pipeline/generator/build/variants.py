@@ -35,16 +35,16 @@ def disturb(
         picture[last:] = frames[last]
         return freeze(timeline, frame_times[last]), picture
     if kind == "stutter" and len(frames) > 2:
-        repeated = sorted(rng.sample(range(1, len(frames) - 1), max(1, int(STUTTERS * (len(frames) - 2)))))
+        drawn = rng.sample(range(1, len(frames) - 1), max(1, int(STUTTERS * (len(frames) - 2))))
+        repeated = without_merging(timeline, frame_times, set(drawn))
         picture = frames.copy()
-        for frame in repeated:
+        for frame in sorted(repeated):
             picture[frame] = picture[frame - 1]
-        return delay(timeline, frame_times, set(repeated)), picture
+        return delay(timeline, frame_times, repeated), picture
     if kind == "black":
         picture = frames.copy()
         for frame, t in enumerate(frame_times):
-            seen = timeline.state_at("visible", t)
-            if seen is not None and seen.value == "nothing":
+            if _is_empty(timeline, t):
                 picture[frame] = 0
         return timeline, picture
     return timeline, frames
@@ -58,6 +58,35 @@ def freeze(timeline: Timeline, t: float) -> Timeline:
         if s.begin <= t and s.known_from <= t
     )
     return dataclasses.replace(timeline, segments=kept, questions=())
+
+
+def without_merging(timeline: Timeline, frame_times: Sequence[float], repeated: set[int]) -> set[int]:
+    """The repeated frames but for those whose changes would come together with others at the next new frame.
+
+    What appears in a repeated frame and is gone in the next one would never be seen, and yet be told.
+    """
+    told = [s for s in timeline.segments if s.level != "state"]  # of states the last one holds, which is what is seen
+    times = {t for s in told for t in (s.begin, s.end, s.evident) if t is not None and t > frame_times[0]}
+    changed = {next((i for i, x in enumerate(frame_times) if x >= t - 1e-9), len(frame_times)) for t in times}
+    kept = set(repeated)
+    run: list[int] = []
+    for frame in range(len(frame_times)):
+        run.append(frame)
+        if frame in repeated:
+            continue
+        if sum(i in changed for i in run) > 1:
+            kept -= set(run)
+        run = []
+    return kept
+
+
+def _is_empty(timeline: Timeline, t: float) -> bool:
+    """Whether a frame shows no object, nothing to read, and nothing that happens at it."""
+    seen = timeline.state_at("visible", t)
+    if seen is None or seen.value != "nothing":
+        return False
+    others = (s for s in timeline.segments if s.level == "text" or s.subject.split(":")[0] == "sign")
+    return not any(s.begin <= t and (s.end is None or t < s.end) for s in others)
 
 
 def delay(timeline: Timeline, frame_times: Sequence[float], repeated: set[int]) -> Timeline:

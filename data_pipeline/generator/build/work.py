@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.generator.backends.chat import BackendError
-from data_pipeline.generator.build.authors import open_author
+from data_pipeline.generator.build.authors import forget_model, open_author
 from data_pipeline.generator.build.config import BuildConfig
 from data_pipeline.generator.build.part import PartTask, write_part
 from data_pipeline.generator.build.rows import RowWriter
@@ -27,6 +27,8 @@ class PartResult:
     process: int
     resident: int
     """Bytes that the process holds behind the part."""
+    peak: int
+    """Most bytes that it has ever held."""
     usage: dict[str, Any]
     """Of the endpoint since the process began."""
 
@@ -46,7 +48,7 @@ class PartWork:
         except BackendError as error:  # the budget is spent or the endpoint is down: no fault of a row
             raise InputError(f"{error} (finished parts and all answers are kept: the same command goes on with them)") from None
         usage = {} if backend is None else dict(vars(backend.usage()))
-        return PartResult(summary["rows"], os.getpid(), resident_bytes(), usage)
+        return PartResult(summary["rows"], os.getpid(), resident_bytes(), peak_bytes(), usage)
 
 
 _OPEN: dict[Path, tuple[BuildConfig, RowWriter, Any]] = {}
@@ -66,7 +68,19 @@ def opened(config: BuildConfig, folder: Path) -> tuple[RowWriter, Any]:
     return writer, backend
 
 
+def forget() -> None:
+    """Close everything, so that the next build opens its own."""
+    _OPEN.clear()
+    forget_model()
+
+
 def resident_bytes() -> int:
     """Memory of this process."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * _PAGE
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has ever held."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:")), resident_bytes())
