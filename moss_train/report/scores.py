@@ -68,12 +68,14 @@ def score_rows(scores: Mapping[str, JsonObject]) -> Rows:
 
 
 def behaviour_rows(scores: Mapping[str, JsonObject]) -> Rows:
-    """A row for each behaviour of the clips: how many clips and spans there are, then each model's speak F1."""
+    """A row for each behaviour of the clips: how many clips and utterances due there are, the main model's false speaks a minute,
+    then each model's speak F1, which says nothing where nothing is due."""
     main: JsonObject = next(iter(scores.values()), {}).get("by_behaviour", {})
     rows = []
     for name, found in main.items():
-        f1 = [cell(value_at(one, ("by_behaviour", name, "f1"))) for one in scores.values()]
-        rows.append((name, [str(found.get("scenarios", NONE)), str(found.get("spans", NONE)), *f1]))
+        counts = [str(found.get("scenarios", NONE)), str(found.get("spans", NONE)), cell(value_at(found, ("false_per_minute",)))]
+        f1 = [cell(value_at(one, ("by_behaviour", name, "f1"))) if found.get("spans") else NONE for one in scores.values()]
+        rows.append((name, counts + f1))
     return rows
 
 

@@ -95,7 +95,10 @@ def write_streamed(folder: Path, f1: float, corrected: float | None) -> None:
         "qa": {"all": f1},
         "speak": {"f1": f1, "balanced_accuracy": 0.5, "onset_error_median_frames": 0},
         "correction": {"spans": 4, "in_time": corrected},
-        "by_behaviour": {"alert": {"scenarios": 7, "spans": 9, "f1": f1 / 2}},
+        "by_behaviour": {
+            "alert": {"scenarios": 7, "spans": 9, "f1": f1 / 2, "false_per_minute": 1.5},
+            "silence_only": {"scenarios": 2, "spans": 0, "f1": 0.0, "false_per_minute": 0.25},
+        },
         "by_kind": {"answer": {"spans": 5, "in_time": f1 / 4}},
     }
     folder.mkdir(parents=True)
@@ -122,7 +125,8 @@ def test_baselines_behaviours_and_the_cost_of_an_ablation(tmp_path: Path, capsys
     assert ["onset error, median frames", "0.000", "0.000", "0.000"] in rows
     assert ["corrections made in time", "0.750", "0.250", "–"] in rows
     assert not any(row[0] == "answers: colour right" for row in rows if row)  # nobody was asked
-    assert ["alert", "7", "9", "0.400", "0.300", "0.000"] in rows
+    assert ["alert", "7", "9", "1.500", "0.400", "0.300", "0.000"] in rows
+    assert ["silence_only", "2", "0", "0.250", "–", "–", "–"] in rows
     assert ["answer", "5", "0.200", "0.150", "0.000"] in rows
     (costs,) = [row for row in rows if row and row[0] == "no delayed answers"]
     assert costs[1] == "0.600 (-0.200)" and costs[2] == "0.500 (+0.000)" and "0.250 (-0.500)" in costs
