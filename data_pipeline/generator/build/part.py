@@ -29,7 +29,7 @@ from data_pipeline.timeline.values import timeline_to_dict
 
 VIDEO_FILE = "0.mp4"
 EVALUATED = ("validation", "test")
-_LONGEST_KEY = 120
+_LONGEST_KEY = 56
 """Letters of a video's id that stay in keys, which are names of files in tars."""
 """Splits of which scenarios are made."""
 Outcome = tuple[str, Clip, "Row | Rejection"]
