@@ -48,6 +48,7 @@ def layout_faults(dialogue: Dialogue, options: CheckOptions) -> Iterator[Fault]:
             continue
         yield from _said_faults(utterance, where)
         if utterance.span is None:
+            yield from _unsaid_faults(dialogue, utterance, where, options)
             continue
         first, last = (frame_at(dialogue.frame_times, t) for t in utterance.span)
         if first is None or last is None or last < first:
@@ -70,6 +71,14 @@ def _onset_faults(utterance: Utterance, where: str, options: CheckOptions) -> It
     latest = utterance.t + utterance.tolerance + options.max_wait
     if onset > latest + NEAR:
         yield Fault("late", where, f"begins at {onset:g} s but had to by {latest:g} s")
+
+
+def _unsaid_faults(dialogue: Dialogue, utterance: Utterance, where: str, options: CheckOptions) -> Iterator[Fault]:
+    """What was never said is in order where a turn of the user, or the end of the video, came before it had to begin."""
+    latest = utterance.t + utterance.tolerance + options.max_wait
+    turn = min((user.t for user in dialogue.users if user.t > utterance.t - NEAR), default=math.inf)
+    if latest + NEAR < min(turn, dialogue.frame_times[-1]):
+        yield Fault("late", where, f"is never said but had to begin by {latest:g} s")
 
 
 def _said_faults(utterance: Utterance, where: str) -> Iterator[Fault]:

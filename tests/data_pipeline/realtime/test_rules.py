@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipeline.realtime.dialogue import Dialogue, UserTurn, Utterance
+from data_pipeline.realtime.layout import lay_out
 from data_pipeline.realtime.render import to_messages
 from data_pipeline.realtime.rules import RULES, CheckOptions, check_dialogue
 from data_pipeline.realtime.rules.texts import leaked_time, script_of
@@ -66,3 +68,21 @@ def test_faults_say_where_and_what() -> None:
     laid = sound_dialogue(1, 5.0)
     (fault,) = check_dialogue(laid, count(), CheckOptions(tokenizer=tokenizer(), cutoff=3))
     assert fault.rule == "length" and str(fault).startswith("length: the stream has ")
+
+
+def test_what_is_never_said_is_late_unless_a_turn_or_the_end_came_first() -> None:
+    long, short = "one two three four five six seven eight", "nine"
+    utterances = (Utterance(t=1.0, text=long, evidence=(1.0, 1.0)), Utterance(t=2.0, text=short, evidence=(2.0, 2.0)))
+    words = lambda text: len(text.split())  # noqa: E731
+    options = CheckOptions(max_wait=2.0)
+
+    def late(frames: int, *users: UserTurn) -> list[str]:
+        raw = Dialogue(id="d", frame_times=tuple(map(float, range(frames))), fps=1.0, users=users, utterances=utterances)
+        laid = lay_out(raw, words, 1.0)
+        assert laid.utterances[1].span is None
+        return [fault.text for fault in check_dialogue(laid, words, options) if fault.rule == "late"]
+
+    assert late(8) == ["is never said but had to begin by 4 s"]
+    assert late(5) == []  # the last frame is at 4 s: it might have begun there
+    assert late(8, UserTurn(t=3.5, text="Stop.")) == []
+    assert late(8, UserTurn(t=5.5, text="Stop.")) == ["is never said but had to begin by 4 s"]
