@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 Pairs = Sequence[tuple[str, str]]
 """(kind of question, answer) of a row, as `stages.seen.answered` gives them."""
+_SMALL = 1e-9
 
 
 @dataclass
@@ -21,14 +22,14 @@ class Answers:
         for kind, text in pairs:
             self.counts.setdefault(kind, Counter())[text] += 1
 
-    def guess(self, kind: str) -> str:
-        """The most frequent answer; of several the first in order of the alphabet."""
-        counts = self.counts.get(kind)
-        return min(counts, key=lambda text: (-counts[text], text)) if counts else ""
-
     def blind_share(self, pairs: Pairs) -> float:
-        """Share of the answers of a row, 0..1, that somebody gives who sees no video; 0 where it has none."""
-        return sum(self.guess(kind) == text for kind, text in pairs) / len(pairs) if pairs else 0.0
+        """Share of the answers of a row, 0..1, that somebody expects to guess who knows all other rows and sees no video.
+
+        An answer is guessed as often as the other rows give it to its kind of question. A kind that only this row has cannot be
+        guessed. 0 where the row has no answer.
+        """
+        own = Counter(pairs)
+        return sum(self._guessed(kind, text, own) for kind, text in pairs) / len(pairs) if pairs else 0.0
 
     def allowed(self, most: float) -> dict[tuple[str, str], int]:
         """How often answers may be given so that none has a larger share of its kind than `most`.
@@ -42,27 +43,53 @@ class Answers:
             found |= {(kind, text): limit for text, count in counts.items() if count > limit}
         return found
 
-
-def _limit(counts: Sequence[int], most: float) -> int:
-    """The largest number at which counts can be cut off so that none exceeds a share of the sum that is left."""
-    if len(counts) * most < 1:
-        return counts[0]
-    low, high = 0, counts[-1]
-    while low < high:
-        middle = (low + high + 1) // 2
-        left = [min(count, middle) for count in counts]
-        low, high = (middle, high) if left[-1] <= most * sum(left) else (low, middle - 1)
-    return max(1, low)
+    def _guessed(self, kind: str, text: str, own: Counter[tuple[str, str]]) -> float:
+        counts = self.counts[kind]
+        others = counts.total() - sum(count for (k, _), count in own.items() if k == kind)
+        return (counts[text] - own[kind, text]) / others if others else 0.0
 
 
-def over_the_limit(rows: Iterable[Pairs], allowed: dict[tuple[str, str], int]) -> list[int]:
+def too_frequent(rows: Callable[[], Iterable[tuple[int, Pairs]]], most: float) -> set[int]:
+    """Numbers of the rows to leave out so that no answer has a larger share of its kind than `most`; earlier rows stay.
+
+    A row goes with all its answers, which may make those of another kind too frequent in their turn: counted again until
+    nothing more is.
+
+    Args:
+        rows: gives (number, answers) of all rows, in the same order each time.
+    """
+    dropped: set[int] = set()
+    while True:
+        answers = Answers()
+        for number, pairs in rows():
+            if number not in dropped:
+                answers.add(pairs)
+        more = over_the_limit(((n, pairs) for n, pairs in rows() if n not in dropped), answers.allowed(most))
+        if not more:
+            return dropped
+        dropped.update(more)
+
+
+def over_the_limit(rows: Iterable[tuple[int, Pairs]], allowed: dict[tuple[str, str], int]) -> list[int]:
     """Numbers of the rows that are left out so that no answer comes more often than allowed; earlier rows stay."""
     given: Counter[tuple[str, str]] = Counter()
     dropped = []
-    for number, pairs in enumerate(rows):
-        keys = [(kind, text) for kind, text in pairs]
-        if any(key in allowed and given[key] + keys.count(key) > allowed[key] for key in keys):
+    for number, pairs in rows:
+        own = Counter(pairs)
+        if any(key in allowed and given[key] + count > allowed[key] for key, count in own.items()):
             dropped.append(number)
         else:
-            given.update(keys)
+            given.update(own)
     return dropped
+
+
+def _limit(counts: Sequence[int], most: float) -> int:
+    """The largest number at which rising counts can be cut off so that none exceeds a share of the sum that is left."""
+    if len(counts) * most < 1 - _SMALL:
+        return counts[0]
+    low, high = counts[0], counts[-1]  # cut off at the least of them, all are equal
+    while low < high:
+        middle = (low + high + 1) // 2
+        left = sum(min(count, middle) for count in counts)
+        low, high = (middle, high) if middle <= most * left + _SMALL else (low, middle - 1)
+    return low

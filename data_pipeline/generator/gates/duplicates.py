@@ -19,9 +19,15 @@ SIGNATURES = "signatures.bin"
 MINIMA = 64
 """Numbers of a signature; the estimate's standard error is at most 1 / 16."""
 BANDS = 16
+"""Rows are compared that agree in all four numbers of one: at a common share of 0.5 two of three pairs are, at 0.7 99 of 100."""
+COMPARED = 200
+"""Rows of a bucket that a row is compared with at most, the latest ones: many short rows share a band without being alike."""
 _SHINGLE = 3
 """Words that form an element together."""
-_PRIME = np.uint64((1 << 61) - 1)
+_KEYS = np.random.default_rng(20260101).integers(0, 1 << 64, MINIMA, dtype=np.uint64)
+"""Of the hash functions."""
+_ROUNDS = ((np.uint64(33), np.uint64(0xFF51AFD7ED558CCD)), (np.uint64(33), np.uint64(0xC4CEB9FE1A85EC53)))
+"""Shifts and odd factors of a mixing function of 64 bits."""
 
 Array = np.ndarray[Any, Any]
 
@@ -36,12 +42,12 @@ def signature(dialogue: Dialogue) -> Array:
 
 def minima(elements: Iterable[str]) -> Array:
     """uint32 [64]: the least hash of the elements under each of 64 fixed functions."""
-    hashes = np.array([int.from_bytes(hashlib.blake2b(e.encode(), digest_size=4).digest()) for e in elements], dtype=np.uint64)
-    rng = np.random.default_rng(20260101)
-    a = rng.integers(1, 1 << 29, MINIMA, dtype=np.uint64)
-    b = rng.integers(0, 1 << 61, MINIMA, dtype=np.uint64)
-    mixed = (a[:, None] * hashes[None, :] + b[:, None]) % _PRIME
-    return (mixed.min(1) & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+    hashes = np.array([int.from_bytes(hashlib.blake2b(e.encode(), digest_size=8).digest()) for e in elements], dtype=np.uint64)
+    mixed = hashes[None, :] ^ _KEYS[:, None]
+    for shift, factor in _ROUNDS:  # the upper bits come to depend on all of them
+        mixed ^= mixed >> shift
+        mixed *= factor
+    return (mixed.min(1) >> np.uint64(32)).astype(np.uint32)
 
 
 class SignatureFile:
@@ -73,6 +79,11 @@ def near_duplicates(signatures: Array, threshold: float) -> dict[int, int]:
         threshold: least estimated share of common elements.
     """
     parent: dict[int, int] = {}
+    first: dict[bytes, int] = {}
+    for row, numbers in enumerate(signatures):  # equal ones first: there may be any number of them
+        earlier = first.setdefault(hashlib.blake2b(numbers.tobytes(), digest_size=16).digest(), row)
+        if earlier != row:
+            parent[row] = earlier
     width = MINIMA // BANDS
     for band in range(BANDS):
         keys = _band_keys(signatures[:, band * width : (band + 1) * width])
@@ -83,17 +94,18 @@ def near_duplicates(signatures: Array, threshold: float) -> dict[int, int]:
 
 def _compare(bucket: Sequence[int], signatures: Array, threshold: float, parent: dict[int, int]) -> None:
     """Enter the rows of a bucket that resemble an earlier one of it that stays."""
+    rows = [row for row in bucket if row not in parent]
+    stored = signatures[rows]
     kept: list[int] = []
-    for row in bucket:
-        if row in parent:
-            continue
-        if kept:
-            alike = (signatures[kept] == signatures[row]).mean(1)
+    for place, row in enumerate(rows):
+        latest = kept[-COMPARED:]
+        if latest:
+            alike = (stored[latest] == stored[place]).mean(1)
             best = int(alike.argmax())
             if alike[best] >= threshold:
-                parent[row] = kept[best]
+                parent[row] = rows[latest[best]]
                 continue
-        kept.append(row)
+        kept.append(place)
 
 
 def _band_keys(columns: Array) -> Array:
