@@ -34,7 +34,8 @@ def open_author(config: BuildConfig, folder: Path) -> tuple[Author, Any]:
 
     backend = open_model(config, folder)
     try:
-        settings = ModelOptions(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        settings = ModelOptions(**values)
     except TypeError as error:
         raise InputError(f"author_options: {error}; see docs/generator.md") from None
     return ModelAuthor(backend, options=settings), backend

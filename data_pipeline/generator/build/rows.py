@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from data_pipeline.generator.author import Author, Unfit
+from data_pipeline.generator.backends.chat import EndpointDown
 from data_pipeline.generator.build.config import VERSION, BuildConfig
 from data_pipeline.generator.build.sources import Clip
 from data_pipeline.generator.plan import Draft, Judgement, Rejection
@@ -22,6 +24,9 @@ from data_pipeline.text.tokenizer import Tokenizer
 from data_pipeline.timeline.timeline import Timeline
 from model.errors import InputError
 
+MOST_FAILURES = 5
+"""Rows at which an endpoint may fail, after all retries, without answering anything in between; then the build stops."""
+
 
 @dataclass(kw_only=True)
 class Row:
@@ -30,6 +35,29 @@ class Row:
     dialogue: Dialogue
     timeline: Timeline
     """What it was written from, cleaned."""
+
+
+class Outage:
+    """Tells a request that an endpoint cannot serve from an endpoint that serves none any more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._answered = -1
+
+    def enter(self, error: EndpointDown, author: Author) -> None:
+        """Count a failure.
+
+        Raises:
+            EndpointDown: there were several without any answer between them.
+        """
+        backend = getattr(author, "backend", None)
+        answered = backend.usage().calls if backend is not None else 0
+        with self._lock:
+            self._failures = self._failures + 1 if answered == self._answered else 1
+            self._answered = answered
+            if self._failures >= MOST_FAILURES:
+                raise error
 
 
 @dataclass
@@ -46,6 +74,7 @@ class RowWriter:
     count_tokens: CountTokens
     tokenizer: Tokenizer | None = None
     options: CheckOptions = field(init=False)
+    outage: Outage = field(default_factory=Outage, init=False)
 
     def __post_init__(self) -> None:
         self.options = CheckOptions(tokenizer=self.tokenizer, cutoff=self.config.cutoff or None, max_wait=self.config.max_wait)
@@ -56,7 +85,17 @@ class RowWriter:
         Args:
             identity: id of the dialogue.
             key: what all that is drawn by chance depends on, beside the seed of the build.
+
+        Raises:
+            BackendError: the budget is spent, or the endpoint fails at one row after another.
         """
+        try:
+            return self._write(clip, identity, key)
+        except EndpointDown as error:
+            self.outage.enter(error, self.author)
+            return Rejection(stage="endpoint", reason=str(error))
+
+    def _write(self, clip: Clip, identity: str, key: str) -> Row | Rejection:
         config = self.config
         rng = random.Random(f"row {config.seed} {key}")
         language = _draw(rng, config.languages)

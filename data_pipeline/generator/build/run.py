@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.generator.backends.chat import BackendError
 from data_pipeline.generator.build.config import VERSION, BuildConfig
 from data_pipeline.generator.build.finish import (
     dropped_rows,
@@ -123,6 +124,8 @@ def build(
         _write_parts(config, folder, workers, measured, progress)
         measured.seconds = time.monotonic() - begin
         return finish(config, folder, workers, measured, progress)
+    except BackendError as error:  # while videos are captioned
+        raise InputError(f"{error} (all answers are kept: the same command goes on with them)") from None
     except OSError as error:
         raise InputError(
             f"{error.filename or out_dir} cannot be written: {error.strerror}; make room and run the same command again"
