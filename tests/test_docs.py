@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from inference import offline_infer, realtime_offline_infer, realtime_streaming_infer
-from moss_train.cli.main import COMMANDS
+from moss_train.cli.main import COMMANDS, parse_words
 from moss_train.config.compose import choices, compose, conf_dir
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -94,10 +94,7 @@ def _complaint(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """What the parser says against a command line; nothing where it takes it."""
     parser, arguments = _parser(words)
     try:
-        try:
-            parser.parse_intermixed_args(arguments)
-        except TypeError:  # argparse's answer where there are sub-commands
-            parser.parse_args(arguments)
+        parse_words(parser, arguments)
     except (SystemExit, argparse.ArgumentError) as error:
         return f"{shlex.join(words)}: {capsys.readouterr().err or error}"
     return ""

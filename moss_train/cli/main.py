@@ -134,7 +134,7 @@ def _command_parser(name: str) -> tuple[MossParser, Any]:
     return parser, module
 
 
-def _parse(parser: MossParser, words: Sequence[str]) -> argparse.Namespace:
+def parse_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
     """Options may stand before, between and behind values: `moss train stage=pt1 --print-config train.steps=3`."""
     try:
         return parser.parse_intermixed_args(words)
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser, module = _command_parser(arguments[0])
         words = getattr(module, "complete", list)(arguments[1:])  # a command may have an action that needs no name
-        return int(module.run(_parse(parser, words)) or 0)
+        return int(module.run(parse_words(parser, words)) or 0)
     except InputError as error:
         print(f"{_who()}: error: {error}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT

@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.reslice is None) != (args.old is None):
         raise InputError("--reslice RATE and --from OLD belong together; give both")
+    if args.old is not None and args.overrides:
+        raise InputError(f"{args.overrides[0]} has no place beside --reslice, which changes the rate alone; leave it out")
     config = load_settings(args.config, args.overrides) if args.old is None else _settings_of(args.old)
     if args.print_config:
         print(yaml.safe_dump(to_plain(config), sort_keys=False, allow_unicode=True), end="")
