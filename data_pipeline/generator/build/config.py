@@ -187,6 +187,10 @@ class BuildConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if not 0 <= self.max_wait < math.inf:
             raise InputError(f"max_wait is {self.max_wait}; it must be 0 or more seconds")
+        if self.gates.judge > 0 and self.author != "model":
+            raise InputError(
+                f"gates.judge is {self.gates.judge:g}, and templates cannot judge; set author=model or gates.judge=0"
+            )
         if self.source.kind != "world" and not self.source.path:
             raise InputError(f"source.path is empty; give the file or folder of {self.source.kind}")
         if self.source.kind == "videos" and self.author != "model":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from data_pipeline.generator.build.sources import WINDOW
 from data_pipeline.schema import Media, Message, Sample
 from data_pipeline.text.tokenizer import VIDEO
 from data_pipeline.timeline.timeline import Timeline
@@ -23,7 +24,7 @@ def question_sample(timeline: Timeline, frame_times: Sequence[float], fps: float
     The frames are sampled again from the whole file, so that a window of a longer video has no such chat.
     """
     questions = [q for q in timeline.questions if q.evidence is None or q.evidence[1] <= frame_times[-1]]
-    if not questions or frame_times[0] > 0 or timeline.duration * fps > len(frame_times) + 1:
+    if not questions or frame_times[0] > 0 or WINDOW in timeline.meta:
         return None
     messages = []
     for turn, question in enumerate(rng.sample(questions, min(MOST_QUESTIONS, len(questions)))):

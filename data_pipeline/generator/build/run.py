@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.generator.backends.chat import BackendError
+from data_pipeline.generator.backends.settings import read_settings
+from data_pipeline.generator.build.authors import open_author
 from data_pipeline.generator.build.config import VERSION, BuildConfig
 from data_pipeline.generator.build.finish import (
     dropped_rows,
@@ -21,8 +23,8 @@ from data_pipeline.generator.build.finish import (
 )
 from data_pipeline.generator.build.folder import BuildFolder, settings_of, write_json
 from data_pipeline.generator.build.part import EVALUATED, PartTask
-from data_pipeline.generator.build.sources import Chunks
-from data_pipeline.generator.build.timelines import store_timelines
+from data_pipeline.generator.build.sources import Chunks, story_clip
+from data_pipeline.generator.build.timelines import check_source, store_timelines
 from data_pipeline.generator.build.tokens import open_tokenizer
 from data_pipeline.generator.build.work import PartResult, PartWork, forget, peak_bytes, resident_bytes
 from data_pipeline.shards.processes import run_tasks
@@ -113,7 +115,7 @@ def build(
     if config.author == "model":
         workers = 1  # threads ask the endpoint; several processes would each have the budget and the limits
     forget()
-    open_tokenizer(config)  # a wrong file is told here, not by a worker
+    _try(config, out_dir)
     folder = BuildFolder(out_dir)
     folder.open(settings_of(config), overwrite=overwrite)
     try:
@@ -132,6 +134,21 @@ def build(
         ) from None
     finally:
         folder.close()
+
+
+def _try(config: BuildConfig, out_dir: Path) -> None:
+    """Meet here, before anything is written, what would otherwise end a worker or leave a folder of wrong settings."""
+    open_tokenizer(config)
+    if config.author == "templates":
+        open_author(config, out_dir)
+    else:
+        read_settings(config.model)
+    if config.source.kind == "world":
+        if not any(getattr(config.rows, split) for split in SPLITS):
+            raise InputError("nothing to make: give rows.train, rows.validation or rows.test above 0")
+        story_clip(config, "train", 0, 0)
+    elif not Chunks(out_dir).exists():
+        check_source(config)
 
 
 def tasks_of(config: BuildConfig, folder: Path) -> Iterator[PartTask]:

@@ -22,6 +22,8 @@ from model.errors import InputError
 
 ATTEMPTS = 8
 """Stories that are tried for one row of the world."""
+WINDOW = "window"
+"""Entry of `Timeline.meta` of a window: its seconds of the whole video."""
 LEAST_WINDOW = 2
 """Frames; a shorter rest of a long video is left out."""
 
@@ -109,7 +111,8 @@ def cut(timeline: Timeline, begin: float, end: float) -> Timeline:
             )
         )
     asked = tuple(q for q in timeline.questions if q.evidence and begin <= q.evidence[0] and (q.evidence[1] < end or last))
-    return dataclasses.replace(timeline, duration=end, segments=tuple(kept), questions=asked)
+    meta = {**timeline.meta, WINDOW: [begin, end]}
+    return dataclasses.replace(timeline, duration=end, segments=tuple(kept), questions=asked, meta=meta)
 
 
 class Chunks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_pipeline.generator.build.authors import open_model
 from data_pipeline.generator.build.config import BuildConfig
@@ -13,6 +14,11 @@ from data_pipeline.generator.gates.decontaminate import Forbidden
 from data_pipeline.timeline.timeline import Timeline
 from model.errors import InputError
 
+if TYPE_CHECKING:
+    from data_pipeline.timeline.readers.options import ReadOptions
+
+BUNDLED = "bundled"
+"""`source.path` of the clips that come with the package."""
 VIDEOS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".m4v")
 
 
@@ -30,6 +36,21 @@ def store_timelines(config: BuildConfig, folder: BuildFolder, progress: Callable
     chunks.store(_counted(videos, progress), config, left_out_by(config))
     if faults:
         (folder.path / "source_faults.txt").write_text("\n".join(faults) + "\n", encoding="utf-8")
+
+
+def check_source(config: BuildConfig) -> None:
+    """Look whether the source can be read at all, before a folder is begun with its settings.
+
+    Raises:
+        InputError: its kind is unknown, an option is, or a file or folder is missing.
+    """
+    Forbidden(config.gates.decontaminate)
+    if config.source.kind == "videos":
+        video_files(Path(config.source.path))
+        return
+    _options(config, [])
+    if config.source.path != BUNDLED and not Path(config.source.path).exists():
+        raise InputError(f"source.path is {config.source.path}, which does not exist; give a file or folder of annotations")
 
 
 def left_out_by(config: BuildConfig) -> Callable[[Timeline], str | None]:
@@ -56,13 +77,20 @@ def read_videos(config: BuildConfig, faults: list[str]) -> Iterator[Timeline]:
     Raises:
         InputError: there is no such format or file.
     """
-    source = config.source
-    from data_pipeline.timeline.readers.options import ReadOptions
-    from data_pipeline.timeline.readers.registry import READERS, read_source
+    from data_pipeline.timeline.readers.registry import read_source
 
+    options = _options(config, faults)
+    yield from read_source(config.source.kind, config.source.path, options)
+
+
+def _options(config: BuildConfig, faults: list[str]) -> ReadOptions:
+    from data_pipeline.timeline.readers.options import ReadOptions
+    from data_pipeline.timeline.readers.registry import READERS
+
+    source = config.source
     if source.kind not in READERS:
         raise InputError(f"source.kind is {source.kind!r}; use world, videos or one of {', '.join(READERS)}")
-    options = ReadOptions(
+    return ReadOptions(
         evident=source.evident,
         level=source.level,
         media_root=Path(source.media_root) if source.media_root else None,
@@ -72,7 +100,6 @@ def read_videos(config: BuildConfig, faults: list[str]) -> Iterator[Timeline]:
         split_key=source.split_key,
         on_fault=faults.append,
     )
-    yield from read_source(source.kind, source.path, options)
 
 
 def _captioned(config: BuildConfig, folder: Path, faults: list[str]) -> Iterator[Timeline]:

@@ -95,14 +95,17 @@ def delay(timeline: Timeline, frame_times: Sequence[float], repeated: set[int]) 
     for frame in sorted(repeated):
         new = next((i for i in range(frame + 1, len(frame_times)) if i not in repeated), None)
         moved[frame_times[frame]] = timeline.duration if new is None else frame_times[new]
+        if new is not None:
+            moved[frame_times[new]] = frame_times[new]  # what happens right before it comes with the rest
 
     def shown(t: float) -> float:
         """When what happens at `t`, or since the frame before it, can be seen."""
         first = next((x for x in frame_times if x >= t - 1e-9), None)
         return t if first is None or first not in moved else moved[first]
 
-    segments = [_moved(s, shown) for s in timeline.segments]
-    kept = sorted((s for s in segments if s.end is None or s.end > s.begin or s.level == "event"), key=lambda s: s.begin)
+    moments = {id(s) for s in timeline.segments if s.end == s.begin}
+    segments = [(_moved(s, shown), s.level == "event" or id(s) in moments) for s in timeline.segments]
+    kept = sorted((s for s, stays in segments if stays or s.end is None or s.end > s.begin), key=lambda s: s.begin)
     return dataclasses.replace(timeline, segments=tuple(kept), questions=())
 
 
