@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.generator.backends.cached import CachedBackend, request_digest
 from data_pipeline.generator.backends.replay.server import ReplayServer
@@ -37,18 +38,16 @@ def test_damaged_files_are_asked_for_again(tmp_path: Path) -> None:
 
 def test_the_digest_depends_on_all_that_the_answer_does() -> None:
     base = request(images=(b"a",))
-    others = [
-        dataclasses.replace(base, **change)
-        for change in (
-            {"role": "plan"},
-            {"system": "x"},
-            {"text": "x"},
-            {"images": (b"b",)},
-            {"schema": {}},
-            {"max_tokens": 7},
-            {"temperature": 0.5},
-            {"seed": 3},
-        )
+    changes: list[dict[str, Any]] = [
+        {"role": "plan"},
+        {"system": "x"},
+        {"text": "x"},
+        {"images": (b"b",)},
+        {"schema": {}},
+        {"max_tokens": 7},
+        {"temperature": 0.5},
+        {"seed": 3},
     ]
+    others = [dataclasses.replace(base, **change) for change in changes]
     digests = {request_digest(one, "m") for one in [base, *others]} | {request_digest(base, "other")}
     assert len(digests) == 10
