@@ -47,7 +47,8 @@ def minima(elements: Iterable[str]) -> Array:
     for shift, factor in _ROUNDS:  # the upper bits come to depend on all of them
         mixed ^= mixed >> shift
         mixed *= factor
-    return (mixed.min(1) >> np.uint64(32)).astype(np.uint32)
+    least: Array = mixed.min(1) >> np.uint64(32)
+    return least.astype(np.uint32)
 
 
 class SignatureFile:
