@@ -87,7 +87,9 @@ def test_rows_answer_when_the_evidence_is_there(rows: list[Dialogue]) -> None:
 def test_bad_answers_cost_their_row_alone(corpus: tuple[Path, list[dict[str, Any]]], rows: list[Dialogue]) -> None:
     rejected = Counter((r["stage"], r["reason"].split(";")[0][:40]) for r in _lines(corpus[0], "rejected.jsonl"))
     stages = {stage for stage, _ in rejected}
-    assert stages == {"plan", "answer", "gate"}
+    assert {"plan", "answer", "gate"} <= stages <= {"plan", "answer", "gate", "rules"}
+    # a narration may be too slow for what happens; nothing else of the recording breaks a rule
+    assert all(reason.startswith("late:") for stage, reason in rejected if stage == "rules")
     assert any("noon" in r["reason"] for r in _lines(corpus[0], "rejected.jsonl"))
     texts = " ".join(u.text for row in rows for u in row.utterances) + " ".join(u.text for row in rows for u in row.users)
     assert "noon" not in texts and "00:04" not in texts and "stay on" not in texts
