@@ -120,7 +120,10 @@ def _told(config: BuildConfig, planned: Planned) -> dict[str, Any]:
     prices: Mapping[str, float] = config.model.get("prices") or {}
     dollars = (planned.input_tokens * prices.get("input", 0) + planned.output_tokens * prices.get("output", 0)) / 1e6
     concurrency = max(1, int(config.model.get("concurrency", 8)))
-    hours = sum(planned.calls.values()) * SECONDS_PER_CALL / concurrency / 3600
+    calls, tokens = sum(planned.calls.values()), planned.input_tokens + planned.output_tokens
+    limits = {"requests_per_minute": calls, "tokens_per_minute": tokens}
+    slowest = [asked / float(config.model[name]) / 60 for name, asked in limits.items() if config.model.get(name)]
+    hours = max(calls * SECONDS_PER_CALL / concurrency / 3600, *slowest, 0.0)
     return {
         **told,
         "calls by role": ", ".join(f"{role} {count}" for role, count in planned.calls.items() if count),

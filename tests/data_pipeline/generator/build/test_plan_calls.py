@@ -55,3 +55,11 @@ def test_a_source_that_is_not_there(tmp_path: Path, kind: str, message: str) -> 
     source = SourceConfig(kind=kind, path=str(tmp_path / "none.json"))
     with pytest.raises(InputError, match=message):
         estimate(world_config(source=source, author="model", model=MODEL))
+
+
+def test_limits_of_the_endpoint_make_it_longer(tmp_path: Path) -> None:
+    config = video_config(tmp_path, videos=2, author="model", model=MODEL)
+    calls = int(estimate(config)["model calls"])
+    for name, least in (("requests_per_minute", calls / 60), ("tokens_per_minute", calls)):
+        slow = dataclasses.replace(config, model={**MODEL, name: 1})
+        assert float(str(estimate(slow)["hours"]).split()[1]) >= least - 0.01
