@@ -33,7 +33,7 @@ def _answer_faults(dialogue: Dialogue, utterance: Utterance, where: str) -> Iter
         return
     t = dialogue.users[asked].t
     onset = utterance.span[0] if utterance.span is not None else utterance.t
-    if min(onset, utterance.t) <= t - NEAR:
+    if min(onset, utterance.t) <= t + NEAR:  # a turn at the time of a frame arrives behind that frame
         yield Fault("answer-before-question", where, f"comes at {min(onset, utterance.t):g} s, the question at {t:g} s")
 
 
@@ -53,7 +53,7 @@ def _repetitions(dialogue: Dialogue) -> Iterator[Fault]:
         if utterance.said == "":
             continue
         if previous is not None and _same(previous.text, utterance.text):
-            asked = any(previous.t <= user.t + NEAR and user.t <= utterance.t for user in dialogue.users)
+            asked = any(previous.t <= user.t + NEAR and user.t < utterance.t - NEAR for user in dialogue.users)
             news = utterance.kind not in _STATES and utterance.evidence[0] > previous.evidence[1] + NEAR
             if not asked and not news:
                 yield Fault("repeated", f"utterances[{index}]", f"says {utterance.text[:60]!r} again")

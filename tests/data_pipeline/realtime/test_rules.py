@@ -86,3 +86,17 @@ def test_what_is_never_said_is_late_unless_a_turn_or_the_end_came_first() -> Non
     assert late(5) == []  # the last frame is at 4 s: it might have begun there
     assert late(8, UserTurn(t=3.5, text="Stop.")) == []
     assert late(8, UserTurn(t=5.5, text="Stop.")) == ["is never said but had to begin by 4 s"]
+
+
+def test_a_turn_at_the_time_of_a_frame_comes_behind_that_frame() -> None:
+    early = Utterance(t=2.0, text="red.", evidence=(1.0, 1.0), kind="answer", answers=0)
+    users = (UserTurn(t=2.0, text="Which colour is it?"),)
+    raw = Dialogue(id="a", frame_times=(0.0, 1.0, 2.0, 3.0), fps=1.0, users=users, utterances=(early,))
+    faults = check_dialogue(lay_out(raw, count(), 20.0), count())
+    assert [fault.rule for fault in faults] == ["answer-before-question"]
+
+    before = Utterance(t=0.0, text="red.", evidence=(0.0, 0.0), kind="answer")
+    again = Utterance(t=2.0, text="red.", evidence=(0.0, 0.0), kind="answer")
+    raw = Dialogue(id="b", frame_times=(0.0, 1.0, 2.0, 3.0), fps=1.0, users=users, utterances=(before, again))
+    faults = check_dialogue(lay_out(raw, count(), 20.0), count())
+    assert [fault.rule for fault in faults] == ["repeated"]
