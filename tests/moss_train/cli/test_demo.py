@@ -29,7 +29,7 @@ def test_every_plan_names_public_commands_whose_arguments_are_understood(name: s
     assert {step.command[0] for step in steps} == {"moss"}
     for step in steps:
         parser, _ = cli._command_parser(step.command[1])
-        cli._parse(parser, step.command[2:])  # an unknown argument ends the test with exit code 2
+        cli.parse_words(parser, step.command[2:])  # an unknown argument ends the test with exit code 2
     assert steps[-1].command[1] == "report"
 
 
