@@ -177,3 +177,10 @@ def test_counts_are_remembered_within_bounds() -> None:
     cache = CountCache(lambda text: asked.append(text) or len(text), entries=2)  # type: ignore[func-returns-value]
     assert [cache(text) for text in ("a", "a", "bb", "a", "ccc", "a")] == [1, 1, 2, 1, 3, 1]
     assert asked == ["a", "bb", "ccc", "a"]
+
+
+def test_a_turn_at_the_time_of_a_frame_cuts_off_behind_that_frame() -> None:
+    speech = Utterance(t=0.0, text="one two three four", evidence=(0.0, 0.0))
+    raw = Dialogue(id="d", frame_times=(0.0, 1.0, 2.0, 3.0), fps=1.0, users=(UserTurn(t=1.0, text="stop"),), utterances=(speech,))
+    (laid,) = lay_out(raw, words, 1.0).utterances
+    assert (laid.said, laid.span, laid.preempted) == ("one two", (0.0, 1.0), True)

@@ -109,3 +109,14 @@ def test_what_the_video_begins_with_is_no_change_unless_it_is_said_to_be() -> No
 def test_texts_in_the_picture() -> None:
     shown = [Segment(begin=b, end=e, text=t, level="text") for b, e, t in [(1.0, 3.0, "OPEN"), (3.0, 5.0, "CLOSED")]]
     assert of(*shown) == [(1.0, "text", "", "OPEN"), (3.0, "text", "OPEN", "CLOSED"), (5.0, "text", "CLOSED", "")]
+
+
+def test_what_is_known_later_is_neither_what_held_before_nor_what_follows() -> None:
+    late = Segment(begin=2, end=5, text="green", level="state", subject="light", value="green", evident=7)
+    assert (5, "state", "red", "blue") in of(state(0, 2, "light", "red"), late, state(5, 10, "light", "blue"))
+
+    hidden = Segment(begin=1, end=5, text="EXIT", level="text", evident=7)
+    assert (5, "text", "", "STOP") in of(hidden, Segment(begin=5, end=10, text="STOP", level="text"))
+
+    blurred = Segment(begin=4, end=9, text="EXIT", level="text", evident=8)
+    assert (5, "text", "STOP", "") in of(Segment(begin=1, end=5, text="STOP", level="text"), blurred)

@@ -121,3 +121,9 @@ def test_questions_lose_doubles_and_evidence_beyond_the_end() -> None:
 def test_same_text() -> None:
     assert same_text(" A dog  runs. ") == same_text("a dog runs") != same_text("a dog runs home")
     assert same_text("狗跑。") == same_text("狗跑")
+
+
+def test_a_piece_behind_a_cut_is_not_known_before_it_begins() -> None:
+    cut = Segment(begin=5, end=5, text="another room", change="scene")
+    pieces = [s for s in of(state(0, 10, "red", evident=2), cut) if s.level == "state"]
+    assert [(s.begin, s.end, s.evident) for s in pieces] == [(0, 5, 2), (5, 10, 5)]

@@ -13,7 +13,7 @@ from data_pipeline.generator.stages.write import answer, write_dialogue
 from data_pipeline.generator.templates import TemplateAuthor
 from data_pipeline.generator.templates.phrases import Phrases
 from data_pipeline.realtime.dialogue import BEHAVIOURS
-from data_pipeline.timeline.timeline import Timeline
+from data_pipeline.timeline.timeline import Segment, Timeline
 from model.errors import InputError
 from tests.data_pipeline.generator.samples import FRAMES, kitchen, state, world
 
@@ -271,3 +271,10 @@ def test_all_behaviours_have_a_planner() -> None:
 def test_nothing_fits_a_single_frame() -> None:
     ground = Ground(world(), (), (0.0,), random.Random(0), Phrases("en", "en"))
     assert all(plan_behaviour(name, ground) is None for name in PLANNERS)
+
+
+def test_what_was_before_is_another_value_even_where_a_cut_split_the_present_one() -> None:
+    values = ((0.0, 2.0, "blue"), (2.0, 4.0, "red"), (4.0, 12.0, "red"))
+    states = tuple(Segment(begin=b, end=e, text=v, level="state", subject="colour:ball", value=v) for b, e, v in values)
+    draft = ask((5.5, "before", "colour:ball", ""), timeline=Timeline(id="v", duration=12.0, segments=states))
+    assert said(draft) == [(6, "blue.", "answer")]
