@@ -12,8 +12,13 @@ MOST_LETTERS = 1_000_000
 """Of an answer; a longer one is not read."""
 DEEPEST = 40
 """Levels of an answer; none of ours has more than four."""
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"<(think|thinking|thought)>", re.IGNORECASE)
+_THOUGHT_ENDS = re.compile(r".*</(?:think|thinking|thought)>", re.DOTALL | re.IGNORECASE)
+_WORDS = re.compile(r"\{(?=[^\s\"{}\[\]])")
+"""A brace that cannot begin a JSON object with fields: one of the words around it."""
+_MOST_BRACES = 100
+_MOST_DIGITS = 300
+"""Of a whole number: longer ones are beyond floating point."""
 _REFUSAL = re.compile(
     r"\b(I('m| am) (sorry|unable|not able)|I (can('|no)?t|cannot|won't|must decline)|as an AI)\b|抱歉|我(不能|无法)",
     re.IGNORECASE,
@@ -41,23 +46,55 @@ def read_answer(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     if len(text) > MOST_LETTERS:
         raise Unreadable(f"it has {len(text)} characters")
-    text = _THOUGHT.sub("", text, count=1)
-    fenced = _FENCE.search(text)
-    text = fenced.group(1) if fenced else text
-    start = text.find("{")
+    text = _THOUGHT_ENDS.sub("", text, count=1)
+    start, thought = text.find("{"), _THOUGHT.search(text)
+    if thought is not None and (start < 0 or thought.start() < start):
+        raise Unreadable("its thoughts do not end, so no answer stands behind them")
     if start < 0:
         raise Unreadable("it holds no JSON object")
-    try:
-        value, _ = json.JSONDecoder(parse_constant=_no_constant, strict=False).raw_decode(text, start)
-        json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError:
-        raise Unreadable("it is nested too deeply") from None
-    except ValueError as error:
-        raise Unreadable(f"it is not valid JSON ({error})") from None
-    fault = schema_fault(value, schema)
-    if fault:
-        raise Unreadable(fault)
-    found: dict[str, Any] = value
+    fitting: dict[str, dict[str, Any]] = {}
+    faults = []
+    for value in _objects(text):
+        fault = schema_fault(value, schema)
+        if fault:
+            faults.append(fault)
+        else:
+            fitting[json.dumps(value, sort_keys=True)] = value
+    if len(fitting) > 1:
+        raise Unreadable(f"it holds {len(fitting)} different answers")
+    if not fitting:
+        raise Unreadable(faults[0])
+    return next(iter(fitting.values()))
+
+
+def _objects(text: str) -> list[Any]:
+    """All objects of a text that stand in no other one; braces of the words around them are passed over.
+
+    Raises:
+        Unreadable: there is none, or one that begins like JSON is none.
+    """
+    decoder = json.JSONDecoder(
+        parse_constant=_no_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_each_once, strict=False
+    )
+    found: list[Any] = []
+    start, first_fault = text.find("{"), ""
+    for _ in range(_MOST_BRACES):
+        if start < 0:
+            break
+        try:
+            value, end = decoder.raw_decode(text, start)
+            json.dumps(value, ensure_ascii=False).encode()
+            found.append(value)
+        except RecursionError:
+            raise Unreadable("it is nested too deeply") from None
+        except ValueError as error:
+            first_fault = first_fault or f"it is not valid JSON ({error})"
+            if not _WORDS.match(text, start):
+                raise Unreadable(first_fault) from None
+            end = start + 1
+        start = text.find("{", end)
+    if not found:
+        raise Unreadable(first_fault)
     return found
 
 
@@ -122,6 +159,28 @@ def _has_type(value: Any, kind: str) -> bool:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is beyond all numbers")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"{text[:40]}... has {len(text)} digits")
+    return int(text)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose fields are told once each: of two values nobody knows which one is meant."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key in values if sum(one == key for one, _ in pairs) > 1)
+        raise ValueError(f"the field {_short(twice)} stands there twice")
+    return values
 
 
 def _short(value: Any) -> str:

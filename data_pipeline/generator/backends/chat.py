@@ -42,6 +42,10 @@ class EndpointDown(BackendError):
     """The endpoint does not answer, even when asked again."""
 
 
+class EndpointClosed(EndpointDown):
+    """The endpoint will not serve any request before somebody mends the key, the account, the address or the model."""
+
+
 class ChatBackend(Protocol):
     """An endpoint; its methods may be called from several threads at once."""
 

@@ -8,22 +8,24 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline.generator.backends.answers import Unreadable, is_refusal, read_answer
-from data_pipeline.generator.backends.chat import ChatRequest, EndpointDown, MalformedAnswer, Refused
-from data_pipeline.generator.backends.cost import Ledger, Usage, estimate_tokens
+from data_pipeline.generator.backends.chat import BackendError, ChatRequest, EndpointClosed, EndpointDown, MalformedAnswer, Refused
+from data_pipeline.generator.backends.cost import Ledger, Reservation, Usage, estimate_tokens
 from data_pipeline.generator.backends.rate import RateLimit
-from data_pipeline.generator.backends.settings import FORMATS, BackendConfig
-from data_pipeline.generator.backends.wire import MOST_BYTES, Cut, Reply, digest, payload, read_body, repair_messages
+from data_pipeline.generator.backends.settings import BackendConfig
+from data_pipeline.generator.backends.style import Style
+from data_pipeline.generator.backends.wire import MOST_BYTES, Cut, Reply, digest, one_line, payload, read_body, repair_messages
 from model.errors import InputError
+
+if TYPE_CHECKING:
+    from data_pipeline.generator.backends.deadline import Failure
 
 AGAIN = (408, 409, 425, 429)
 """Statuses after which the same request may succeed, beside those from 500 on."""
-UNSUPPORTED = (400, 404, 415, 422, 501)
-"""Statuses by which an endpoint may say that it does not know a form of answer."""
-CLOSED = (401, 403, 404)
-"""Statuses after which no request will succeed."""
+CLOSED = (401, 402, 403, 404)
+"""Statuses after which no request will succeed, beside those that name another address."""
 
 
 class _TooLate(Exception):
@@ -49,11 +51,21 @@ class EndpointBackend:
             ) from None
         self.config = config
         self.ledger = Ledger(config)
-        self._client = openai.OpenAI(base_url=config.base_url, api_key=config.key(), max_retries=0, timeout=config.timeout)
+        from data_pipeline.generator.backends.deadline import bounded_client
+
+        self._key = config.key()
+        self._client = openai.OpenAI(
+            base_url=config.base_url,
+            api_key=self._key,
+            max_retries=0,
+            timeout=config.timeout,
+            http_client=bounded_client(config.timeout),
+        )
         self._under_way = threading.BoundedSemaphore(config.concurrency)
         self._requests = RateLimit(config.requests_per_minute)
         self._tokens = RateLimit(config.tokens_per_minute)
-        self._format = config.response_format
+        self._style = Style(form=config.response_format, seed=config.send_seed)
+        self._proved = False
         self._record_lock = threading.Lock()
 
     @property
@@ -72,6 +84,23 @@ class EndpointBackend:
         Raises:
             MalformedAnswer, Refused, BudgetSpent, EndpointDown: see there.
         """
+        try:
+            return self._complete(request)
+        except BackendError as error:
+            # An endpoint may repeat what it was sent: the key must not come into logs, reports and lists of rejections.
+            raise type(error)(self._line(str(error), 900)) from None
+
+    def _line(self, text: str, most: int = 300) -> str:
+        """A line without the key."""
+        if self.config.api_key_env:
+            text = text.replace(self._key, f"[{self.config.api_key_env}]")
+        return one_line(text, most)
+
+    def _complete(self, request: ChatRequest) -> dict[str, Any]:
+        try:
+            f"{request.system}{request.text}{json.dumps(request.schema, ensure_ascii=False)}".encode()
+        except UnicodeEncodeError as error:
+            raise Refused(f"the request {request.role} holds half a character ({error.reason}); mend the text") from None
         more: list[dict[str, Any]] = []
         fault = ""
         for _ in range(2):
@@ -82,8 +111,8 @@ class EndpointBackend:
                 answer = read_answer(text, request.schema)
             except Unreadable as error:
                 if is_refusal(text):
-                    raise Refused(f"the model declines: {' '.join(text.split())[:200]}") from None
-                fault = str(error)
+                    raise Refused(f"the model declines: {self._line(text, 200)}") from None
+                fault = self._line(str(error))
                 more = repair_messages(text, fault)
                 continue
             self._store(request.role, values, answer)
@@ -95,55 +124,61 @@ class EndpointBackend:
         config = self.config
         questions = estimate_tokens(request, config.image_tokens) + sum(len(str(one)) // 4 for one in more)
         most = min(request.max_tokens, config.max_tokens or request.max_tokens)
-        self.ledger.reserve(questions, most)
+        reserved = self.ledger.reserve(request.role, questions, most)
         try:
             with self._under_way:
                 self._tokens.wait(questions + most)
-                values, body = self._sent(request, more, most)
+                values, body = self._sent(request, more, most, reserved)
             try:
                 reply = read_body(body)
             except Cut as cut:
-                self._book(request.role, cut.reply, questions, most)
+                self._book(reserved, cut.reply, most)
                 raise
             except (Unreadable, Refused):
-                self.ledger.book(request.role, questions, 0)
+                self.ledger.book(reserved, None, 0)
                 raise
-            self._book(request.role, reply, questions, len(reply.text) // 3 + 1)
+            self._book(reserved, reply, len(reply.text) // 3 + 1)
             return values, reply
         finally:
-            self.ledger.release(questions, most)
+            self.ledger.release(reserved)
 
-    def _book(self, role: str, reply: Reply, questions: int, answers: int) -> None:
+    def _book(self, reserved: Reservation, reply: Reply, answers: int) -> None:
         """Enter what the endpoint counted, or what was estimated where it does not say."""
-        read = questions if reply.input_tokens is None else reply.input_tokens
-        self.ledger.book(role, read, answers if reply.output_tokens is None else reply.output_tokens)
+        self.ledger.book(reserved, reply.input_tokens, answers if reply.output_tokens is None else reply.output_tokens)
 
-    def _sent(self, request: ChatRequest, more: list[dict[str, Any]], most: int) -> tuple[dict[str, Any], bytes]:
-        """Send, in a form that the endpoint knows."""
+    def _sent(
+        self, request: ChatRequest, more: list[dict[str, Any]], most: int, reserved: Reservation
+    ) -> tuple[dict[str, Any], bytes]:
+        """Send, in a form that the endpoint knows; what it was is remembered once it has served."""
+        temperature = request.temperature if self.config.temperature is None else self.config.temperature
+        seed = (request.seed + self.config.seed) % 2**31
+        style, first = self._style, None
         while True:
-            form = self._format
-            values = payload(request, form)
-            body = {**values, "messages": values["messages"] + more, "model": self.config.model, "max_tokens": most}
-            temperature = self.config.temperature
-            body["temperature"] = request.temperature if temperature is None else temperature
-            if self.config.send_seed:
-                body["seed"] = (request.seed + self.config.seed) % 2**31
+            values = payload(request, style.form)
+            messages = values["messages"] + more
+            body = {**values, "messages": messages, "model": self.config.model, **style.limits(most, temperature, seed)}
             try:
-                return values, self._patiently(request.role, body)
+                answer = self._patiently(request.role, body, reserved)
             except _Rejected as error:
-                known = FORMATS.index(form)
-                if error.status in UNSUPPORTED and "response_format" in error.told and known + 1 < len(FORMATS):
-                    self._format = FORMATS[max(known + 1, FORMATS.index(self._format))]
-                elif error.status in CLOSED:
-                    raise EndpointDown(
-                        f"{self.config.base_url} answers {error.status}: {error.told}; mend model.* and start again"
+                first = first or error
+                simpler = style.simpler(error.status, error.told, self._proved and style == self._style)
+                if simpler is not None:
+                    style = simpler
+                    continue
+                if first.status in CLOSED or first.status < 400:
+                    raise EndpointClosed(
+                        f"{self.config.base_url} answers {first.status}: {first.told}; mend what it names (key, account, "
+                        "address or model) and start again"
                     ) from None
-                else:
-                    raise Refused(f"the endpoint rejects the request with status {error.status}: {error.told}") from None
+                raise Refused(f"the endpoint rejects the request with status {first.status}: {first.told}") from None
+            self._style, self._proved = style, True
+            return values, answer
 
-    def _patiently(self, role: str, body: Mapping[str, Any]) -> bytes:
+    def _patiently(self, role: str, body: Mapping[str, Any], reserved: Reservation) -> bytes:
         """Send until an answer comes, with pauses that grow."""
         import openai
+
+        from data_pipeline.generator.backends.deadline import Failure
 
         told = ""
         for attempt in range(self.config.retries + 1):
@@ -151,13 +186,14 @@ class EndpointBackend:
             self._requests.wait()
             try:
                 return self._once(body)
-            except openai.APIStatusError as error:
-                told = _told(error)
-                if (error.status_code < 500 and error.status_code not in AGAIN) or error.status_code == 501:
-                    raise _Rejected(error.status_code, told) from None
-                told, asked_for = f"status {error.status_code}: {told}", _retry_after(error)
+            except Failure as error:
+                told = self._line(_told(error))
+                if (error.status < 500 and error.status not in AGAIN) or error.status == 501:
+                    raise _Rejected(error.status, told) from None
+                told, asked_for = f"status {error.status}: {told}", _retry_after(error)
             except _TooLate:
                 told = f"no complete answer within {self.config.timeout:g} s"
+                self.ledger.book_lost(reserved)  # it may have been made, and paid for, all the same
             except (openai.APIError, OSError, _transport_errors()) as error:
                 told = f"{type(error).__name__}: {str(error)[:200]}"
             if attempt < self.config.retries:
@@ -166,18 +202,29 @@ class EndpointBackend:
         raise EndpointDown(f"{self.config.base_url} gave no answer in {self.config.retries + 1} attempts; the last one: {told}")
 
     def _once(self, body: Mapping[str, Any]) -> bytes:
-        """The body of one answer, read piece by piece so that neither its time nor its size is without bound."""
+        """The body of one answer; neither its time nor its size is without bound."""
+        import openai
+
+        from data_pipeline.generator.backends.deadline import Failure, within
+
         end = time.monotonic() + self.config.timeout
         pieces, size = [], 0
         create = self._client.chat.completions.with_streaming_response.create
-        with create(**body) as response:
-            for piece in response.iter_bytes():
-                pieces.append(piece)
-                size += len(piece)
-                if size > MOST_BYTES:
-                    break
-                if time.monotonic() > end:
-                    raise _TooLate
+        try:
+            with within(self.config.timeout), create(**body) as response:
+                for piece in response.iter_bytes():
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > MOST_BYTES:
+                        break
+                    if time.monotonic() > end:
+                        raise _TooLate
+        except (openai.APIError, _transport_errors()) as error:
+            if isinstance(error.__cause__, Failure):
+                raise error.__cause__ from None
+            if time.monotonic() >= end:
+                raise _TooLate from None
+            raise
         return b"".join(pieces)
 
     def _pause(self, attempt: int, asked_for: float | None) -> None:
@@ -203,20 +250,21 @@ class _Rejected(Exception):
         self.status, self.told = status, told
 
 
-def _told(error: Any) -> str:
-    """What the endpoint says of a failure, in a line."""
+def _told(failure: Failure) -> str:
+    """What the endpoint says of a failure."""
+    if 300 <= failure.status < 400:
+        return f"it has moved to {failure.headers.get('location', 'another address')}"
     try:
-        text = error.response.text
-        text = json.loads(text)["error"]["message"]
-    except (KeyError, TypeError, ValueError, RecursionError, _transport_errors()):
-        text = str(error)  # the body cannot be read, or says it in another form: the client has kept what it could
-    return " ".join(str(text).split())[:300] or "no words"
+        text = json.loads(failure.body)["error"]["message"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        text = failure.body.decode("utf-8", "replace")
+    return str(text).strip() or "no words"
 
 
-def _retry_after(error: Any) -> float | None:
+def _retry_after(failure: Failure) -> float | None:
     """Seconds that the endpoint asks to wait."""
     try:
-        seconds = float(error.response.headers.get("retry-after", ""))
+        seconds = float(failure.headers.get("retry-after", ""))
     except ValueError:
         return None
     return seconds if 0 <= seconds < 1e6 else None

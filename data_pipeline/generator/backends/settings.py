@@ -101,6 +101,11 @@ class BackendConfig:
         key = os.environ.get(self.api_key_env, "")
         if not key:
             raise InputError(f"model.api_key_env names {self.api_key_env}, which is not set; export it")
+        if not (key.isascii() and key.isprintable()) or key != key.strip():
+            raise InputError(
+                f"model.api_key_env names {self.api_key_env}, whose value holds characters that no key has, such as accents, "
+                "spaces or line ends; export the key alone"
+            )
         return key
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from data_pipeline.generator.backends.answers import Unreadable
 from data_pipeline.generator.backends.chat import ChatRequest, Refused
 
+_SCHEMA_FOLLOWS = "\n\nAnswer with one JSON object of this schema and nothing else:\n"
 _PNG = b"\x89PNG"
 MOST_BYTES = 8_000_000
 """Of an answer's body; what is longer is no answer."""
@@ -35,7 +36,7 @@ def payload(request: ChatRequest, response_format: str) -> dict[str, Any]:
     """
     system = request.system
     if response_format != "json_schema":
-        system += "\n\nAnswer with one JSON object of this schema and nothing else:\n" + json.dumps(request.schema)
+        system += _SCHEMA_FOLLOWS + json.dumps(request.schema)
     messages = [{"role": "system", "content": system}, {"role": "user", "content": _content(request)}]
     values: dict[str, Any] = {"messages": messages}
     if response_format == "json_schema":
@@ -49,12 +50,27 @@ def payload(request: ChatRequest, response_format: str) -> dict[str, Any]:
 def repair_messages(answer: str, fault: str) -> list[dict[str, Any]]:
     """What is added to the messages to ask once more."""
     told = f"That cannot be used: {fault}. Answer again with one JSON object of the schema and nothing else."
-    return [{"role": "assistant", "content": answer[:4000] or "(nothing)"}, {"role": "user", "content": told}]
+    content = _whole(answer[:4000]) or "(nothing)"
+    return [{"role": "assistant", "content": content}, {"role": "user", "content": _whole(told)}]
+
+
+def one_line(text: str, most: int) -> str:
+    """A text as it can stand in a message: one line, with whole characters alone, and not too long."""
+    return _whole(" ".join(text.split()))[:most]
+
+
+def _whole(text: str) -> str:
+    """A text with half characters (lone surrogates, which JSON can spell and UTF-8 cannot) replaced by question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of what is asked, whichever model is asked and with whichever limits."""
-    return hashlib.sha256(json.dumps(values.get("messages"), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of what is asked, whichever model is asked, with whichever limits and in whichever form of `settings.FORMATS`."""
+    messages = values.get("messages")
+    if isinstance(messages, list) and messages and isinstance(messages[0], dict) and isinstance(messages[0].get("content"), str):
+        # The schema stands in the message where no field of the request holds it: that is not another question.
+        messages = [{**messages[0], "content": messages[0]["content"].partition(_SCHEMA_FOLLOWS)[0]}, *messages[1:]]
+    return hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()
 
 
 def read_body(body: bytes) -> Reply:
@@ -74,7 +90,7 @@ def read_body(body: bytes) -> Reply:
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise Unreadable("the endpoint sent no message")
     if message.get("refusal"):
-        raise Refused(f"the model declines: {str(message['refusal'])[:200]}")
+        raise Refused(f"the model declines: {one_line(str(message['refusal']), 200)}")
     if choice.get("finish_reason") == "content_filter":
         raise Refused("a filter of the endpoint withholds the answer")
     text = _text(message.get("content"))

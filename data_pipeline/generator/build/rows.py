@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_pipeline.generator.author import Author, Unfit
-from data_pipeline.generator.backends.chat import EndpointDown
+from data_pipeline.generator.backends.chat import EndpointClosed, EndpointDown
 from data_pipeline.generator.build.config import VERSION, BuildConfig
 from data_pipeline.generator.build.sources import Clip
 from data_pipeline.generator.plan import Draft, Judgement, Rejection
@@ -91,6 +91,8 @@ class RowWriter:
         """
         try:
             return self._write(clip, identity, key)
+        except EndpointClosed:
+            raise  # an account that is empty is no fault of this row: it is written when the build goes on
         except EndpointDown as error:
             self.outage.enter(error, self.author)
             return Rejection(stage="endpoint", reason=str(error))

@@ -26,6 +26,21 @@ def test_thoughts_fences_and_words_around_are_taken_away(text: str) -> None:
     assert read_answer(text, SCHEMAS["answer"]) == ANSWER
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```\n```json\n{TEXT}\n```\n```",
+        f"The set {{a, b}} gives {TEXT}",
+        f"maybe {TEXT.replace('red', 'blue')}? no.</think>{TEXT}",
+        f"<think>{TEXT.replace('red', 'blue')}</think> hm <think>no {{}}</think>\n{TEXT}",
+        f"{TEXT}\nOnce more: {TEXT}",
+        f"\ufeff{TEXT}",
+    ],
+)
+def test_drafts_and_braces_of_other_words_are_passed_over(text: str) -> None:
+    assert read_answer(text, SCHEMAS["answer"]) == ANSWER
+
+
 @given(st.dictionaries(st.sampled_from([*ANSWER, "more"]), VALUES))
 def test_the_schema_is_checked_as_jsonschema_does(changes: dict[str, Any]) -> None:
     value = {**ANSWER, **changes}
@@ -45,6 +60,14 @@ def test_the_schema_is_checked_as_jsonschema_does(changes: dict[str, Any]) -> No
         (TEXT.replace('"speak"', '"shout"'), "action is 'shout'; it must be one of"),
         (TEXT.replace('"red ball"', "NaN"), "NaN is no number"),
         (TEXT.replace('"red ball"', '"\\ud800"'), "not valid JSON"),
+        (TEXT.replace('"red ball"', "1e999"), "beyond all numbers"),
+        (TEXT.replace("null", "9" * 400), "has 400 digits"),
+        (TEXT[:-1] + ', "text": "blue ball"}', "the field 'text' stands there twice"),
+        (f"<think>perhaps {TEXT}? hm", "thoughts do not end"),
+        (f"no.</think>Well <think>{TEXT}", "thoughts do not end"),
+        (f"{TEXT} or rather {TEXT.replace('red', 'blue')}", "2 different answers"),
+        (f'{TEXT[:-1]}, "more": {TEXT}', "not valid JSON"),
+        ("{x " * 400_000 + TEXT, "too|not valid JSON"),
         ('{"a":' * 100 + "1" + "}" * 100, "lacks|nested"),
     ],
 )
