@@ -13,7 +13,7 @@ MOST_LETTERS = 1_000_000
 DEEPEST = 40
 """Levels of an answer; none of ours has more than four."""
 _THOUGHT = re.compile(r"<(think|thinking|thought)>", re.IGNORECASE)
-_THOUGHT_ENDS = re.compile(r".*</(?:think|thinking|thought)>", re.DOTALL | re.IGNORECASE)
+_THOUGHT_ENDS = re.compile(r"</(think|thinking|thought)>", re.IGNORECASE)
 _WORDS = re.compile(r"\{(?=[^\s\"{}\[\]])")
 """A brace that cannot begin a JSON object with fields: one of the words around it."""
 _MOST_BRACES = 100
@@ -46,7 +46,10 @@ def read_answer(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     if len(text) > MOST_LETTERS:
         raise Unreadable(f"it has {len(text)} characters")
-    text = _THOUGHT_ENDS.sub("", text, count=1)
+    behind = 0
+    for end in _THOUGHT_ENDS.finditer(text):
+        behind = end.end()
+    text = text[behind:]
     start, thought = text.find("{"), _THOUGHT.search(text)
     if thought is not None and (start < 0 or thought.start() < start):
         raise Unreadable("its thoughts do not end, so no answer stands behind them")

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.generator.backends.answers import Unreadable, is_refusal, read_answer
-from data_pipeline.generator.backends.chat import BackendError, ChatRequest, EndpointClosed, EndpointDown, MalformedAnswer, Refused
+from data_pipeline.generator.backends.chat import (
+    BackendError,
+    ChatRequest,
+    EndpointClosed,
+    EndpointDown,
+    MalformedAnswer,
+    Refused,
+)
 from data_pipeline.generator.backends.cost import Ledger, Reservation, Usage, estimate_tokens
 from data_pipeline.generator.backends.rate import RateLimit
 from data_pipeline.generator.backends.settings import BackendConfig

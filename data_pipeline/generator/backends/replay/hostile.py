@@ -1,4 +1,4 @@
-"""Answers that no client likes: twenty kinds, each in as many shapes as are asked for."""
+"""Answers that no client likes: twenty-five kinds, each in as many shapes as are asked for."""
 
 from __future__ import annotations
 
@@ -118,6 +118,36 @@ def _cut_by_length(rng: random.Random, answer: dict[str, Any], limit: float) -> 
     return Response(completion(text[: rng.randrange(len(text))] + "x" * rng.choice([0, 10, 9_000_000]), "length"))
 
 
+def _dripping_headers(rng: random.Random, answer: dict[str, Any], limit: float) -> Response:
+    return Response(b"", drip=True, pause_between=limit * rng.uniform(0.1, 0.4))
+
+
+def _dripping_failure(rng: random.Random, answer: dict[str, Any], limit: float) -> Response:
+    pause = limit * rng.uniform(0.1, 0.4)
+    if rng.random() < 0.3:  # a packed body whose header does not end, so that nothing ever comes out of it
+        pieces = [b"\x1f\x8b\x08\x08\0\0\0\0\0\x03", *[b"n"] * 200]
+        return Response(pieces, headers={"content-encoding": "gzip"}, pause_between=pause, claimed=100_000)
+    return Response([b"x"] * 200, rng.choice([429, 500, 503]), pause_between=pause, claimed=100_000)
+
+
+def _half_characters(rng: random.Random, answer: dict[str, Any], limit: float) -> Response:
+    text = rng.choice(["\ud800", "\udfff no", json.dumps({**answer, "text": "\ud83d"}), '{"\udc00": 1}'])
+    return Response(completion(text, rng.choice(["stop", "length"]) if text[0] != "{" else "stop"))
+
+
+def _drafts(rng: random.Random, answer: dict[str, Any], limit: float) -> Response:
+    text, other = json.dumps(answer), json.dumps({**answer, "draft": 1})
+    texts = [f"<think>{text}", f"{text} was wrong.</think>", f"<think>a</think> <think>{text}", f"{text}</think>{other}"]
+    return Response(completion(rng.choice(texts)))
+
+
+def _beyond_numbers(rng: random.Random, answer: dict[str, Any], limit: float) -> Response:
+    key = rng.choice(sorted(answer))
+    value = rng.choice(["1e999", "-1e999", "9" * 5000, "NaN", '"x", ' + json.dumps(key) + ': "y"'])
+    rest = json.dumps({name: one for name, one in answer.items() if name != key} | {"last": 1})
+    return Response(completion(f"{{{json.dumps(key)}: {value}, {rest[1:]}"))
+
+
 HOSTILE: dict[str, Hostile] = {
     kind.__name__.strip("_"): kind
     for kind in (
@@ -141,6 +171,11 @@ HOSTILE: dict[str, Hostile] = {
         _dropped,
         _dripping,
         _cut_by_length,
+        _dripping_headers,
+        _dripping_failure,
+        _half_characters,
+        _drafts,
+        _beyond_numbers,
     )
 }
 """By name."""

@@ -24,6 +24,8 @@ class Response:
         pause: seconds before the first byte.
         pause_between: seconds between two pieces.
         drop: whether the connection is closed without an answer.
+        claimed: length that the headers tell; that of the body where it is left out.
+        drip: whether lines of headers follow each other without end, with `pause_between` between them.
     """
 
     def __init__(
@@ -35,10 +37,11 @@ class Response:
         pause_between: float = 0.0,
         drop: bool = False,
         claimed: int | None = None,
+        drip: bool = False,
     ) -> None:
         self.pieces = [body] if isinstance(body, bytes) else body
         self.status, self.headers = status, headers or {}
-        self.pause, self.pause_between, self.drop = pause, pause_between, drop
+        self.pause, self.pause_between, self.drop, self.drip = pause, pause_between, drop, drip
         self.length = sum(map(len, self.pieces)) if claimed is None else claimed
 
 
@@ -105,6 +108,11 @@ class ReplayServer:
         self.headers.append(headers)
         return self._answering(values, self._recording.find(values))
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it serves no more."""
+        return self._stop.is_set()
+
     def wait(self, seconds: float) -> None:
         """Sleep, or until the server stops."""
         if seconds:
@@ -136,6 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, response: Response, owner: ReplayServer) -> None:
         self.send_response(response.status)
+        while response.drip and not owner.stopped:
+            self.send_header("x-more", "x")
+            self.flush_headers()
+            owner.wait(response.pause_between)
         for name, value in {"content-type": "application/json", **response.headers}.items():
             self.send_header(name, value)
         self.send_header("content-length", str(response.length))

@@ -67,7 +67,7 @@ def test_the_schema_is_checked_as_jsonschema_does(changes: dict[str, Any]) -> No
         (f"no.</think>Well <think>{TEXT}", "thoughts do not end"),
         (f"{TEXT} or rather {TEXT.replace('red', 'blue')}", "2 different answers"),
         (f'{TEXT[:-1]}, "more": {TEXT}', "not valid JSON"),
-        ("{x " * 400_000 + TEXT, "too|not valid JSON"),
+        ("{x " * 101 + TEXT, "not valid JSON"),
         ('{"a":' * 100 + "1" + "}" * 100, "lacks|nested"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Two hundred answers that no client likes: each ends in JSON of the schema or in an error of ours, and soon."""
+"""Two hundred and fifty answers that no client likes: each ends in JSON of the schema or in an error of ours, and soon."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ FATAL = {
     "too_late": "EndpointDown",
     "dropped": "EndpointDown",
     "dripping": "EndpointDown",
+    "dripping_headers": "EndpointDown",
+    "dripping_failure": "EndpointDown",
     "refusal_field": "Refused",
     "refusal_text": "Refused",
     "filtered": "Refused",
@@ -29,14 +31,16 @@ FATAL = {
 """Errors of kinds that have but one; those of others are malformed."""
 
 
-def test_there_are_twenty_kinds() -> None:
-    assert len(HOSTILE) == 20
+def test_there_are_twenty_five_kinds() -> None:
+    assert len(HOSTILE) == 25
 
 
 @pytest.mark.parametrize("kind", sorted(HOSTILE))
 def test_no_answer_hangs_or_gets_through(kind: str) -> None:
     with ReplayServer(RECORDING, always(kind, 0, LIMIT)) as server:
-        asked = backend(server, timeout=LIMIT if kind in ("too_late", "dripping") else 2.0)
+        asked = backend(
+            server, timeout=LIMIT if kind in ("too_late", "dripping", "dripping_headers", "dripping_failure") else 2.0
+        )
         for shape in range(SHAPES):
             begin = time.monotonic()
             with pytest.raises(BackendError) as caught:
