@@ -1,4 +1,4 @@
-"""The server of recorded answers: `POST /v1/chat/completions` on a free port of this machine."""
+"""The server of recorded answers: `POST /v1/chat/completions` and `GET /v1/models` on a free port of this machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from data_pipeline.generator.backends.replay.recording import Recording
+from model.errors import InputError
 
 Answering = Callable[[dict[str, Any], dict[str, Any] | None], "Response"]
 """From a request's body and its recorded answer (None where there is none) to what is sent."""
@@ -70,15 +71,30 @@ class ReplayServer:
 
     Args:
         answering: makes what is sent of a request and its recorded answer.
+        port: of this machine; 0 takes a free one.
+        passing: makes what is sent of a request's bytes and headers instead, such as `proxy.Proxy`.
+
+    Raises:
+        InputError: the port is taken.
     """
 
-    def __init__(self, recording: Recording, answering: Answering = faithful) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        answering: Answering = faithful,
+        port: int = 0,
+        passing: Callable[[bytes, dict[str, str]], Response] | None = None,
+    ) -> None:
         self.requests: list[dict[str, Any]] = []
         """Bodies of all requests so far."""
         self.headers: list[dict[str, str]] = []
         """Their headers."""
         self._stop = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        try:
+            self._server = _Server(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise InputError(f"port {port} cannot be served ({error.strerror}); give another one, or 0 for a free one") from None
+        self._passing = passing
         self._server.owner = self
         self._recording, self._answering = recording, answering
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -104,8 +120,13 @@ class ReplayServer:
             values = json.loads(body)
         except ValueError:
             return failure(400, "the request is not JSON")
-        self.requests.append(values)
-        self.headers.append(headers)
+        if not isinstance(values, dict):
+            return failure(400, "the request is no JSON object")
+        if self._passing is None:  # one that passes on runs for hours
+            self.requests.append(values)
+            self.headers.append(headers)
+        if self._passing is not None:
+            return self._passing(body, headers)
         return self._answering(values, self._recording.find(values))
 
     @property
@@ -127,6 +148,13 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+        known = {"object": "list", "data": [{"id": "replay", "object": "model", "created": 0, "owned_by": "replay"}]}
+        found = Response(json.dumps(known).encode()) if self.path == "/v1/models" else failure(404, f"there is no {self.path} here")
+        with contextlib.suppress(OSError):
+            self._send(found, self.server.owner)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
