@@ -96,7 +96,7 @@ class Phrases:
 
     def happened(self, texts: Sequence[str]) -> str:
         """`yes, red ball appears.`"""
-        return self._sentence(self._table.YES.format(text=self._joined(texts)))
+        return self._sentence(self._table.YES.format(text=_inside(self._joined(texts))))
 
     def not_yet(self) -> str:
         """`not yet.`"""
@@ -131,3 +131,10 @@ class Phrases:
 
     def _sentence(self, text: str) -> str:
         return text if text.rstrip().endswith((".", "。", "!", "?", "！", "？")) else text + self._table.STOP
+
+
+def _inside(text: str) -> str:
+    """A text inside a sentence: `She cuts` is `she cuts`; names of several capitals, `I` and words with capitals behind stay."""
+    first = text.split(maxsplit=1)[0] if text.split() else ""
+    ordinary = first[1:].islower() or first in ("A",)
+    return text[:1].lower() + text[1:] if ordinary and first[:2] not in ("I'", "I’") else text

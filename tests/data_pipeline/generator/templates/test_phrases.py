@@ -175,3 +175,18 @@ def test_the_corpus_holds_every_word_of_a_dialogue() -> None:
     words = {word for text in corpus("en") for word in text.replace(".", " ").replace("?", " ").replace(",", " ").split()}
     assert {"red", "fence", "colour", "yet", "never", "Never", "two", "center", "bounces", "now", "yes"} - words == {"never"}
     assert all(not any(c.isascii() and c.isalpha() for c in text) for text in corpus("zh"))
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("She cuts the tomato", "yes, she cuts the tomato."),
+        ("A dog barks", "yes, a dog barks."),
+        ("I open the door", "yes, I open the door."),
+        ("I'm at the door", "yes, I'm at the door."),
+        ("NASA starts a rocket", "yes, NASA starts a rocket."),
+        ("red ball appears", "yes, red ball appears."),
+    ],
+)
+def test_a_caption_with_a_capital_letter_stands_inside_a_sentence(caption: str, said: str) -> None:
+    assert Phrases("en", "en").happened([caption]) == said
