@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.generator.backends.chat import ChatBackend, ChatRequest, MalformedAnswer, Refused
+from data_pipeline.generator.backends.cuts import find_cuts
 from data_pipeline.timeline.timeline import CHANGES, Segment, Timeline, check_timeline
 from model.errors import InputError
 
@@ -72,6 +74,11 @@ class VisionOptions:
     fps: float = 1.0
     """Frames a second that the model sees; captions are no finer in time."""
     frames_per_call: int = 16
+    overlap: int = 0
+    """Frames of a call that the call before it has had too; what both name is one segment."""
+    cut_threshold: float = 0.15
+    """Difference of two frames, from 0 to 1, that makes a cut (`cuts.find_cuts`); no call and no segment crosses one. 0 looks
+    for none."""
     longest_side: int = 512
     """Pixels; larger frames are made smaller."""
     quality: int = 85
@@ -85,6 +92,10 @@ class VisionOptions:
         for name, least in (("frames_per_call", 1), ("longest_side", 16), ("quality", 1), ("max_tokens", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 <= self.overlap < self.frames_per_call:
+            raise InputError(f"overlap is {self.overlap}; it must be at least 0 and less than frames_per_call")
+        if not 0 <= self.cut_threshold <= 1:
+            raise InputError(f"cut_threshold is {self.cut_threshold:g}; it must lie within 0..1 (0 looks for no cuts)")
         if not 0 < self.fps <= 30:
             raise InputError(f"fps is {self.fps:g}; it must lie above 0 and be at most 30")
 
@@ -92,6 +103,33 @@ class VisionOptions:
 def frame_times(duration: float, fps: float) -> list[float]:
     """Seconds of the frames that the model sees."""
     return [i / fps for i in range(max(1, int(duration * fps - 1e-6) + 1)) if i / fps < duration]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames of one call."""
+
+    first: int
+    """Number of its first frame."""
+    times: tuple[float, ...]
+    """Seconds of its frames."""
+    begins_scene: bool
+    end: float
+    """Second at which its scene ends: the next cut, or the end of the video."""
+
+
+def windows(times: Sequence[float], duration: float, cuts: Sequence[float], options: VisionOptions) -> list[Window]:
+    """Calls for the frames of a video: as many frames each as allowed, overlapping as asked, none across a cut."""
+    found = []
+    bounds = [0.0, *(cut for cut in cuts if 0 < cut < duration), duration]
+    for begin, end in itertools.pairwise(bounds):
+        scene = [i for i, t in enumerate(times) if begin <= t < end]
+        for at in range(0, len(scene), options.frames_per_call - options.overlap):
+            if at and len(scene) - at <= options.overlap:
+                break  # the window before has had all of these frames
+            numbers = scene[at : at + options.frames_per_call]
+            found.append(Window(numbers[0], tuple(times[i] for i in numbers), at == 0, end))
+    return found
 
 
 def caption_video(
@@ -103,7 +141,7 @@ def caption_video(
     license: str = "",
     name: str = "",
 ) -> Timeline:
-    """A timeline of a video file: ceil(duration * fps / frames_per_call) calls.
+    """A timeline of a video file: a call for each of its `windows`.
 
     Args:
         name: id of the timeline; the file's name without its ending where it is left out.
@@ -118,19 +156,25 @@ def caption_video(
     file = Path(path)
     duration = probe_video(file).duration
     times = frame_times(duration, options.fps)
+    cuts = find_cuts(file, options.cut_threshold) if options.cut_threshold else []
     segments: list[Segment] = []
-    for first in range(0, len(times), options.frames_per_call):
-        window = times[first : first + options.frames_per_call]
-        request = _request(file, window, first, segments, options)
+    scene: list[Segment] = []
+    for window in windows(times, duration, cuts, options):
+        if window.begins_scene:
+            segments, scene = segments + scene, []
+        request = _request(file, window, scene, options)
         try:
             answer = backend.complete(request)
         except (MalformedAnswer, Refused) as error:
-            raise InputError(f"video {file}: no captions of seconds {window[0]:g} to {window[-1]:g}: {error}") from None
+            raise InputError(
+                f"video {file}: no captions of seconds {window.times[0]:g} to {window.times[-1]:g}: {error}"
+            ) from None
         try:
-            found = [_segment(one, window, first, options.fps, duration, file) for one in answer["segments"]]
+            found = [_segment(one, window, options.fps) for one in answer["segments"]]
         except MalformedAnswer as error:
-            raise InputError(f"video {file}: captions of seconds {window[0]:g} to {window[-1]:g}: {error}") from None
-        segments = _joined(segments, found)
+            raise InputError(f"video {file}: captions of seconds {window.times[0]:g} to {window.times[-1]:g}: {error}") from None
+        scene = _joined(scene, found)
+    segments += scene
     timeline = Timeline(
         id=name or file.stem,
         duration=duration,
@@ -146,12 +190,18 @@ def caption_video(
     return timeline
 
 
-def _request(file: Path, window: Sequence[float], first: int, before: Sequence[Segment], options: VisionOptions) -> ChatRequest:
-    frames = "\n".join(f"frame {first + i}: {t:g} s" for i, t in enumerate(window))
-    told = "\n".join(f"- {_line(s)}" for s in before[-_LAST_LINES:]) or "- nothing: the video begins here"
+def _request(file: Path, window: Window, before: Sequence[Segment], options: VisionOptions) -> ChatRequest:
+    frames = "\n".join(f"frame {window.first + i}: {t:g} s" for i, t in enumerate(window.times))
+    nothing = "- nothing: a new scene begins here" if window.first else "- nothing: the video begins here"
+    told = "\n".join(f"- {_line(s)}" for s in before[-_LAST_LINES:]) or nothing
     text = f"Video: {file.stem}\nLanguage: {_LANGUAGES[options.language]}\n\nBefore these frames:\n{told}\n\nFrames:\n{frames}"
     return ChatRequest(
-        role=ROLE, system=SYSTEM, text=text, images=_images(file, window, options), schema=SCHEMA, max_tokens=options.max_tokens
+        role=ROLE,
+        system=SYSTEM,
+        text=text,
+        images=_images(file, window.times, options),
+        schema=SCHEMA,
+        max_tokens=options.max_tokens,
     )
 
 
@@ -175,13 +225,13 @@ def _images(file: Path, times: Sequence[float], options: VisionOptions) -> tuple
     return tuple(images)
 
 
-def _segment(one: dict[str, Any], window: Sequence[float], first: int, fps: float, duration: float, file: Path) -> Segment:
-    """A caption with frames as seconds: it ends where the frame behind its last one begins.
+def _segment(one: dict[str, Any], window: Window, fps: float) -> Segment:
+    """A caption with frames as seconds: it ends where the frame behind its last one begins, or at the end of the scene.
 
     Raises:
         MalformedAnswer: a frame is named that was not shown, a text is empty, or a state lacks a subject or value.
     """
-    last = first + len(window) - 1
+    first, last = window.first, window.first + len(window.times) - 1
     if not first <= one["first"] <= one["known"] <= last or not one["first"] <= one["last"] <= last:
         raise MalformedAnswer(
             f"frames {one['first']}, {one['known']} and {one['last']} of {one['text'][:60]!r}; first, known and last must rise "
@@ -193,7 +243,7 @@ def _segment(one: dict[str, Any], window: Sequence[float], first: int, fps: floa
         raise MalformedAnswer(f"{one['level']} {text[:60]!r} of {subject!r} lacks a text, or a state its subject or value")
     return Segment(
         begin=one["first"] / fps,
-        end=min((one["last"] + 1) / fps, duration),
+        end=min((one["last"] + 1) / fps, window.end),
         text=text.rstrip("."),
         level=one["level"],
         evident=one["known"] / fps,
@@ -211,16 +261,33 @@ def _joined(before: Sequence[Segment], found: Sequence[Segment]) -> list[Segment
     for segment in sorted(found, key=lambda s: s.begin):
         same = next((i for i, s in enumerate(joined) if _goes_on(s, segment)), None)
         if same is not None:
-            joined[same] = dataclasses.replace(joined[same], end=segment.end)
+            joined[same] = dataclasses.replace(joined[same], end=max(joined[same].end or 0.0, segment.end or 0.0))
+            continue
+        rest = _behind(before, segment)
+        if rest is None:
             continue
         for i, s in enumerate(joined):
-            if segment.level == s.level == "state" and s.subject == segment.subject and s.begin <= segment.begin < (s.end or 0):
-                joined[i] = dataclasses.replace(s, end=segment.begin)
-        joined.append(segment)
+            if rest.level == s.level == "state" and s.subject == rest.subject and s.begin <= rest.begin < (s.end or 0):
+                joined[i] = dataclasses.replace(s, end=rest.begin)
+        joined.append(rest)
     # A state that another one of the same first frame replaces has no time left.
     return [s for s in joined if s.level != "state" or s.end is None or s.end > s.begin]
 
 
+def _behind(before: Sequence[Segment], segment: Segment) -> Segment | None:
+    """What of a state lies behind those that the window before tells of the frames that both have, or None."""
+    if segment.level != "state":
+        return segment
+    rivals = [s.end or 0.0 for s in before if s.level == "state" and s.subject == segment.subject and s.begin >= segment.begin]
+    begin = max([segment.begin, *rivals])
+    if begin >= (segment.end or 0.0):
+        return None
+    return dataclasses.replace(segment, begin=begin, evident=max(begin, segment.evident or begin))
+
+
 def _goes_on(before: Segment, after: Segment) -> bool:
+    """Whether two segments are one: they say the same, and touch or (where windows overlap) share time."""
     alike = (before.level, before.text, before.subject, before.value) == (after.level, after.text, after.subject, after.value)
-    return alike and before.end is not None and abs(before.end - after.begin) < 1e-6 and not after.change
+    if not alike or before.end is None:
+        return False
+    return after.begin < before.end - 1e-6 or (abs(before.end - after.begin) < 1e-6 and not after.change)

@@ -40,7 +40,9 @@ class Proxy:
             with file.open("a", encoding="utf-8"):
                 pass
         except OSError as error:
-            raise InputError(f"--record-to {file} cannot be written ({error.strerror}); give a file in a folder that exists") from None
+            raise InputError(
+                f"--record-to {file} cannot be written ({error.strerror}); give a file in a folder that exists"
+            ) from None
 
     def __call__(self, body: bytes, headers: dict[str, str]) -> Response:
         """What the endpoint sends for a request."""
@@ -52,12 +54,15 @@ class Proxy:
         sent |= {name: value for name, value in headers.items() if name.lower() == "authorization"}
         found = b""
         try:
-            with within(PATIENCE), bounded_client(PATIENCE) as client:
-                with client.stream("POST", self._url, content=body, headers=sent) as response:
-                    for piece in response.iter_bytes():
-                        found += piece
-                        if len(found) > MOST_BYTES:
-                            return failure(502, "the endpoint's answer is too long")
+            with (
+                within(PATIENCE),
+                bounded_client(PATIENCE) as client,
+                client.stream("POST", self._url, content=body, headers=sent) as response,
+            ):
+                for piece in response.iter_bytes():
+                    found += piece
+                    if len(found) > MOST_BYTES:
+                        return failure(502, "the endpoint's answer is too long")
         except Failure as error:
             told = {name: value for name, value in error.headers.items() if name in ("retry-after", "content-type")}
             return Response(error.body, error.status, told)

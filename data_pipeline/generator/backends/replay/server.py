@@ -152,7 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.close_connection = True
         known = {"object": "list", "data": [{"id": "replay", "object": "model", "created": 0, "owned_by": "replay"}]}
-        found = Response(json.dumps(known).encode()) if self.path == "/v1/models" else failure(404, f"there is no {self.path} here")
+        found = (
+            Response(json.dumps(known).encode()) if self.path == "/v1/models" else failure(404, f"there is no {self.path} here")
+        )
         with contextlib.suppress(OSError):
             self._send(found, self.server.owner)
 
