@@ -59,7 +59,7 @@ _TABLE = (
     Rule("no-learned-token", ERROR, "nothing in the sample is learned in this stage", "add words or silence to an answer"),
     Rule("refused", ERROR, "the loader refuses the sample in this stage", "do as the sentence says"),
     Rule("truncated", WARNING, "the sample is cut to the stage's length", "shorten it, or raise stage.sequence_length"),
-    Rule("realtime-grid", WARNING, "times do not rise in even steps from 0, or from a later step", "lay frames on a regular grid"),
+    Rule("realtime-grid", WARNING, "times lie on no regular grid from 0 on", "lay frames in even steps"),
     Rule("realtime-markers", WARNING, "a timed dialogue's clip has no marker for each frame", "use markers per_frame"),
     Rule("realtime-gap", WARNING, "a frame is followed by neither silence nor words", "write <|silence|> behind it"),
     Rule(
