@@ -11,7 +11,7 @@ import pytest
 
 from data_pipeline.generator.backends.replay.hostile import always, at_times
 from data_pipeline.generator.backends.replay.recording import Entry, Recording
-from data_pipeline.generator.backends.replay.server import Answering, ReplayServer, faithful
+from data_pipeline.generator.backends.replay.server import Answering, ReplayServer, Response, failure, faithful
 from data_pipeline.generator.build.config import BuildConfig, OutputConfig, RowsConfig
 from data_pipeline.generator.build.run import build
 from data_pipeline.realtime.rules import check_dialogue
@@ -73,6 +73,23 @@ def test_an_endpoint_that_is_down_stops_the_build_which_goes_on_later(tmp_path: 
         with pytest.raises(InputError, match="the same command goes on"):
             build(settings, tmp_path / "out")
     assert not rows(tmp_path / "out", "train")
+
+
+def test_an_empty_account_loses_no_row(tmp_path: Path) -> None:
+    asked, paid = 0, False
+
+    def answering(values: dict[str, Any], answer: dict[str, Any] | None) -> Response:
+        nonlocal asked
+        asked += 1
+        return failure(402, "insufficient balance") if asked > 8 and not paid else faithful(values, answer)
+
+    with ReplayServer(RECORDING, answering) as server:
+        settings = config(tmp_path / "in", server, 6)
+        with pytest.raises(InputError, match="402: insufficient balance.*the same command goes on"):
+            build(settings, tmp_path / "out")
+        paid = True
+        assert build(settings, tmp_path / "out")["rows"] == {"train": 12}
+    assert not rejected(tmp_path / "out")
 
 
 def test_a_spent_budget_stops_and_what_was_paid_is_never_asked_again(tmp_path: Path) -> None:
