@@ -15,9 +15,7 @@ from moss_train.platform.device import resolve_device
 from tests.moss_train.updates import layout_sizes
 
 
-def run_cases(
-    word: str, names: Iterable[str], cases: Iterable[str], work: Callable[[ParallelLayout, str], Any]
-) -> None:
+def run_cases(word: str, names: Iterable[str], cases: Iterable[str], work: Callable[[ParallelLayout, str], Any]) -> None:
     """The last rank prints `WORD {"layout/case": result}` as JSON.
 
     Args:

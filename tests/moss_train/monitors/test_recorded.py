@@ -107,7 +107,7 @@ def test_the_page_of_the_run(runs: dict[str, Path], capsys: pytest.CaptureFixtur
     charts = re.findall(r'aria-label="([^"]+)"', page)
     panels = [panel.title for section in sections_for(names_of(runs["full"])) for panel in section.panels]
     assert charts == panels and len(charts) > 20
-    assert "<td>restarts</td><td>from step 4</td>" in page and "checkpoint published" in page and 'stroke-dasharray' in page
+    assert "<td>restarts</td><td>from step 4</td>" in page and "checkpoint published" in page and "stroke-dasharray" in page
     assert "megatron-core" in page and "gradient_norms_every: 2" in page and "<script" not in page and "http-equiv" not in page
     assert main(["report", str(runs["full"]), "--out", str(runs["full"] / "again.html")]) == 0
     assert capsys.readouterr().out.strip() == str(runs["full"] / "again.html")

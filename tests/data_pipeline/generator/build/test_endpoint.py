@@ -85,7 +85,7 @@ def test_an_empty_account_loses_no_row(tmp_path: Path) -> None:
 
     with ReplayServer(RECORDING, answering) as server:
         settings = config(tmp_path / "in", server, 6)
-        with pytest.raises(InputError, match="402: insufficient balance.*the same command goes on"):
+        with pytest.raises(InputError, match=r"402: insufficient balance.*the same command goes on"):
             build(settings, tmp_path / "out")
         paid = True
         assert build(settings, tmp_path / "out")["rows"] == {"train": 12}
