@@ -68,6 +68,8 @@ class EndpointBackend:
             timeout=config.timeout,
             http_client=bounded_client(config.timeout),
         )
+        # The client loads this part when it is first used, which must not take the first request's time.
+        self._completions = self._client.chat.completions
         self._under_way = threading.BoundedSemaphore(config.concurrency)
         self._requests = RateLimit(config.requests_per_minute)
         self._tokens = RateLimit(config.tokens_per_minute)
@@ -216,7 +218,7 @@ class EndpointBackend:
 
         end = time.monotonic() + self.config.timeout
         pieces, size = [], 0
-        create = self._client.chat.completions.with_streaming_response.create
+        create = self._completions.with_streaming_response.create
         try:
             with within(self.config.timeout), create(**body) as response:
                 for piece in response.iter_bytes():

@@ -13,7 +13,7 @@ from data_pipeline.generator.backends.replay.server import ReplayServer, faithfu
 from data_pipeline.generator.models.schemas import SCHEMAS
 from tests.data_pipeline.generator.backends.requests import ANSWER, RECORDING, backend, request
 
-LIMIT = 0.08
+LIMIT = 0.05
 """Seconds that the client waits."""
 SHAPES = 10
 FATAL = {
