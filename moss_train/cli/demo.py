@@ -94,7 +94,22 @@ def _run_step(step: DemoStep, number: int, total: int, device: str) -> float:
             f"step {number} of the demo ({step.title}) ended with code {code}; mend the cause above and run `moss demo` again: "
             "finished steps are kept"
         )
+    stopped = stopped_early(step.command)
+    if stopped:
+        raise InputError(f"step {number} of the demo ({step.title}) {stopped}; run `moss demo` again: it goes on from there")
     return time.monotonic() - begin
+
+
+def stopped_early(command: list[str]) -> str:
+    """Where a training run was told to end before its last step, which is no failure of `moss train`; empty for all else."""
+    run_dir = next((Path(word.partition("=")[2]) for word in command if word.startswith("run_dir=")), None)
+    if command[:2] != ["moss", "train"] or run_dir is None or not (run_dir / "latest").is_file():
+        return ""
+    import yaml
+
+    wanted = int(yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))["train"]["steps"])
+    done = int((run_dir / "latest").read_text(encoding="utf-8").strip().rpartition("_")[2])
+    return f"was told to end behind step {done} of {wanted}" if done < wanted else ""
 
 
 def _read_finished(path: Path) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import InputError
+from moss_train.cli import demo
 from moss_train.cli import main as cli
 from moss_train.cli.demo import load_plan
 from moss_train.config import compose as composing
@@ -98,6 +99,19 @@ def test_finished_steps_are_kept_and_a_failure_is_named(plans: Path, tmp_path: P
     printed = capsys.readouterr().out
     assert "step 1: finished before, kept" in printed
     assert f"Report: {(out / 'report.html').resolve()}" in printed
+
+
+def test_training_that_was_told_to_end_is_not_finished(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    command = ["moss", "train", "demo=pt1", f"run_dir={run}"]
+    assert demo.stopped_early(command) == ""
+    (run / "config.yaml").write_text("train: {steps: 40}\n", encoding="utf-8")
+    (run / "latest").write_text("step_00000012", encoding="utf-8")
+    assert demo.stopped_early(command) == "was told to end behind step 12 of 40"
+    assert demo.stopped_early(["moss", "eval", f"run_dir={run}"]) == ""
+    (run / "latest").write_text("step_00000040", encoding="utf-8")
+    assert demo.stopped_early(command) == ""
 
 
 def test_fresh_starts_over(plans: Path, tmp_path: Path) -> None:
