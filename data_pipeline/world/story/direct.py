@@ -30,6 +30,8 @@ def write_script(level: Level, seed: int, duration: float) -> Script:
         if begin:
             script.tell(shot.begin, shot.begin, "the scene changes", "picture", "cut", change="scene")
         _play(script, shot, rng)
+    if not script.actors:
+        new_actor(script, script.shots[0], rng, 0.0)
     _move_camera(script, np.random.default_rng((seed, 12)))
     _dim(script, np.random.default_rng((seed, 13)))
     _write_sign(script, np.random.default_rng((seed, 14)))
@@ -127,6 +129,7 @@ def _write_sign(script: Script, rng: np.random.Generator) -> None:
     while t + SETTLE < script.duration:
         minute, number = minute + int(rng.integers(1, 6)), number + 1
         word = str(rng.choice([w for w in SIGN_WORDS if w != word]))
-        script.sign.add(round(t, 2), text())
-        script.tell(t, t, f"the sign changes to {text()}", "picture", "sign", change="text", salience=0.6)
+        moment = round(t, 2)
+        script.sign.add(moment, text())
+        script.tell(moment, moment, f"the sign changes to {text()}", "picture", "sign", change="text", salience=0.6)
         t += float(rng.uniform(2, 4) if kind != "word" else rng.uniform(3.5, 8))

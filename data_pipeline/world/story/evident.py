@@ -11,7 +11,8 @@ RECOGNISED_AFTER = 1.0
 
 
 SOON = 2.0
-"""Seconds within which a newcomer must be visible to be told from something that was there and comes into sight."""
+"""Seconds within which a newcomer must be visible to be told from something that was there and comes into sight; likewise the new
+colour of what turns."""
 
 HOP = 3.0
 """Seconds of one bounce: at one frame a second at least one frame shows it in the air."""
@@ -21,10 +22,12 @@ def evident_at(record: Record, happening: Happening) -> float | None:
     """Second of the first frame that shows it; None where no frame ever does.
 
     appear: the actor is visible, `SOON` seconds later or sooner; what comes into sight later did not appear there.
-    show: it is visible.
+    show: it is visible, and was seen to hide before.
     leave: it is gone, and the frame before showed it.
-    hide: it was visible before, and is not any more although its centre lies within the picture.
-    turn: it was seen before, and now with its new colour.
+    hide: it was visible before, and is not any more although it is there, its centre lies within the picture and it has not come
+        out yet.
+    turn: it is visible with its new colour, and was so with another one, both within `SOON`; what turns unseen is told by its
+        state alone.
     contact: all actors are visible at once, while it lasts (for a second at least).
     landing: the actor is visible, and was so in a frame that shows it well above the ground.
     lasting: the second frame within it that shows all actors, `RECOGNISED_AFTER` seconds after its begin or later.
@@ -40,13 +43,13 @@ def evident_at(record: Record, happening: Happening) -> float | None:
     if happening.rule == "appear":
         return _first(record, frames[seen[frames] & (times[frames] <= happening.begin + SOON)])
     if happening.rule == "show":
-        return _first(record, frames[seen[frames]])
+        return _first(record, frames[seen[frames]]) if _hidden(record, happening) else None
     if happening.rule == "leave":
         return _first(record, frames) if earlier.size and earlier[-1] else None
     if happening.rule == "hide":
-        return _first(record, frames[~seen[frames] & _inside(record, happening.actors[0])[frames]]) if earlier.any() else None
+        return _first(record, _behind(record, happening, frames)) if earlier.any() else None
     if happening.rule == "turn":
-        return _first(record, frames[seen[frames]]) if earlier.any() else None
+        return _first(record, _turned(record, happening, frames))
     if happening.rule == "landing":
         aloft = (times >= happening.begin - 0.8 * HOP) & (times <= happening.begin - 0.2 * HOP)
         return _first(record, within[seen[within]]) if seen[aloft].any() else None
@@ -54,6 +57,34 @@ def evident_at(record: Record, happening: Happening) -> float | None:
         return _first(record, within[seen[within]])
     shown = within[seen[within]]
     return _first(record, shown[1:][times[shown[1:]] >= happening.begin + RECOGNISED_AFTER - 1e-9])
+
+
+def _behind(record: Record, happening: Happening, frames: Array) -> Array:
+    """Frames in which an actor is there, in the picture and not visible, before it comes out again."""
+    who = happening.actors[0]
+    out = min(
+        (h.begin for h in record.happenings if h.rule == "show" and h.actors == happening.actors and h.begin > happening.begin),
+        default=np.inf,
+    )
+    early = frames[np.asarray(record.times)[frames] <= out + 1e-9]
+    return np.asarray(early[~record.visible[early, who] & record.alive[early, who] & _inside(record, who)[early]])
+
+
+def _hidden(record: Record, happening: Happening) -> bool:
+    """Whether the actor that comes out was seen to hide."""
+    hidden = [h for h in record.happenings if h.rule == "hide" and h.actors == happening.actors and h.begin < happening.begin]
+    return bool(hidden) and evident_at(record, hidden[-1]) is not None
+
+
+def _turned(record: Record, happening: Happening, frames: Array) -> Array:
+    """Frames that show an actor in its new colour, if the last one that showed it before had another."""
+    who, colour = happening.actors[0], happening.text.rsplit(" ", 1)[-1]
+    times = np.asarray(record.times)
+    earlier = np.flatnonzero(record.visible[:, who] & (times < happening.begin - 1e-9) & (times >= happening.begin - SOON))
+    if not earlier.size or record.colours[earlier[-1], who] == colour:
+        return frames[:0]
+    shown = frames[record.visible[frames, who] & (times[frames] <= happening.begin + SOON)]
+    return np.asarray(shown[record.colours[shown, who] == colour])
 
 
 def _inside(record: Record, actor: int) -> np.ndarray:

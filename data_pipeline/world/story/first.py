@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil
 
 import numpy as np
@@ -40,10 +40,11 @@ def first_record(clip: Clip, times: Sequence[float], duration: float) -> Record:
     )
 
 
-def first_frames(clip: Clip, times: Sequence[float]) -> Array:
-    """uint8 [T, S, S, 3]."""
+def first_frames(clip: Clip, times: Sequence[float]) -> Iterator[Array]:
+    """uint8 [S, S, 3] of each frame; the clip, with one frame a second, is all that is held."""
     pixels: Array = render(clip)
-    return pixels[[min(int(t + 1e-9), clip.num_frames - 1) for t in times]]
+    for t in times:
+        yield pixels[min(int(t + 1e-9), clip.num_frames - 1)]
 
 
 def _stack(rows: list[Array], steps: Array) -> Array:

@@ -76,11 +76,14 @@ class Drawn:
 
 
 def _counters(record: Record) -> dict[str, tuple[str, ...]]:
-    """How many objects have been seen to enter the box by each frame."""
-    entries = [evident_at(record, h) for h in record.happenings if h.verb == "enter"]
-    seen = [t for t in entries if t is not None]
-    if not seen:
+    """How many different objects have been seen to enter the box by each frame."""
+    first: dict[int, float] = {}
+    for happening in record.happenings:
+        if happening.verb == "enter" and (t := evident_at(record, happening)) is not None:
+            first.setdefault(happening.actors[0], t)
+    if not first:
         return {}
+    seen = list(first.values())
     return {"entered": tuple(count_words(sum(e <= t + 1e-9 for e in seen)) for t in record.times)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from model.errors import InputError
@@ -107,6 +108,9 @@ LEVELS = {
 
 ALLOWED = {"activities": ACTIVITIES, "camera": CAMERA, "signs": SIGNS}
 RANGES = {"objects": (1, 6), "idle": (0, 5), "pace": (0.3, 20), "drawn": (0, 1), "photos": (0, 1), "cuts": (0, 3)}
+WHOLE = ("objects", "idle", "cuts")
+"""Knobs that are whole numbers."""
+SWITCHES = ("wall", "box", "lights", "flicker", "similar")
 
 
 def level_with(number: int, **knobs: Any) -> Level | None:
@@ -131,15 +135,39 @@ def level_with(number: int, **knobs: Any) -> Level | None:
 
 def _check(level: Level) -> None:
     for name, (low, high) in RANGES.items():
-        if not low <= getattr(level, name) <= high:
-            raise InputError(f"knob {name} of a story is {getattr(level, name)}; it must lie within {low}..{high}")
+        check_number(f"knob {name} of a story", getattr(level, name), low, high, name in WHOLE)
+    for name in SWITCHES:
+        if getattr(level, name) not in (True, False):
+            raise InputError(f"knob {name} of a story is {getattr(level, name)!r}; it must be true or false")
     for name, allowed in ALLOWED.items():
-        for value in getattr(level, name):
+        values = getattr(level, name)
+        if not isinstance(values, tuple):
+            raise InputError(f"knob {name} of a story is {values!r}; it must be a list of some of {', '.join(allowed)}")
+        for value in values:
             if value not in allowed:
                 raise InputError(f"knob {name} of a story holds {value!r}; use some of {', '.join(allowed)}")
+    if not level.activities:
+        raise InputError(f"knob activities of a story is empty; use some of {', '.join(ACTIVITIES)}")
     if level.texture not in TEXTURES:
         raise InputError(f"knob texture of a story is {level.texture!r}; use one of {', '.join(TEXTURES)}")
-    if not 0.06 <= level.radius[0] <= level.radius[1] <= 0.2:
-        raise InputError(f"knob radius of a story is {level.radius}; it must be two rising numbers within 0.06..0.2")
+    _check_radius(level.radius)
     if level.idle >= level.objects:
         raise InputError(f"knob idle of a story is {level.idle}; it must be less than objects, {level.objects}")
+
+
+def _check_radius(radius: object) -> None:
+    numbers = isinstance(radius, tuple) and len(radius) == 2 and all(isinstance(v, Real) for v in radius)
+    if not (numbers and 0.06 <= radius[0] <= radius[1] <= 0.2):  # type: ignore[index]
+        raise InputError(f"knob radius of a story is {radius}; it must be two rising numbers within 0.06..0.2")
+
+
+def check_number(name: str, value: object, low: float, high: float, whole: bool = False) -> None:
+    """Refuse what is no number, or one that lies outside.
+
+    Raises:
+        InputError: names what it is, its value and its range.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        raise InputError(f"{name} is {value!r}; it must be a {'whole ' if whole else ''}number within {low}..{high}")
+    if not low <= value <= high:  # type: ignore[operator]
+        raise InputError(f"{name} is {value}; it must lie within {low}..{high}")

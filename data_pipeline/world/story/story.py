@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from data_pipeline.timeline.timeline import Timeline
 from data_pipeline.world.story.direct import write_script
 from data_pipeline.world.story.first import first_clip, first_frames, first_record
 from data_pipeline.world.story.later import Drawn
-from data_pipeline.world.story.level import Level, level_with
+from data_pipeline.world.story.level import Level, check_number, level_with
 from data_pipeline.world.story.questions import questions
 from data_pipeline.world.story.record import Array, Record
 from data_pipeline.world.story.script import Script
@@ -72,9 +72,7 @@ class Story:
 
     def render(self) -> Array:
         """uint8 [T, S, S, 3] RGB."""
-        if self._drawn is None:
-            return first_frames(first_clip(self.seed, self.seconds, self.size), self.frame_times)
-        return np.stack(list(self._drawn.frames()))
+        return np.stack(list(self.frames()))
 
     def timeline(self) -> Timeline:
         """All that can be known of the story."""
@@ -105,11 +103,9 @@ def build_story(level: int, seed: int, fps: float = 1.0, seconds: float = 16, si
         InputError: an argument that lies outside, or a knob that there is not.
     """
     for name, value in {"level": level, "fps": fps, "seconds": seconds, "size": size}.items():
-        low, high = LIMITS[name]
-        if not (math.isfinite(value) and low <= value <= high):
-            raise InputError(f"{name} of a story is {value}; it must lie within {low}..{high}")
+        check_number(f"{name} of a story", value, *LIMITS[name], whole=name in ("level", "size"))
     if size % 2:
         raise InputError(f"size of a story is {size}; take an even number, since H.264 needs one")
-    if seed < 0:
-        raise InputError(f"seed of a story is {seed}; use an integer from 0 on")
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"seed of a story is {seed!r}; use an integer from 0 on")
     return Story(level, seed, fps, seconds, size, level_with(level, **knobs))

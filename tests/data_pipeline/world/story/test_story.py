@@ -89,6 +89,23 @@ def test_long_large_and_short_stories_keep_their_limits() -> None:
         ({"level": 3, "texture": "velvet"}, "texture"),
         ({"level": 3, "radius": (0.2, 0.1)}, "radius"),
         ({"level": 3, "idle": 4}, "idle"),
+        ({"level": 2.5}, "level"),
+        ({"level": "3"}, "level"),
+        ({"level": True}, "level"),
+        ({"seed": 1.5}, "seed"),
+        ({"size": 64.0}, "size"),
+        ({"fps": "one"}, "fps"),
+        ({"seconds": None}, "seconds"),
+        ({"level": 3, "objects": 2.5}, "objects"),
+        ({"level": 3, "cuts": "1"}, "cuts"),
+        ({"level": 3, "pace": None}, "pace"),
+        ({"level": 3, "radius": 0.1}, "radius"),
+        ({"level": 3, "radius": ("a", "b")}, "radius"),
+        ({"level": 3, "signs": None}, "signs"),
+        ({"level": 3, "activities": ()}, "activities"),
+        ({"level": 3, "activities": "turn"}, "activities"),
+        ({"level": 3, "wall": "no"}, "wall"),
+        ({"level": 3, "texture": ["plain"]}, "texture"),
     ],
 )
 def test_an_argument_outside_its_range_is_named(arguments: dict[str, object], named: str) -> None:
@@ -118,3 +135,14 @@ def test_stories_share_no_seed_between_splits_or_with_other_tasks() -> None:
 def test_frames_one_by_one_are_those_of_the_whole() -> None:
     story = build_story(4, 5, seconds=8)
     assert (np.stack(list(story.frames())) == story.render()).all()
+
+
+def test_the_frames_of_level_one_are_not_held_at_once() -> None:
+    frames = build_story(1, 5, fps=8, seconds=8).frames()
+    first = next(frames)
+    assert all(np.shares_memory(first, next(frames)) for _ in range(7))  # the clip moves once a second
+
+
+def test_a_story_in_which_nobody_would_appear_holds_one_object() -> None:
+    objects = [len(build_story(2, seed, seconds=8, objects=1, pace=20).record.kinds) for seed in range(60)]
+    assert min(objects) == 1
