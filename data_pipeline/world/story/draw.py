@@ -143,7 +143,8 @@ class Painter:
         solid = rgba[..., 3] >= 0.5
         for begin, end in actor.blinks:
             if begin <= t < end and int((t - begin) / BLINK_HALF + 1e-6) % 2 == 0:
-                rgba[..., :3] *= DIM_BLINK
+                # in the dark no darker than in the light, or nothing would be left of it
+                rgba[..., :3] *= DIM_BLINK / np.float32(self.lights[frame])
         inside_c, inside_r = (columns >= 0) & (columns < self.size), (rows >= 0) & (rows < self.size)
         if inside_c.any() and inside_r.any():
             area = (slice(rows[inside_r][0], rows[inside_r][-1] + 1), slice(columns[inside_c][0], columns[inside_c][-1] + 1))

@@ -23,9 +23,9 @@ def evident_at(record: Record, happening: Happening) -> float | None:
 
     appear: the actor is visible, `SOON` seconds later or sooner; what comes into sight later did not appear there.
     show: it is visible, and was seen to hide before.
-    leave: it is gone, and the frame before showed it.
-    hide: it was visible before, and is not any more although it is there, its centre lies within the picture and it has not come
-        out yet.
+    leave: it is gone from a place within the picture, and the frame before showed it.
+    hide: it was visible within `SOON` before, and is not any more although it is there, its centre lies within the picture and it
+        has not come out yet.
     turn: it is visible with its new colour, and was so with another one, both within `SOON`; what turns unseen is told by its
         state alone.
     contact: all actors are visible at once, while it lasts (for a second at least).
@@ -45,9 +45,11 @@ def evident_at(record: Record, happening: Happening) -> float | None:
     if happening.rule == "show":
         return _first(record, frames[seen[frames]]) if _hidden(record, happening) else None
     if happening.rule == "leave":
-        return _first(record, frames) if earlier.size and earlier[-1] else None
+        gone = _inside(record, happening.actors[0])[frames[:1]].any()
+        return _first(record, frames) if gone and earlier.size and earlier[-1] else None
     if happening.rule == "hide":
-        return _first(record, _behind(record, happening, frames)) if earlier.any() else None
+        lately = seen & (times < happening.begin - 1e-9) & (times >= happening.begin - SOON)
+        return _first(record, _behind(record, happening, frames)) if lately.any() else None
     if happening.rule == "turn":
         return _first(record, _turned(record, happening, frames))
     if happening.rule == "landing":

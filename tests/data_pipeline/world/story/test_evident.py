@@ -57,6 +57,21 @@ def test_who_goes_behind_a_wall_and_comes_out(
     assert (evident_at(told, HIDE), evident_at(told, SHOW)) == (hidden, shown)
 
 
+def test_what_was_out_of_sight_for_long_is_not_seen_to_hide() -> None:
+    hide = happens(4.5, "hide")
+    assert evident_at(record([1, 1, 0, 0, 0, 0, 0], hide), hide) is None
+    assert evident_at(record([1, 1, 1, 0, 0, 0, 0], hide), hide) is None
+    assert evident_at(record([1, 1, 1, 1, 0, 0, 0], hide), hide) == 5.0
+
+
+def test_what_vanishes_beside_the_picture_is_not_seen_to_leave() -> None:
+    leave = happens(2.5, "leave")
+    told = record([1, 1, 1, 0, 0], leave, alive=[True] * 3 + [False] * 2)
+    assert evident_at(told, leave) == 3.0
+    told.x[3:] = 70.0  # the camera has moved on
+    assert evident_at(told, leave) is None
+
+
 @pytest.mark.parametrize(
     ("share", "colours", "evident"),
     [

@@ -208,3 +208,21 @@ def test_a_bounce_is_told_only_where_a_frame_shows_it_in_the_air() -> None:
             ground = story.script.actors[h.actors[0]].y.now(h.begin)
             assert aloft and all(record.world[i, h.actors[0], 1] < ground - 0.05 for i in aloft)
     assert told > 20 and untold > 0
+
+
+def test_what_blinks_in_the_dark_is_dimmer_but_still_to_be_seen() -> None:
+    found = 0
+    for seed in range(40):
+        story = build_story(4, seed, seconds=20, activities=("blink",), photos=0)
+        assert story.script is not None
+        painter = Painter(story.script, np.asarray(story.frame_times), 64)
+        for i, n in zip(*np.nonzero(story.record.share > 0.95), strict=True):
+            t, dark = story.record.times[i], painter.lights[i] < 0.5
+            if not dark or not any(b <= t < e and int(t - b) % 2 == 0 for b, e in story.script.actors[n].blinks):
+                continue
+            picture, owner, _ = painter.paint(int(i))
+            bright = picture[owner == n][picture[owner == n].sum(1) >= np.quantile(picture[owner == n].sum(1), 0.8)].mean(0)
+            lit = COLOUR_RGB[COLOURS.index(str(story.record.colours[i, n]))].sum() * painter.lights[i]
+            assert np.linalg.norm(bright - picture[owner < 0].mean(0)) > 20 and bright.sum() < 0.75 * lit
+            found += 1
+    assert found > 5
