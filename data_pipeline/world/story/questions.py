@@ -88,9 +88,8 @@ def _sign_choices(record: Record, answer: str) -> list[str]:
         first = max(0, int(answer) - place)
         return [str(first + i) for i in range(7)]
     hours, minutes = (int(v) for v in answer.split(":"))
-    # the hours of the clock are 1 to 12
-    moments = [(hours * 60 + minutes - 60 + 3 * (i - place)) % 720 for i in range(7)]
-    return [f"{m // 60 + 1}:{m % 60:02d}" for m in moments]
+    moments = [(hours * 60 + minutes + 3 * (i - place)) % 1440 for i in range(7)]
+    return [f"{m // 60}:{m % 60:02d}" for m in moments]
 
 
 def _span(segment: Segment) -> tuple[float, float]:

@@ -30,6 +30,20 @@ def test_choices_of_signs_do_not_give_the_answer_away() -> None:
     assert len(places) == 2 and all(max(found.values()) < 0.45 * found.total() for found in places.values())
 
 
+def test_choices_of_clocks_hold_the_answer_at_any_hour() -> None:
+    hours = set()
+    for seed in range(150):
+        story = build_story(2, seed, seconds=60, signs=("clock",), objects=1, pace=20)
+        assert story.script is not None
+        if len({text.split(":")[0] for text in story.script.sign.values} & {"1", "12", "13"}) == 0:
+            continue
+        for question in story.timeline().questions:
+            if question.kind == "sign":
+                assert question.answer in question.choices
+                hours.add(question.answer.split(":")[0])
+    assert {"1", "12", "13"} <= hours
+
+
 def test_an_object_that_enters_the_box_twice_is_one_object() -> None:
     twice = 0
     for story in stories(4, 30, 40):
