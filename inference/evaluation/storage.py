@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from inference.evaluation.schema import EVENT_KINDS, Scenario, Trace, TraceEvent
+from inference.evaluation.schema import EVENT_KINDS, MODES, Scenario, Trace, TraceEvent
 from model.errors import InputError
 
 T = TypeVar("T")
@@ -55,9 +55,15 @@ def load_scenario_files(paths: Sequence[Path], limit: int | None = None) -> list
                 raise InputError(f"id {scenario.id!r} occurs in {origin[scenario.id]} and in {path}; ids must be unique")
             origin[scenario.id] = path
             if path is not paths[0]:
-                scenario.video = str((path.parent / scenario.video).absolute())
+                _make_absolute(scenario, path.parent)
             found.append(scenario)
     return found
+
+
+def _make_absolute(scenario: Scenario, folder: Path) -> None:
+    if scenario.video:
+        scenario.video = str((folder / scenario.video).absolute())
+    scenario.frames = [str((folder / name).absolute()) for name in scenario.frames]
 
 
 def load_traces(path: str | Path) -> list[Trace]:
@@ -70,7 +76,23 @@ def load_traces(path: str | Path) -> list[Trace]:
 
 def save_scenarios(path: str | Path, scenarios: Iterable[Scenario]) -> None:
     """Write a scenario file atomically."""
-    write_lines(Path(path), (json.dumps(_compact(dataclasses.asdict(s)), ensure_ascii=False) for s in scenarios))
+    write_lines(Path(path), (json.dumps(scenario_as_dict(s), ensure_ascii=False) for s in scenarios))
+
+
+def scenario_as_dict(scenario: Scenario) -> dict[str, Any]:
+    """Plain values of a scenario without those that say nothing."""
+    values = _compact(dataclasses.asdict(scenario))
+    for name in ("frames", "begin", "changes", "polls"):
+        if not values[name]:
+            del values[name]
+    for question in values["questions"]:
+        for name in ("since", "after", "meta"):
+            if not question[name]:
+                del question[name]
+    for span in values["spans"]:
+        if not span["meta"]:
+            del span["meta"]
+    return values
 
 
 def save_traces(path: str | Path, traces: Iterable[Trace]) -> None:
@@ -82,6 +104,9 @@ def trace_as_dict(trace: Trace) -> dict[str, Any]:
     """Plain values of a trace, events without fields at their default."""
     values = dataclasses.asdict(trace)
     values["events"] = [_compact(event) for event in values["events"]]
+    for name in ("polls", "turns", "usage", "error"):  # older readers know none of them
+        if not values[name]:
+            del values[name]
     return values
 
 
@@ -177,6 +202,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is float and number:
         return float(value)
+    if kind is bool and isinstance(value, bool):
+        return value
     if (kind is int and number and math.isfinite(value) and value == int(value)) or (kind is str and isinstance(value, str)):
         return kind(value)
     raise InputError(f"{where} is {value!r}; it must be a {kind.__name__}")
@@ -205,6 +232,23 @@ def _check_scenario(scenario: Scenario) -> None:
 
     require(0 < scenario.fps < float("inf"), f"fps is {scenario.fps}; it must be above 0")
     require(1 <= scenario.num_frames <= _MOST_FRAMES, f"num_frames is {scenario.num_frames}; give 1 to {_MOST_FRAMES}")
+    require(
+        bool(scenario.video) != bool(scenario.frames),
+        f"video is {scenario.video!r} and frames has {len(scenario.frames)} files; give one of the two",
+    )
+    if scenario.frames:
+        require(
+            len(scenario.frames) == scenario.num_frames,
+            f"frames has {len(scenario.frames)} files and num_frames is {scenario.num_frames}; give one file for each frame",
+        )
+    require(0 <= scenario.begin < math.inf, f"begin is {scenario.begin}; it must be 0 or more and finite")
+    for i, change in enumerate(scenario.changes):
+        require(0 <= change.t < math.inf, f"changes[{i}].t is {change.t}; it must be 0 or more and finite")
+    for i, poll in enumerate(scenario.polls):
+        fine = 0 <= poll.begin <= poll.end < math.inf and 0 < poll.step < math.inf
+        require(fine, f"polls[{i}] asks from {poll.begin} to {poll.end} every {poll.step} s; give 0 <= begin <= end and step > 0")
+        asks = poll.prompt is None or 0 <= poll.prompt < len(scenario.prompts)
+        require(asks, f"polls[{i}].prompt is {poll.prompt}; the scenario has {len(scenario.prompts)} prompts, counted from 0")
     for i, span in enumerate(scenario.spans):
         require(0 <= span.a <= span.b < math.inf, f"spans[{i}] goes from {span.a} to {span.b}; give 0 <= a <= b")
         last = (scenario.num_frames - 1) / scenario.fps
@@ -221,12 +265,16 @@ def _check_scenario(scenario: Scenario) -> None:
         raise InputError(f"meta.behaviours is {behaviours!r}; it must be a list of names")
     for i, question in enumerate(scenario.questions):
         require(question.t is None or question.t >= 0, f"questions[{i}].t is {question.t}; it must be 0 or more")
+        since_ok = question.since is None or 0 <= question.since <= (math.inf if question.t is None else question.t)
+        require(since_ok, f"questions[{i}].since is {question.since} and .t is {question.t}; give 0 <= since <= t")
+        earlier = all(0 <= other < i for other in question.after)
+        require(earlier, f"questions[{i}].after is {question.after}; name questions before it, counted from 0")
         require(question.kind not in ("", "all"), f"questions[{i}].kind is {question.kind!r}; that name is taken, use another")
 
 
 def _check_trace(trace: Trace) -> None:
-    if trace.mode not in ("push", "poll", "offline"):
-        raise InputError(f"mode is {trace.mode!r}; use push, poll or offline")
+    if trace.mode not in MODES:
+        raise InputError(f"mode is {trace.mode!r}; use one of {', '.join(MODES)}")
     for i, event in enumerate(trace.events):
         if event.kind not in EVENT_KINDS:
             raise InputError(f"events[{i}].kind is {event.kind!r}; use one of {', '.join(EVENT_KINDS)}")

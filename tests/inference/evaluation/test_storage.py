@@ -72,6 +72,20 @@ def test_traces_round_trip_and_stay_small(tmp_path: Path) -> None:
         ({"spans": [{"a": 0, "b": float("inf")}]}, r"spans\[0\] goes from 0.0 to inf"),
         ({"prompts": [{"t": float("inf"), "text": "x"}]}, r"prompts\[0\].t is inf"),
         ({"questions": [{"text": "x", "answer": "y", "kind": "all"}]}, r"questions\[0\].kind is 'all'"),
+        (
+            {"questions": [{"text": "x", "answer": "y", "kind": "k", "t": 1, "since": 2}]},
+            r"questions\[0\].since is 2.0 and .t is 1.0",
+        ),
+        (
+            {"questions": [{"text": "x", "answer": "y", "kind": "k", "after": [0]}]},
+            r"questions\[0\].after is \[0\]; name questions",
+        ),
+        ({"frames": ["a.png"]}, "give one of the two"),
+        ({"video": "", "frames": ["a.png"]}, "frames has 1 files and num_frames is 4"),
+        ({"begin": -1}, "begin is -1.0; it must be 0 or more"),
+        ({"changes": [{"t": float("inf")}]}, r"changes\[0\].t is inf"),
+        ({"polls": [{"text": "now?", "begin": 2, "end": 1}]}, r"polls\[0\] asks from 2.0 to 1.0 every 1.0 s"),
+        ({"polls": [{"text": "now?", "begin": 0, "end": 1, "prompt": 3}]}, r"polls\[0\].prompt is 3; the scenario has"),
     ],
 )
 def test_bad_fields_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -88,7 +102,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         load_scenarios(_file(tmp_path, GOOD, "{oops"))
     missing = dict(GOOD)
     del missing["video"]
-    with pytest.raises(InputError, match="line 1: field video is missing"):
+    with pytest.raises(InputError, match="line 1: video is '' and frames has 0 files; give one of the two"):
         load_scenarios(_file(tmp_path, missing))
     with pytest.raises(InputError, match="line 1: Scenario is 3; it must be an object"):
         load_scenarios(_file(tmp_path, "3"))
