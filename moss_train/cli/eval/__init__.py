@@ -10,7 +10,7 @@ from moss_train.cli.actions import Action, add_actions, run_action
 DEFAULT = "run"
 ACTIONS = {
     DEFAULT: Action(
-        "moss_train.cli.eval.run",
+        "moss_train.cli.eval.running",
         "Stream and question a checkpoint on scenarios, score it, and score the baselines beside it",
         "moss eval scenarios.jsonl --checkpoint hf/realtime --out eval/realtime",
     ),
