@@ -44,7 +44,7 @@ class RunRecord:
 
 
 def fingerprint(scenario: Scenario) -> str:
-    """SHA-256 over everything that a scenario asks and holds true; of its video or frames only the names count, not the folder."""
+    """SHA-256 over all that a scenario asks and holds true; of its video or frames the names count, not the folder."""
     values = scenario_as_dict(scenario)
     if scenario.video:
         values["video"] = PurePath(scenario.video).name

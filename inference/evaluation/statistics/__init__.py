@@ -1,0 +1,1 @@
+"""How sure scores are: cluster bootstrap intervals, paired comparisons with p values, and tests that nothing was lost."""
