@@ -118,7 +118,7 @@ class Answerer:
         found: list[list[int]] = []
         for begin in range(0, len(prompts), MAX_FORKS):
             part = list(zip(prompts, caches, strict=True))[begin : begin + MAX_FORKS]
-            found += yield from together([self._decode(cache, rows, shared, frames, features, on_text) for rows, cache in part])
+            found += yield from together([self.decode(cache, rows, shared, frames, features, on_text) for rows, cache in part])
         return found
 
     def _encode(self, frames: torch.Tensor) -> torch.Tensor:
@@ -126,16 +126,25 @@ class Answerer:
         parts = frames.split(self._chunk or len(frames))
         return torch.cat([self.engine.encode(part) for part in parts])
 
-    def _decode(
+    def decode(
         self,
         cache: SessionCache,
         prompt: Sequence[int],
-        done: int,
-        frames: torch.Tensor | None,
-        features: torch.Tensor | None,
-        on_text: Callable[[str], None] | None,
+        done: int = 0,
+        frames: torch.Tensor | None = None,
+        features: torch.Tensor | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> Stepping[list[int]]:
-        """Feed the rows of `prompt` behind the first `done`, then one token after the other; gives the pages back at the end."""
+        """Feed the rows of `prompt` behind the first `done`, then one token after the other; gives the pages back at the end.
+
+        Args:
+            cache: holds the first `done` rows, with their frames.
+            prompt: all rows.
+            done: how many of them are fed.
+            frames: uint8 [f, 3, S, S] of the image tokens among the others.
+            features: [f, P, H] instead of `frames`.
+            on_text: called with every piece of text as it becomes complete.
+        """
         sampler = Sampler(self.sampling, banned=self._banned, silence_id=self.tokenizer.silence_id)
         sampler.remember(prompt)
         text = TextStream(self.tokenizer)

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from inference.evaluation.runner import needs_push
+from inference.evaluation.running.settings import needs_push
 from inference.evaluation.schema import Scenario, Trace, TraceEvent
 from inference.evaluation.scorers.questions import answer_key
 from inference.evaluation.scorers.speaking import span_frames

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 import torch
 
 from inference.evaluation.baselines import BASELINES, run_baseline
+from inference.evaluation.folder import Provenance, write_folder
+from inference.evaluation.judge.judge import Judge
 from inference.evaluation.parallel import make_runner, run_scenarios
-from inference.evaluation.runner import RunSettings
+from inference.evaluation.resume import PartialTraces, run_key
+from inference.evaluation.running.frames import check_media
+from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Scenario, Trace
-from inference.evaluation.scorers.summary import score
-from inference.evaluation.storage import check_folder, load_scenario_files, save_traces, write_lines
+from inference.evaluation.storage import check_folder, load_scenario_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,51 +43,108 @@ class EvaluationRequest:
     """Only the first so many scenarios of each file."""
     untrained_baseline: bool = False
     """Also run the checkpoint's own architecture with untrained weights, into `out/untrained`."""
+    strict: bool = False
+    """End at the first scenario that cannot be run."""
+    judge: Judge | None = None
+    """Of free answers; None: what needs one is not scored."""
+    command: Sequence[str] = ()
+    """Words of the command line, for the record."""
+
+    @property
+    def files(self) -> list[Path]:
+        """The scenario files."""
+        return [self.scenarios] if isinstance(self.scenarios, Path) else list(self.scenarios)
 
 
-def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None] | None = None) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class Evaluated:
+    """What came of an evaluation."""
+
+    scores: dict[str, dict[str, Any]]
+    """By model: `checkpoint`, `untrained` where asked for, and each of `BASELINES`."""
+    failed: dict[str, str]
+    """Why, by the id of each scenario that could not be run to its end with the checkpoint."""
+
+
+def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None] | None = None) -> Evaluated:
     """Run and score.
 
-    Writes `traces.jsonl` and `scores.json` into the output folder, and both for each baseline into a folder of its
-    name inside it.
+    Writes `traces.jsonl`, `items.jsonl`, `scores.json` and `run.json` into the output folder, and the same for each baseline into
+    a folder of its name inside it. An evaluation that was stopped goes on with the first group of scenarios that was not
+    finished, as long as nothing that decides its results has changed.
 
     Args:
         on_done: called with (model name, finished scenarios, all scenarios).
-
-    Returns:
-        Scores by model: `checkpoint`, `untrained` where asked for, and each of `BASELINES`.
     """
-    files = [request.scenarios] if isinstance(request.scenarios, Path) else list(request.scenarios)
-    scenarios = load_scenario_files(files, request.limit)
+    scenarios = load_scenario_files(request.files, request.limit)
     check_folder(request.out)
-    names = ["checkpoint", *(["untrained"] if request.untrained_baseline else [])]
-    results: dict[str, dict[str, Any]] = {}
-    for name in names:
-        make = functools.partial(
-            make_runner,
-            request.checkpoint,
-            files[0].parent,
-            request.settings,
-            request.device,
-            request.dtype,
-            untrained=name == "untrained",
-            precision=request.precision,
-            workers=request.workers,
+    for scenario in scenarios:  # a path that leads nowhere is a slip to be mended, before hours of work
+        check_media(scenario, request.files[0].parent)
+    scores: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    for name in ("checkpoint", *(["untrained"] if request.untrained_baseline else [])):
+        folder = request.out if name == "checkpoint" else request.out / name
+        begin = time.monotonic()
+        partial, traces = _run_model(request, name, folder, scenarios, on_done)
+        record = Provenance(
+            command=request.command,
+            checkpoint={"path": str(request.checkpoint), **({"untrained": True} if name == "untrained" else {})},
+            settings=_settings(request),
+            files=request.files,
+            seconds=time.monotonic() - begin,
         )
-        report = None if on_done is None else functools.partial(_report, on_done, name, len(scenarios))
-        traces = run_scenarios(make, scenarios, workers=request.workers, together=request.together, on_done=report)
-        results[name] = _write(request.out if name == "checkpoint" else request.out / name, traces, scenarios)
+        scores[name] = write_folder(folder, traces, scenarios, record, request.judge)
+        partial.finish()
+        if name == "checkpoint":
+            failed = {trace.scenario_id: trace.error for trace in traces if trace.error}
     for name in BASELINES:
-        results[name] = _write(request.out / name, run_baseline(name, scenarios), scenarios)
-    return results
+        record = Provenance(command=request.command, checkpoint={"baseline": name}, files=request.files)
+        scores[name] = write_folder(request.out / name, run_baseline(name, scenarios), scenarios, record, None)
+    return Evaluated(scores, failed)
 
 
-def _report(on_done: Callable[[str, int, int], None], name: str, total: int, done: int) -> None:
-    on_done(name, done, total)
+def _run_model(
+    request: EvaluationRequest,
+    name: str,
+    folder: Path,
+    scenarios: Sequence[Scenario],
+    on_done: Callable[[str, int, int], None] | None,
+) -> tuple[PartialTraces, list[Trace]]:
+    make = functools.partial(
+        make_runner,
+        request.checkpoint,
+        request.files[0].parent,
+        request.settings,
+        request.device,
+        request.dtype,
+        untrained=name == "untrained",
+        precision=request.precision,
+        workers=request.workers,
+        strict=request.strict,
+    )
+    identity = {"name": name, "checkpoint": _identity(request.checkpoint), **_settings(request)}
+    partial = PartialTraces(folder, run_key(scenarios, identity))
+
+    def report() -> None:
+        if on_done is not None:
+            on_done(name, sum(map(len, partial.groups)), len(scenarios))
+
+    report()
+    done = len(partial.groups)
+    for group in run_scenarios(make, scenarios, workers=request.workers, together=request.together, done=done):
+        partial.add(group)
+        report()
+    return partial, [trace for group in partial.groups for traces in group for trace in traces]
 
 
-def _write(folder: Path, traces: list[Trace], scenarios: list[Scenario]) -> dict[str, Any]:
-    scores = score(traces, scenarios)
-    save_traces(folder / "traces.jsonl", traces)
-    write_lines(folder / "scores.json", [json.dumps(scores, indent=1)])
-    return scores
+def _settings(request: EvaluationRequest) -> dict[str, Any]:
+    """All that decides the traces, beside scenarios and weights."""
+    values = dataclasses.asdict(request.settings)
+    how = {"together": request.together, "device": request.device, "dtype": str(request.dtype), "precision": request.precision}
+    return values | how | {"limit": request.limit}
+
+
+def _identity(checkpoint: Path) -> list[Any]:
+    """A checkpoint's files, by what tells that they changed."""
+    files = sorted(path for path in checkpoint.glob("*") if path.is_file())
+    return [str(checkpoint), *[(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]]

@@ -12,13 +12,14 @@ import torch
 from data_pipeline.text.tokenizer import Tokenizer
 from inference.cache.store import KVStore
 from inference.engine import StepEngine
-from inference.evaluation.runner import RunSettings, ScenarioRunner
+from inference.evaluation.running.frames import check_media
+from inference.evaluation.running.runner import ScenarioRunner
+from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.scorers.summary import score
 from inference.evaluation.storage import load_scenarios
 from inference.model.load import ModelBuilder
 from model.config import VideoMllamaConfig
-from model.errors import InputError
 
 
 class TrainingScorer:
@@ -52,8 +53,7 @@ class TrainingScorer:
         self._together, self._settings, self._label = together, settings, label
         self.scenarios: list[Scenario] = load_scenarios(scenarios)[:limit]
         for scenario in self.scenarios:
-            if not (self._folder / scenario.video).is_file():
-                raise InputError(f"{scenarios}: {self._folder / scenario.video} of scenario {scenario.id} does not exist")
+            check_media(scenario, self._folder)
         self._builder: ModelBuilder | None = None
 
     def begin(self, device: torch.device, dtype: torch.dtype) -> None:

@@ -13,7 +13,8 @@ from data_pipeline.text.tokenizer import Tokenizer
 from inference.cache.policies.policy import CachePolicy
 from inference.cache.store import roomy_store
 from inference.engine import StepEngine
-from inference.evaluation.runner import RunSettings, ScenarioRunner
+from inference.evaluation.running.runner import ScenarioRunner
+from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Scenario, Trace
 from inference.model.load import load_model, untrained_model
 from model.errors import InputError
@@ -33,6 +34,7 @@ def make_runner(
     untrained: bool = False,
     precision: str = "bf16",
     workers: int = 1,
+    strict: bool = False,
 ) -> ScenarioRunner:
     """Load a checkpoint (or make an untrained model of its dimensions, never in fp8) and its tokenizer.
 
@@ -44,24 +46,23 @@ def make_runner(
     rows = engine.model.config.text.vocab_size
     if tokenizer.vocab_size != rows:
         raise InputError(f"{tokenizer.source} has {tokenizer.vocab_size} entries, the checkpoint's head {rows} rows; use its own")
-    return ScenarioRunner(engine, tokenizer, folder, settings, label="untrained" if untrained else str(checkpoint))
+    label = "untrained" if untrained else str(checkpoint)
+    return ScenarioRunner(engine, tokenizer, folder, settings, label, strict=strict)
 
 
 def run_scenarios(
-    make: RunnerFactory,
-    scenarios: Sequence[Scenario],
-    *,
-    workers: int = 1,
-    together: int = 16,
-    on_done: Callable[[int], None] | None = None,
-) -> list[Trace]:
-    """Run all scenarios.
+    make: RunnerFactory, scenarios: Sequence[Scenario], *, workers: int = 1, together: int = 16, done: int = 0
+) -> Iterator[list[list[Trace]]]:
+    """Run scenarios in groups, which are made by their order alone: results do not depend on `workers`.
 
     Args:
         make: builds a runner; called once in each process, so it must be picklable for more than one worker.
         workers: processes; 1 runs here.
-        together: scenarios in one lockstep. They are grouped by their order alone, so results do not depend on `workers`.
-        on_done: called with the number of finished scenarios.
+        together: scenarios in one lockstep.
+        done: groups that need not be run, the first so many.
+
+    Yields:
+        The traces of each scenario of one group after the other.
 
     Raises:
         InputError: from a runner in any process.
@@ -69,15 +70,9 @@ def run_scenarios(
     for name, value in (("workers", workers), ("together", together)):
         if value < 1:
             raise InputError(f"{name} is {value}; it must be at least 1")
-    groups = [scenarios[begin : begin + together] for begin in range(0, len(scenarios), together)]
-    traces: list[Trace] = []
-    done = 0
-    for found in _results(make, groups, min(workers, len(groups) or 1)):
-        traces += [trace for of_scenario in found for trace in of_scenario]
-        done += len(found)
-        if on_done is not None:
-            on_done(done)
-    return traces
+    groups = [scenarios[begin : begin + together] for begin in range(0, len(scenarios), together)][done:]
+    if groups:
+        yield from _results(make, groups, min(workers, len(groups)))
 
 
 def _results(make: RunnerFactory, groups: Sequence[Sequence[Scenario]], workers: int) -> Iterator[list[list[Trace]]]:

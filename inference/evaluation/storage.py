@@ -110,6 +110,17 @@ def trace_as_dict(trace: Trace) -> dict[str, Any]:
     return values
 
 
+def trace_from_dict(row: Any) -> Trace:
+    """The trace that `trace_as_dict` described.
+
+    Raises:
+        InputError: a field is missing, unknown or of a wrong type.
+    """
+    trace: Trace = _build(Trace, row, "")
+    _check_trace(trace)
+    return trace
+
+
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a text file that is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ def make_scorer(session: Session) -> Scorer:
         InputError: the scenario file, or a video that it names, is missing or wrong.
     """
     from inference.evaluation.in_training import TrainingScorer
-    from inference.evaluation.runner import RunSettings
+    from inference.evaluation.running.settings import RunSettings
 
     settings = session.config.evaluation
     assert settings.streaming_scenarios is not None

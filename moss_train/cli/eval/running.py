@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (default 1)")
     parser.add_argument("--together", type=int, default=16, help="scenarios that one pass of the model serves (default 16)")
+    parser.add_argument(
+        "--modes",
+        nargs="+",
+        default=[],
+        metavar="MODE",
+        help="of push, offline, poll, teacher (default: push, offline and poll, where a scenario has something for them)",
+    )
+    parser.add_argument(
+        "--context-seconds", type=float, help="clips of questions and polls reach back so far (default: to the start)"
+    )
+    parser.add_argument("--max-frames", type=int, help="most frames of such a clip, evenly spaced (default: no limit)")
+    parser.add_argument("--strict", action="store_true", help="end at the first scenario that cannot be run")
     parser.add_argument("--limit", type=int, help="only the first so many scenarios of each file")
     parser.add_argument(
         "--tokens-per-frame", type=int, default=16, help="tokens that the model can say between two frames (default 16)"
@@ -46,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     from inference.checkpoint import check_device, dtype_of, resolve_checkpoint
     from inference.evaluation.evaluate import EvaluationRequest, evaluate
-    from inference.evaluation.runner import RunSettings
+    from inference.evaluation.running.settings import RunSettings
     from inference.quantize import recipe_of
     from model.errors import InputError
 
@@ -60,7 +73,13 @@ def run(args: argparse.Namespace) -> int:
         scenarios=args.scenarios,
         checkpoint=_of_run(args.checkpoint, args.out, args.scenarios) or resolve_checkpoint(args.checkpoint),
         out=args.out,
-        settings=RunSettings(tokens_per_frame=args.tokens_per_frame, max_answer_tokens=args.max_answer_tokens),
+        settings=RunSettings(
+            tokens_per_frame=args.tokens_per_frame,
+            max_answer_tokens=args.max_answer_tokens,
+            modes=tuple(args.modes),
+            context_seconds=args.context_seconds,
+            max_frames=args.max_frames,
+        ),
         workers=args.workers,
         together=args.together,
         device=check_device(args.device),
@@ -68,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
         precision=precision,
         limit=args.limit,
         untrained_baseline=args.untrained_baseline,
+        strict=args.strict,
+        command=sys.argv,
     )
     if request.device == "cpu":
         import torch
@@ -82,10 +103,12 @@ def run(args: argparse.Namespace) -> int:
                 tasks[name] = progress.add_task(name, total=total)
             progress.update(tasks[name], completed=done)
 
-        results = evaluate(request, show)
-    _print_table(results)
+        evaluated = evaluate(request, show)
+    _print_table(evaluated.scores)
+    for scenario, why in evaluated.failed.items():
+        print(f"moss: scenario {scenario} was not run to its end: {why}", file=sys.stderr)
     print(args.out / "scores.json")
-    return 0
+    return 1 if evaluated.failed else 0
 
 
 def _of_run(name: str, out: Path, scenarios: Sequence[Path]) -> Path | None:
@@ -121,10 +144,21 @@ def _print_table(results: dict[str, dict[str, Any]]) -> None:
     table.add_column("score", min_width=max(len(f"{section}.{name}") for section, name in rows) if rows else None)
     for model in results:
         table.add_column(model, overflow="fold")  # names of many models do not fit side by side
+    for suite in _suites(results):
+        names = {name for scores in results.values() for name in scores["suites"].get(suite, {})}
+        for name in sorted(names):
+            values = [scores["suites"].get(suite, {}).get(name) for scores in results.values()]
+            table.add_row(f"{suite}: {name}", *("-" if value is None else f"{value:.3f}" for value in values))
     for section, name in rows:
         values = [scores.get(section, {}).get(name) for scores in results.values()]
         table.add_row(f"{section}.{name}", *("-" if value is None else f"{value:.3f}" for value in values))
     Console().print(table)
+
+
+def _suites(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Benchmarks among the scenarios; what the table shows anyway, and how fast the streams were, is in the report."""
+    names = dict.fromkeys(name for scores in results.values() for name in scores["suites"])
+    return [name for name in names if name not in ("world", "system")]
 
 
 def _any_spans(results: dict[str, dict[str, Any]], section: str) -> bool:

@@ -18,7 +18,7 @@ from data_pipeline.text.prompts import DEFAULT_PROMPTS
 from inference import offline_infer, realtime_offline_infer, realtime_streaming_infer
 from inference.checkpoint import check_device, dtype_of, resolve_checkpoint
 from inference.evaluation import parallel
-from inference.evaluation.runner import RunSettings
+from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Scenario
 from inference.evaluation.storage import load_traces
 from inference.realtime_streaming_infer import prompt_schedule

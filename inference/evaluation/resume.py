@@ -1,0 +1,68 @@
+"""What an evaluation has finished, kept group by group, so that the same command goes on where it was stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from inference.evaluation.schema import Scenario, Trace
+from inference.evaluation.storage import scenario_as_dict, trace_as_dict, trace_from_dict
+from model.errors import InputError
+
+PARTIAL = "traces.partial.jsonl"
+
+
+def run_key(scenarios: Sequence[Scenario], settings: dict[str, Any]) -> str:
+    """SHA-256 over all that decides the traces."""
+    content = [settings, [scenario_as_dict(scenario) for scenario in scenarios]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+
+
+class PartialTraces:
+    """Traces of whole groups in a file of their own, until the evaluation is over.
+
+    Args:
+        folder: of the evaluation.
+        key: of `run_key`; what another key left behind is not used.
+
+    Attributes:
+        groups: traces by scenario, of each finished group in order.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._path, self._key = folder / PARTIAL, key
+        self.groups: list[list[list[Trace]]] = self._read()
+
+    def add(self, group: list[list[Trace]]) -> None:
+        """Keep one more finished group."""
+        fresh = not self.groups
+        self.groups.append(group)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("w" if fresh else "a", encoding="utf-8") as file:
+            if fresh:
+                file.write(json.dumps({"key": self._key}) + "\n")
+            file.write(json.dumps([[trace_as_dict(trace) for trace in traces] for traces in group], ensure_ascii=False) + "\n")
+
+    def finish(self) -> None:
+        """The evaluation's own files are written: nothing is left to be gone on with."""
+        self._path.unlink(missing_ok=True)
+
+    def _read(self) -> list[list[list[Trace]]]:
+        try:
+            lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]  # a cut line has no end
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{self._path} cannot be read ({error}); remove it to begin anew") from error
+        try:
+            if not lines or json.loads(lines[0]) != {"key": self._key}:
+                return []
+            found = [[[trace_from_dict(row) for row in rows] for rows in json.loads(line)] for line in lines[1:]]
+        except (ValueError, TypeError, InputError) as error:
+            raise InputError(f"{self._path} is damaged ({error}); remove it to begin anew") from error
+        # What stands behind a cut line would be lost to the next reader.
+        self._path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        return found

@@ -1,0 +1,1 @@
+"""Runs scenarios against a model: questions about clips, polls, streams, and the true dialogue under teacher forcing."""
