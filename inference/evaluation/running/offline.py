@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -110,7 +111,7 @@ def _forked(
     engine: StepEngine, answerer: Answerer, scenario: Scenario, family: Sequence[Asked], bank: EncodedFrames
 ) -> Stepping[list[list[int]]]:
     head = head_of(family[0].rows, engine.image_id)
-    trunk = Trunk(engine, scenario, bank, head)
+    trunk = Trunk(engine, functools.partial(bank.get, scenario), head)
     replies: list[list[int]] = []
     for begin in range(0, len(family), MAX_FORKS):
         part = family[begin : begin + MAX_FORKS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -88,7 +89,8 @@ class _Asking:
         if isinstance(frames, range) and frames.start == 0 and self._trunk is not None:
             return self._trunk
         self.release()
-        self._trunk = Trunk(self._engine, self._scenario, self._bank, head_of(rows, self._engine.image_id))
+        features = functools.partial(self._bank.get, self._scenario)
+        self._trunk = Trunk(self._engine, features, head_of(rows, self._engine.image_id))
         return self._trunk
 
 

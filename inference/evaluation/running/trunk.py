@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import torch
 
 from inference.cache.session_cache import SessionCache
 from inference.engine import StepEngine, Stepping, StepRequest
-from inference.evaluation.running.frames import EncodedFrames
-from inference.evaluation.schema import Scenario
 
 _FRAMES_A_STEP = 128
 """Frames that one step feeds, which bounds its memory."""
@@ -18,13 +18,12 @@ class Trunk:
 
     Args:
         engine: the step engine.
-        scenario: whose frames they are.
-        bank: that has their features.
+        features: gives those of some frames, [f, P, H].
         head: ids before the first image token.
     """
 
-    def __init__(self, engine: StepEngine, scenario: Scenario, bank: EncodedFrames, head: Sequence[int]) -> None:
-        self._engine, self._scenario, self._bank = engine, scenario, bank
+    def __init__(self, engine: StepEngine, features: Callable[[Sequence[int]], torch.Tensor], head: Sequence[int]) -> None:
+        self._engine, self._features = engine, features
         self._rows = list(head)
         self._cache = engine.new_cache()
         self._fed = 0
@@ -35,7 +34,7 @@ class Trunk:
         for begin in range(self._fed, len(numbers), _FRAMES_A_STEP):
             part = numbers[begin : begin + _FRAMES_A_STEP]
             rows = [*self._rows, *[image] * len(part)]
-            yield StepRequest(self._cache, rows, features=self._bank.get(self._scenario, part))
+            yield StepRequest(self._cache, rows, features=self._features(part))
             self._rows, self._fed = [], begin + len(part)
         return self._cache.fork()
 
