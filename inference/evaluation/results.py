@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Results:
         """Items of one suite, perhaps of one mode only."""
         return [item for item in self.items if item.suite == suite and mode in (None, item.mode)]
 
+    @functools.cached_property
     def traces(self) -> list[Trace]:
         """All traces of the folder; none where it holds no file of them."""
         path = self.folder / TRACES
@@ -68,8 +70,9 @@ def load_results(name: str, folder: Path, scenarios: Mapping[str, Scenario] | No
             raise InputError(
                 f"{folder} has traces and no {ITEMS}; name their scenarios with --scenarios, or run `moss eval score`"
             )
-        items = score_items(pair(load_traces(folder / TRACES), list(known.values())))
-        notes.append(f"{name}: scored now from its traces, without a judge")
+        traces = load_traces(folder / TRACES)
+        items = score_items(pair(traces, list(known.values())))
+        notes.append(f"{name}: scored now from its traces, without a judge.")
     else:
         raise InputError(f"{folder} holds neither {ITEMS} nor {TRACES}; give a folder that `moss eval` wrote")
     path = folder / SCORES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -220,11 +221,16 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     raise InputError(f"{where} is {value!r}; it must be a {kind.__name__}")
 
 
+@functools.cache
+def _fields_of(kind: type[Any]) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
+    """Types and fields by name; finding them anew for each of a million events takes minutes."""
+    return typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+
+
 def _build_dataclass(kind: type[Any], value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise InputError(f"{where or kind.__name__} is {value!r}; it must be an object")
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    hints, fields = _fields_of(kind)  # type: ignore[arg-type]  # classes can be hashed
     prefix = f"{where}." if where else ""
     for name in value:
         if name not in fields:

@@ -14,6 +14,9 @@ from inference.evaluation.statistics.sample import Aggregate, Key, Sample, Sums,
 from inference.evaluation.statistics.significance import Changed, changed, holm, swap_p_value, swaps
 from model.errors import InputError
 
+MOST_EXCHANGES = 5000
+"""More are made only where as many resamples are asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
@@ -39,6 +42,8 @@ class Difference:
 class Comparison:
     """Two runs of one suite."""
 
+    exchanges: int
+    """Behind each p value."""
     items: int
     """That both have."""
     clusters: int
@@ -89,6 +94,7 @@ def compare(
         metrics={name: dataclasses.replace(found, p_holm=corrected[name]) for name, found in metrics.items()},
         changed=changed(pairs),
         exact=tables.exact,
+        exchanges=tables.exchanges,
         settings=settings,
     )
 
@@ -137,7 +143,8 @@ class _Tables:
         several = len(a) > 1
         counts = list(draws(len(a), settings.resamples, settings.seed)) if several else []
         without = list(left_out(len(a))) if several and settings.method == "bca" else []
-        self.exact, number, exchanges = swaps(differing, len(a), settings.resamples, settings.seed)
+        self.exact, number, exchanges = swaps(differing, len(a), self._exchanges(), settings.seed)
+        self.exchanges = number
         total, done = len(counts) + len(without) + number, 0
 
         def tell() -> None:
@@ -154,6 +161,11 @@ class _Tables:
         for mask in exchanges:
             self._swaps.add(_minus(b.mixed(a, mask), a.mixed(b, mask)))
             tell()
+
+    def _exchanges(self) -> int:
+        """At least so many that one clear difference among all metrics passes Holm's correction: the least p is 1 / (n + 1)."""
+        needed = 2 * len(self.names) / (1 - self._settings.confidence)
+        return max(self._settings.resamples, min(MOST_EXCHANGES, math.ceil(needed)))
 
     def difference(self, name: str) -> Difference:
         a, b = self._whole_a[name], self._whole_b[name]

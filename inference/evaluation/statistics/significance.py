@@ -15,7 +15,7 @@ from inference.evaluation.statistics.sample import Floats
 
 _SAME = 1e-12
 RIGHT = ("right", "correct", "hit", "accuracy")
-"""A value whose name holds one of these, and which is 0 or 1 in all items, says whether an item was right."""
+"""A value whose name begins with one of these, and which is 0 or 1 in all items, says whether an item was right."""
 
 
 def swaps(differing: Sequence[int], clusters: int, most: int, seed: int) -> tuple[bool, int, Iterator[npt.NDArray[np.bool_]]]:
@@ -113,7 +113,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 def changed(pairs: Sequence[tuple[Item, Item]]) -> dict[str, Changed]:
     """By `TASK.VALUE`, and `all.VALUE` where there are several tasks: how many items became right or wrong."""
-    names = {name for a, b in pairs for name in a.values.keys() & b.values.keys() if any(word in name for word in RIGHT)}
+    names = {name for a, b in pairs for name in a.values.keys() & b.values.keys() if name.startswith(RIGHT)}
     found: dict[str, Changed] = {}
     for name in sorted(names):
         rows = [(a.task, a.values[name], b.values[name]) for a, b in pairs if name in a.values and name in b.values]

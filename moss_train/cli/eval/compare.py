@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from inference.evaluation.comparing import Compared, Margins
+    from inference.evaluation.statistics.bootstrap import BootstrapSettings
 
 EXIT_NOT_KEPT = 1
 
@@ -26,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scenarios", type=Path, nargs="+", default=[], help="scenario files, for folders with traces that were not scored"
     )
+    add_keeps(parser)
+    add_statistics(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def add_keeps(parser: argparse.ArgumentParser) -> None:
+    """What must be kept, and how well."""
     parser.add_argument(
         "--keeps",
         action="append",
@@ -44,8 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[METRIC=]LOSS",
         help="largest loss that does not matter, in the metric's unit (default 0.01); of single metrics as METRIC=LOSS",
     )
-    add_statistics(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def add_statistics(parser: argparse.ArgumentParser) -> None:
@@ -55,14 +61,25 @@ def add_statistics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of resampling (default 0); the same seed gives the same numbers")
 
 
+def statistics_of(arguments: argparse.Namespace) -> BootstrapSettings:
+    """Of the options that `add_statistics` adds."""
+    from inference.evaluation.statistics.bootstrap import BootstrapSettings
+
+    return BootstrapSettings(resamples=arguments.resamples, seed=arguments.seed, confidence=arguments.confidence)
+
+
+def margins_of(arguments: argparse.Namespace) -> tuple[list[str], Margins]:
+    """What must be kept, and the margins, of the options that `add_keeps` adds."""
+    return [what for group in arguments.keeps for what in group], _margins(arguments.margin)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print; 1 where --keeps asks for what is not shown to be kept."""
     from inference.evaluation.comparing import compare_results
     from inference.evaluation.results import load_by_id, load_results
-    from inference.evaluation.statistics.bootstrap import BootstrapSettings
 
-    settings = BootstrapSettings(resamples=arguments.resamples, seed=arguments.seed, confidence=arguments.confidence)
-    margins, keeps = _margins(arguments.margin), [what for group in arguments.keeps for what in group]
+    settings = statistics_of(arguments)
+    keeps, margins = margins_of(arguments)
     scenarios = load_by_id(arguments.scenarios)
     names = _names(arguments.a, arguments.b)
     a, b = (load_results(n, f, scenarios) for n, f in zip(names, (arguments.a, arguments.b), strict=True))
@@ -77,15 +94,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr for what tells (done, all)."""
+def bar(label: str) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr for what tells (done, all), and what is being done where that changes."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def show(done: int, total: int, what: str = label) -> None:
+            progress.update(task, completed=done, total=total, description=what)
+
+        yield show
 
 
 def _names(a: Path, b: Path) -> tuple[str, str]:
