@@ -151,6 +151,8 @@ def _timelines(request: ReportRequest, everyone: Sequence[Results], traces: Mapp
     by_scenario: dict[str, dict[str, list[Trace]]] = {}
     for model, own in traces.items():
         for trace in own:
+            if "baseline" in trace.engine:
+                continue  # a rule, which always does the same
             by_scenario.setdefault(trace.scenario_id, {}).setdefault(model, []).append(trace)
     each = max(1, -(-request.timelines // len(names)))
     found: list[JsonObject] = []

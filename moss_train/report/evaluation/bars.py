@@ -16,6 +16,7 @@ def number(value: float | None) -> str:
     """A figure for a table: three decimals of small ones, fewer of large ones."""
     if value is None:
         return "–"
+    value = value or 0.0  # no -0.000
     size = abs(value)
     return f"{value:.3f}" if size < 10 else f"{value:.2f}" if size < 100 else f"{value:.1f}" if size < 10_000 else f"{value:,.0f}"
 

@@ -37,7 +37,7 @@ class _Drawing:
 
     def label(self, text: str, y: float, colour: str = "") -> None:
         """Name of a row, at the left."""
-        paint = f' fill="{colour}"' if colour else ""
+        paint = f' style="fill:{colour}"' if colour else ""
         self.parts.append(
             f'<text class="row"{paint} x="4" y="{y:.1f}">{escape(_short(text, 20))}<title>{escape(text)}</title></text>'
         )
@@ -47,13 +47,13 @@ class _Drawing:
         ends: list[float] = []
         for t, text, kind in sorted(found):
             shown = _short(text, LONGEST)
-            place = min(self.x(t), WIDTH - RIGHT - LETTER * len(shown))
+            place = min(self.x(t), WIDTH - RIGHT - _width(shown))
             line = next((n for n, end in enumerate(ends) if place >= end), len(ends))
             if line >= MOST_LINES:
                 continue
             if line == len(ends):
                 ends.append(0.0)
-            ends[line] = place + LETTER * len(shown) + 6
+            ends[line] = place + _width(shown) + 6
             title = f"<title>{escape(f'{t:g} s: {text}')}</title>"
             self.parts.append(
                 f'<text class="{kind}" x="{place:.1f}" y="{y + LINE * (line + 1) - 2:.1f}">{escape(shown)}{title}</text>'
@@ -200,6 +200,11 @@ def _poll(drawing: _Drawing, poll: JsonObject, colours: Mapping[str, int]) -> No
             )
         final = [(found["replies"][-1]["t"], found["final"], "said")] if found["final"] and found["replies"] else []
         drawing.y += 12 + LINE * drawing.texts(final, y + 10) + 6
+
+
+def _width(text: str) -> float:
+    """About how wide a text is drawn; letters of East Asia and stand-ins for broken characters take twice as much."""
+    return LETTER * sum(2 if ord(letter) > 0x2E80 else 1 for letter in text)
 
 
 def _short(text: str, most: int) -> str:

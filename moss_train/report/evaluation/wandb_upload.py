@@ -50,12 +50,12 @@ def upload(what: Upload, content: JsonObject, items: Items, folder: Path) -> str
     import wandb
 
     mode: Any = os.environ.get("WANDB_MODE", "online")
-    if mode == "online" and not _logged_in(wandb):
-        raise InputError(
-            "nobody is logged in to W&B; run `wandb login`, set WANDB_API_KEY, or record with WANDB_MODE=offline "
-            f"({what.page} is written)"
-        )
     try:
+        if mode == "online" and not _logged_in(wandb):
+            raise InputError(
+                "nobody is logged in to W&B; run `wandb login`, set WANDB_API_KEY, or record with WANDB_MODE=offline "
+                f"({what.page} is written)"
+            )
         run = wandb.init(
             project=what.project,
             entity=what.entity,
@@ -77,6 +77,8 @@ def upload(what: Upload, content: JsonObject, items: Items, folder: Path) -> str
         run.log_artifact(artifact)
         place = run.url or str(Path(run.dir).parent)
         run.finish()
+    except InputError:
+        raise
     except Exception as error:  # the client raises whatever its libraries do
         first = str(error).strip().partition("\n")[0]
         raise InputError(

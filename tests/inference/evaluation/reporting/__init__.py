@@ -1,0 +1,1 @@
+"""Tests of what a page of evaluations says."""
