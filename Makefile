@@ -30,7 +30,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
-install: $(STAMPS)/package
+install: $(STAMPS)/package $(STAMPS)/lmms
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -47,7 +47,15 @@ $(STAMPS)/package: pyproject.toml $(STAMPS)/torch
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[$(EXTRAS)]'
 	@touch $@
 
-demo: install
+# lmms-eval in a folder of its own, which only its tests' process looks into: its requirements would replace av and wandb.
+LMMS := tests/inference/evaluation/lmms/requirements.txt
+$(STAMPS)/lmms: $(LMMS) | $(STAMPS)/package
+	rm -rf $(VENV)/lmms
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-compile --target $(VENV)/lmms -r $(LMMS)
+	rm -rf $(VENV)/lmms/pandas/tests $(VENV)/lmms/pyarrow/tests $(VENV)/lmms/pyarrow/include
+	@touch $@
+
+demo: $(STAMPS)/package
 	$(BIN)/moss demo $(DEMO_ARGS)
 
 # A test process that dies ends the run: pytest-xdist would hand the finished tests to the new process and wait for them for ever.
