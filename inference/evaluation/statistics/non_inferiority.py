@@ -41,8 +41,8 @@ def judge_kept(difference: Difference, margin: float, higher_is_better: bool = T
     if difference.difference is None:
         return Kept(UNKNOWN, None, None, margin)
     if higher_is_better:
-        loss, bounds = -difference.difference, (difference.upper, difference.lower)
-        least, most = (None if bound is None else -bound for bound in bounds)
+        loss, bounds = 0.0 - difference.difference, (difference.upper, difference.lower)
+        least, most = (None if bound is None else 0.0 - bound for bound in bounds)
     else:
         loss, least, most = difference.difference, difference.lower, difference.upper
     if most is not None and most < margin:

@@ -115,7 +115,7 @@ def _names(a: Path, b: Path) -> tuple[str, str]:
     for length in range(1, max(len(first), len(second)) + 1):
         if first[-length:] != second[-length:]:
             return "/".join(first[-length:]), "/".join(second[-length:])
-    return f"{a} (A)", f"{b} (B)"
+    return f"{first[-1]} (A)", f"{second[-1]} (B)"
 
 
 def _margins(values: list[str]) -> Margins:
