@@ -15,6 +15,7 @@ from inference.evaluation.run_record import RunRecord, load_record
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.scoring import pair, score_items
 from inference.evaluation.storage import load_scenario_files, load_traces
+from inference.evaluation.suites.lmms.samples import read_samples, sample_files
 from inference.evaluation.suites.suite import Suite
 from model.errors import InputError
 
@@ -52,7 +53,7 @@ class Results:
 
 
 def load_results(name: str, folder: Path, scenarios: Mapping[str, Scenario] | None = None) -> Results:
-    """Read a folder that `moss eval` or `moss eval score` wrote.
+    """Read a folder that `moss eval` or `moss eval score` wrote, or the samples that lmms-eval logged.
 
     Args:
         scenarios: by id; a folder without items is scored with them.
@@ -73,8 +74,14 @@ def load_results(name: str, folder: Path, scenarios: Mapping[str, Scenario] | No
         traces = load_traces(folder / TRACES)
         items = score_items(pair(traces, list(known.values())))
         notes.append(f"{name}: scored now from its traces, without a judge.")
+    elif sample_files(folder):
+        items, record.fingerprints, found = read_samples(folder)
+        notes += [f"{name}: {note}" for note in found]
     else:
-        raise InputError(f"{folder} holds neither {ITEMS} nor {TRACES}; give a folder that `moss eval` wrote")
+        raise InputError(
+            f"{folder} holds neither {ITEMS} nor {TRACES}; give a folder that `moss eval` wrote, or one of lmms-eval run with "
+            "--log_samples"
+        )
     path = folder / SCORES
     try:
         scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -18,6 +18,7 @@ MODULES = {
     "svbench": "inference.evaluation.suites.svbench",
     "livesports_cc": "inference.evaluation.suites.livesports_cc",
     "etbench": "inference.evaluation.suites.etbench",
+    "lmms": "inference.evaluation.suites.lmms",
 }
 """Each module has `SUITE`."""
 
