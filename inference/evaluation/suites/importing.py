@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -16,12 +18,15 @@ import yaml
 from data_pipeline.media.decode import probe_video
 from data_pipeline.media.sampling import VideoInfo
 from inference.evaluation.schema import Scenario
-from inference.evaluation.suites.suite import ImportOptions, Manifest
+from inference.evaluation.storage import save_scenarios, write_lines
+from inference.evaluation.suites.suite import Imported, ImportOptions, Manifest
 from model.errors import InputError
 
 T = TypeVar("T")
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".ts")
+_ANY_FOLDER = ("videos", "video", "data", "clips")
+"""Folders whose names tell nothing of what is in them."""
 _SLACK = 1e-6
 
 
@@ -131,22 +136,31 @@ class Videos:
     def missing(self) -> list[str]:
         return list(self._missing)
 
-    def find(self, name: str) -> str | None:
+    def find(self, name: str, folders: int | None = None) -> str | None:
         """Path of a video relative to the folder; None, and noted as missing, where there is none or it cannot be opened.
 
         `name` may begin with folders that the user does not have, and may lack its ending.
 
+        Args:
+            folders: so many folders above the file must be those of `name`; None: one, unless its name tells nothing (`videos`).
+
         Raises:
             InputError: several files fit equally well.
         """
-        found = self._search(name)
-        if found is not None and found not in self._info:
-            try:
-                self._info[found] = probe_video(self._folder / found)
-            except InputError:
-                found = None
+        found = self.look(name, folders)
         if found is None:
             self._missing[name] = None
+        return found
+
+    def look(self, name: str, folders: int | None = None) -> str | None:
+        """As `find`, but nothing is noted: for a video that may have another name as well."""
+        found = self._search(name, folders)
+        if found is None or found in self._info:
+            return found
+        try:
+            self._info[found] = probe_video(self._folder / found)
+        except InputError:
+            return None
         return found
 
     def duration(self, found: str) -> float:
@@ -161,7 +175,7 @@ class Videos:
             count = min(count, math.floor((until - begin) * fps + _SLACK) + 1)
         return max(0, count)
 
-    def _search(self, name: str) -> str | None:
+    def _search(self, name: str, folders: int | None) -> str | None:
         wanted = PurePosixPath(name.replace("\\", "/"))
         parts = tuple(part for part in wanted.parts if part not in (".", "/"))
         if not parts:
@@ -175,9 +189,10 @@ class Videos:
         if not candidates and PurePosixPath(parts[-1]).suffix in VIDEO_ENDINGS:
             stem = PurePosixPath(parts[-1]).stem
             candidates = [p for end in VIDEO_ENDINGS for p in by_name.get(stem + end, [])]
-        if not candidates:
-            return None
         ranks = [_shared_folders(candidate.parts, parts) for candidate in candidates]
+        least = int(len(parts) > 1 and parts[-2] not in _ANY_FOLDER) if folders is None else folders
+        if max(ranks, default=-1) < least:
+            return None
         best = [candidate for candidate, rank in zip(candidates, ranks, strict=True) if rank == max(ranks)]
         if len(best) > 1:
             both = " and ".join(str(self._folder / one) for one in best[:2])
@@ -188,16 +203,16 @@ class Videos:
         if self._by_name is None:
             self._by_name = {}
             for path in sorted(self._folder.rglob("*")):
-                if path.suffix in VIDEO_ENDINGS:
+                if path.suffix in VIDEO_ENDINGS and not path.name.startswith("._"):  # what archives of a Mac hold besides
                     self._by_name.setdefault(path.name, []).append(PurePosixPath(path.relative_to(self._folder).as_posix()))
         return self._by_name
 
 
 def _shared_folders(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    """How many folders, counted from the file upwards, two paths have in common."""
+    """How many folders, counted from the file upwards, two paths have in common; ours may have more behind its name (`_1-50`)."""
     count = 0
     for a, b in zip(reversed(ours[:-1]), reversed(theirs[:-1]), strict=False):
-        if a != b:
+        if a != b and not re.fullmatch(re.escape(b) + r"[_ -]\d+-\d+", a):
             break
         count += 1
     return count
@@ -262,7 +277,7 @@ def make_manifest(
     """What a set of scenarios was made of.
 
     Args:
-        context_seconds: how far clips reach back, as used.
+        context_seconds: how far clips reach back, as used; None or infinity: to the beginning.
 
     Raises:
         InputError: there is no scenario: none of the videos was found.
@@ -279,7 +294,7 @@ def make_manifest(
         prompts_sha256=hashlib.sha256(text.encode()).hexdigest(),
         fps=options.fps,
         max_frames=options.max_frames,
-        context_seconds=context_seconds,
+        context_seconds=None if context_seconds == math.inf else context_seconds,
         license=license,
         source=source,
         scenarios=len(scenarios),
@@ -287,3 +302,26 @@ def make_manifest(
         missing_videos=videos.missing,
         notes=list(notes),
     )
+
+
+def save_import(path: Path, manifest_file: Path, imported: Imported, videos: Path) -> None:
+    """Write scenarios and manifest, each atomically, the manifest first: a scenario file never lacks it.
+
+    Args:
+        videos: folder that relative paths of the scenarios' files begin in. Files below the scenario file's own folder are named
+            relative to it, others by their whole path.
+    """
+    home = Path(os.path.abspath(path.parent))
+
+    def placed(name: str) -> str:
+        # Links are not followed: what they point to may have names without an ending.
+        whole = Path(os.path.abspath(videos / name))
+        return whole.relative_to(home).as_posix() if whole.is_relative_to(home) else str(whole)
+
+    scenarios = [
+        dataclasses.replace(one, video=placed(one.video) if one.video else "", frames=[placed(name) for name in one.frames])
+        for one in imported.scenarios
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_lines(manifest_file, [json.dumps(dataclasses.asdict(imported.manifest), indent=1, ensure_ascii=False)])
+    save_scenarios(path, scenarios)
