@@ -35,7 +35,7 @@ def score_rounds(doc, results):
 
 
 def write_tasks(folder: Path, docs: dict[str, list[dict[str, Any]]]) -> None:
-    """made_up_questions, made_up_talks, made_up_choices.
+    """made_up_questions, made_up_talks, made_up_choices, and the group made_up of the first two.
 
     Args:
         docs: documents of each: video, question, answer of questions; video, questions, answers of talks; video, question,
@@ -71,6 +71,8 @@ def write_tasks(folder: Path, docs: dict[str, list[dict[str, Any]]]) -> None:
         },
     }.items():
         _write(folder, f"made_up_{name}", docs[name], config)
+    group = {"group": "made_up", "task": ["made_up_questions", "made_up_talks"]}
+    (folder / "made_up.yaml").write_text(yaml.safe_dump(group, sort_keys=False))
 
 
 def _write(folder: Path, name: str, docs: list[dict[str, Any]], config: dict[str, Any]) -> None:

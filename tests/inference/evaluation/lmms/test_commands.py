@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import pytest
 import torch
 
 from inference.engine import StepEngine
+from inference.evaluation.published.beside import beside, read_results
+from inference.evaluation.published.table import PublishedRow, PublishedTable, load_table
 from inference.evaluation.running.runner import ScenarioRunner
 from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Question, Scenario
@@ -56,7 +57,10 @@ class Runs:
     simple: dict[str, Any]
     samples: dict[str, list[dict[str, Any]]]
     """By adapter and task: what was logged of each document."""
-    output: str
+    known: dict[str, Any]
+    """What lmms-eval's task manager finds of the published table."""
+    file: Path
+    """The chat adapter's results."""
 
 
 class Ours:
@@ -110,7 +114,7 @@ def speaking_tensors() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """All of it, in one process of lmms-eval."""
     folder = tmp_path_factory.mktemp("lmms")
     checkpoint = write_checkpoint(folder / "hf", tiny_config(), tokenizer=tiny_tokenizer(), tensors=speaking_tensors())
@@ -152,14 +156,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     write_tasks(folder / "tasks", {"questions": questions, "talks": rounds, "choices": choices})
     arguments = f"checkpoint={checkpoint},device=cpu,dtype=fp32,fps=1,max_frames=16"
     common = ["--model_args", arguments, "--include_path", str(folder / "tasks"), "--log_samples", "--verbosity", "DEBUG"]
-    tasks = "made_up_questions,made_up_talks"
     lines = [
-        ["--model", "moss_video", "--tasks", tasks, *common, "--output_path", str(folder / "chat")],
+        ["--model", "moss_video", "--tasks", "made_up", *common, "--output_path", str(folder / "chat")],
         [
             "--model",
             ALIAS,
             "--tasks",
-            f"{tasks},made_up_choices",
+            "made_up_questions,made_up_talks,made_up_choices",
             "--force_simple",
             *common,
             "--output_path",
@@ -178,7 +181,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     }
     script = Path(__file__).with_name("commands.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(folder / "lines.json")],
+        [sys.executable, str(script), str(folder / "lines.json"), str(folder / "known.json")],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -187,13 +190,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output[-6000:]
-    results, samples = {}, {}
+    results, samples, files = {}, {}, {}
     for adapter in ("chat", "simple"):
-        (found,) = (folder / adapter).rglob("*_results.json")
-        results[adapter] = json.loads(found.read_text())
+        (files[adapter],) = (folder / adapter).rglob("*_results.json")
+        results[adapter] = json.loads(files[adapter].read_text())
         for path in (folder / adapter).rglob("*_samples_*.jsonl"):
             samples[f"{adapter} {path.stem.split('_samples_')[1]}"] = [json.loads(line) for line in path.read_text().splitlines()]
-    yield Runs(answers, talks, likelihoods, results["chat"], results["simple"], samples, output)
+    known = json.loads((folder / "known.json").read_text())
+    return Runs(answers, talks, likelihoods, results["chat"], results["simple"], samples, known, files["chat"])
 
 
 def _score(results: dict[str, Any], task: str, metric: str = "right") -> float:
@@ -231,3 +235,25 @@ def test_token_counts_are_reported(runs: Runs) -> None:
     logged = runs.samples["chat made_up_questions"]
     assert all(sample["token_counts"][0]["input_tokens"] > 8 for sample in logged), logged[0]
     assert all(0 <= sample["token_counts"][0]["output_tokens"] <= 6 for sample in logged)
+
+
+def test_results_stand_beside_published_figures(runs: Runs) -> None:
+    """The file that lmms-eval wrote: 4/6 in percent beside 60."""
+    row = PublishedRow("made up", "video", "made_up_questions", "right", "none", 100.0, {"theirs": 60.0})
+    (found,) = beside(PublishedTable("", "", "", "", ["theirs"], [row]), [read_results(runs.file)])
+    assert found.ours == pytest.approx(100 * 4 / 6)
+    assert found.above("theirs") == pytest.approx(100 * 4 / 6 - 60)
+    assert (found.samples, found.complete) == (6, True)
+
+
+def test_lmms_eval_knows_the_published_tasks(runs: Runs) -> None:
+    known = runs.known
+    assert known["unknown"] == []
+    assert known["group"] == ["moss_published"]
+    assert known["members"] == load_table().tasks
+
+
+def test_the_task_of_sub_questions_works(runs: Runs) -> None:
+    """Its functions are lmms-eval's: the prompt is made, 3.0 is 3 and four is not."""
+    assert runs.known["text"].startswith("How many?")
+    assert runs.known["scores"] == [1.0, 0.0]
