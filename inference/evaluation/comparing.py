@@ -14,6 +14,8 @@ from inference.evaluation.schema import MODES
 from inference.evaluation.statistics.bootstrap import BootstrapSettings, Report
 from inference.evaluation.statistics.comparison import Comparison, Difference, check_same_scenarios, compare
 from inference.evaluation.statistics.non_inferiority import KEPT, Kept, judge_kept
+from inference.evaluation.statistics.unpaired import compare_totals
+from inference.evaluation.suites.lmms.samples import NAME as LMMS
 from inference.evaluation.suites.registry import get_suite
 from model.errors import InputError
 
@@ -84,10 +86,14 @@ def compare_results(
     """
     check_same_scenarios(a.record.fingerprints, b.record.fingerprints, (a.name, b.name))
     common = [name for name in a.suites if name in b.suites]
-    if not common:
+    of_totals = not common and bool(a.totals.keys() & b.totals.keys())
+    if not common and not of_totals:
         raise InputError(f"{a.name} and {b.name} have no suite in common; evaluate both on the same scenarios")
     found = Compared(a=a.name, b=b.name, suites={})
-    if not (a.record.fingerprints and b.record.fingerprints):
+    if of_totals:
+        found.suites[LMMS] = compare_totals(a.totals, b.totals, settings)
+        found.notes.append("Totals with standard errors only: the runs are taken for independent, intervals are too wide.")
+    elif not (a.record.fingerprints and b.record.fingerprints):
         found.notes.append("One of the runs has no fingerprints of its scenarios: that both saw the same was not checked.")
     for name in common:
         found.suites[name] = _compare(name, a.of(name), b.of(name), settings, on_done)
@@ -97,7 +103,8 @@ def compare_results(
                 f"{one.only_a} items of {a.name} and {one.only_b} of {b.name} have no counterpart and are left out."
             )
     for wanted in keeps:
-        chosen = _of_mode(wanted, a, b, settings, on_done) if wanted in MODES else _of_pattern(wanted, found.suites)
+        pattern = "*" if of_totals and wanted == "offline" else wanted
+        chosen = _of_mode(wanted, a, b, settings, on_done) if pattern in MODES else _of_pattern(pattern, found.suites)
         if not chosen:
             raise InputError(f"--keeps {wanted}: no metric of that name or mode in both runs; {_names(found.suites)}")
         for label, (suite, metric, difference) in chosen.items():

@@ -16,6 +16,7 @@ from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.scoring import pair, score_items
 from inference.evaluation.storage import load_scenario_files, load_traces
 from inference.evaluation.suites.lmms.samples import read_samples, sample_files
+from inference.evaluation.suites.lmms.totals import read_totals, results_files
 from inference.evaluation.suites.suite import Suite
 from model.errors import InputError
 
@@ -33,6 +34,8 @@ class Results:
     record: RunRecord
     scores: dict[str, Any] = field(default_factory=dict)
     """Of `scores.json`, where there is one."""
+    totals: dict[str, tuple[float, float | None]] = field(default_factory=dict)
+    """Of an lmms-eval run: value and standard error of each metric."""
     notes: list[str] = field(default_factory=list)
     """What is missing, one sentence each."""
 
@@ -63,31 +66,33 @@ def load_results(name: str, folder: Path, scenarios: Mapping[str, Scenario] | No
     """
     record = load_record(folder)
     notes: list[str] = []
+    items: list[Item] = []
+    totals: dict[str, tuple[float, float | None]] = {}
     if (folder / ITEMS).is_file():
         items = load_items(folder / ITEMS)
     elif (folder / TRACES).is_file():
-        known = dict(scenarios) if scenarios else scenarios_of(record)
-        if not known:
-            raise InputError(
-                f"{folder} has traces and no {ITEMS}; name their scenarios with --scenarios, or run `moss eval score`"
-            )
-        traces = load_traces(folder / TRACES)
-        items = score_items(pair(traces, list(known.values())))
+        items = _scored(folder, dict(scenarios) if scenarios else scenarios_of(record))
         notes.append(f"{name}: scored now from its traces, without a judge.")
-    elif sample_files(folder):
+    elif sample_files(folder) or results_files(folder):
         items, record.fingerprints, found = read_samples(folder)
+        totals = read_totals(folder)
         notes += [f"{name}: {note}" for note in found]
+        if not items:
+            notes.append(f"{name}: lmms-eval logged no samples (--log_samples), so only its totals are known.")
     else:
-        raise InputError(
-            f"{folder} holds neither {ITEMS} nor {TRACES}; give a folder that `moss eval` wrote, or one of lmms-eval run with "
-            "--log_samples"
-        )
+        raise InputError(f"{folder} holds neither {ITEMS} nor {TRACES}; give a folder that `moss eval` or lmms-eval wrote")
     path = folder / SCORES
     try:
         scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); run the evaluation again") from None
-    return Results(name=name, folder=folder, items=items, record=record, scores=scores, notes=notes)
+    return Results(name=name, folder=folder, items=items, record=record, scores=scores, totals=totals, notes=notes)
+
+
+def _scored(folder: Path, scenarios: Mapping[str, Scenario]) -> list[Item]:
+    if not scenarios:
+        raise InputError(f"{folder} has traces and no {ITEMS}; name --scenarios, or run `moss eval score`")
+    return score_items(pair(load_traces(folder / TRACES), list(scenarios.values())))
 
 
 def baselines_in(folder: Path, scenarios: Mapping[str, Scenario] | None = None) -> list[Results]:

@@ -22,6 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="the page to write; its numbers go beside it as .json")
     parser.add_argument(
+        "--lmms",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="what lmms-eval wrote for a model (--output_path): shown beside published figures, and with --log_samples also with "
+        "intervals (repeatable)",
+    )
+    parser.add_argument(
         "--scenarios", type=Path, nargs="+", default=[], help="scenario files; default: those that the runs recorded"
     )  # fmt: skip
     parser.add_argument("--no-baselines", action="store_true", help="leave out the baselines in the first evaluation's folder")
@@ -43,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read, compute, draw, write; prints the page's path."""
     from inference.evaluation.reporting.content import build
+    from inference.evaluation.reporting.published import published_tables
     from moss_train.report.evaluation.page import write_page
 
     out: Path = arguments.out
@@ -52,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = _request(arguments)
     with bar("computing") as show:
         content = build(request, lambda what, done, total: show(done, total, what))
+    content["published"] = published_tables(_named_folders("--lmms", arguments.lmms))
     numbers = write_page(out, content, title=arguments.title, intro=arguments.intro, commands=commands)
     print(out)
     if arguments.wandb:
@@ -71,13 +81,17 @@ def _request(arguments: argparse.Namespace) -> ReportRequest:
     statistics = statistics_of(arguments)
     if arguments.timelines < 0:
         raise InputError(f"--timelines is {arguments.timelines}; it must be 0 or more")
-    folders = _named_folders(arguments.eval)
+    folders, harness = _named_folders("--eval", arguments.eval), _named_folders("--lmms", arguments.lmms)
+    if not folders and not harness:
+        raise InputError("nothing to report: give at least one --eval NAME=DIR or --lmms NAME=DIR")
     scenarios = load_by_id(arguments.scenarios)
     models: list[Results] = [load_results(name, folder, scenarios) for name, folder in folders.items()]
-    first = next(iter(folders.values()))
+    for name, folder in harness.items():
+        _add(load_results(name, folder), models)
     for one in models if not scenarios else []:
         scenarios |= scenarios_of(one.record)
-    baselines = [] if arguments.no_baselines else baselines_in(first, scenarios)
+    first = next(iter(folders.values()), None)
+    baselines = [] if arguments.no_baselines or first is None else baselines_in(first, scenarios)
     keeps, margins = margins_of(arguments)
     return ReportRequest(
         models=models,
@@ -91,18 +105,28 @@ def _request(arguments: argparse.Namespace) -> ReportRequest:
     )
 
 
-def _named_folders(values: list[str]) -> dict[str, Path]:
+def _add(found: Results, models: list[Results]) -> None:
+    """What lmms-eval logged belongs to the model of that name, if there is one."""
+    for model in models:
+        if model.name == found.name:
+            model.items += found.items
+            model.record.fingerprints |= found.record.fingerprints
+            model.totals |= found.totals
+            model.notes += found.notes
+            return
+    models.append(found)
+
+
+def _named_folders(option: str, values: list[str]) -> dict[str, Path]:
     """NAME=DIR by name; a folder alone is called by its own name."""
-    if not values:
-        raise InputError("nothing to report: give at least one --eval NAME=DIR")
     found: dict[str, Path] = {}
     for value in values:
         name, separator, path = value.partition("=")
         if not separator:
             name, path = Path(value).resolve().name, value
         if not name or not path:
-            raise InputError(f"--eval {value!r} is not of the form NAME=DIR")
+            raise InputError(f"{option} {value!r} is not of the form NAME=DIR")
         if name in found:
-            raise InputError(f"--eval names {name!r} twice; give each evaluation another name")
+            raise InputError(f"{option} names {name!r} twice; give each evaluation another name")
         found[name] = Path(path)
     return found

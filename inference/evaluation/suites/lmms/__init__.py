@@ -1,7 +1,8 @@
 """Answers that lmms-eval logged (`--log_samples`), so that its runs get intervals and comparisons too.
 
 Metrics: `TASK.METRIC`, the mean over the task's documents, and `mean_of_tasks`, the mean over tasks of the mean of their
-metrics, of values between 0 and 1. A task's own aggregation may differ from the mean (weights by category, ratios): `results.json` has that.
+metrics, of values between 0 and 1. A task's own aggregation may differ from the mean (weights by category, ratios); the results
+file of lmms-eval has that.
 """
 
 from __future__ import annotations

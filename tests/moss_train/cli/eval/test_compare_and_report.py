@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from inference.evaluation.published.table import load_table
 from moss_train.cli.main import main
 from moss_train.monitors.wandb_file import read_records, wandb_files
 from moss_train.report.evaluation.wandb_upload import Upload
@@ -85,6 +86,24 @@ def test_the_report_of_two_runs(folders: dict[str, Path], tmp_path: Path, capsys
     assert [model["name"] for model in content["models"]] == ["right", "silent", "class_prior"] and len(content["timelines"]) == 6
     assert [(one["a"], one["b"]) for one in content["comparisons"]] == [("silent", "right")]
     assert "right against silent" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_what_lmms_eval_found_stands_beside_published_figures(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pope has no samples here: its total alone is shown, 0.885 +- 0.01 in the table's per cent, of 10 of 20 documents."""
+    (row,) = [row for row in load_table().rows if row.task == "pope"]
+    totals = {f"{row.metric},{row.filter}": 88.5 / row.scale, f"{row.metric}_stderr,{row.filter}": 1 / row.scale}
+    content = {"results": {"pope": {"alias": "pope", **totals}}, "n-samples": {"pope": {"effective": 10, "original": 20}}}
+    (tmp_path / "20260101_results.json").write_text(json.dumps(content))
+    words = ["eval", "report", "--eval", f"right={folders['right']}", "--lmms", f"right={tmp_path}", "--no-baselines", *QUICK]
+    assert main([*words, "--out", str(tmp_path / "page.html"), "--timelines", "0"]) == 0
+    (table,) = json.loads((tmp_path / "page.json").read_text(encoding="utf-8"))["published"]
+    assert table["columns"][:4] == ["benchmark", "task", "right", "RT-SFT"] and len(table["rows"]) == 1
+    assert table["rows"][0][:4] == ["POPE", "pope", "88.50 ± 1.00 *", "88.17"]
+    assert any(note.startswith("* only some") for note in table["notes"]) and any("AI2D" in note for note in table["notes"])
+    assert main(["eval", "report", "--lmms", f"x={tmp_path / 'none'}", "--out", str(tmp_path / "page.html")]) == 2
+    assert "none holds neither" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inference.evaluation.comparing import compare_results
+from inference.evaluation.comparing import Margins, compare_results
 from inference.evaluation.results import is_higher_better, load_results
 from inference.evaluation.suites.lmms import SUITE
 from inference.evaluation.suites.lmms.samples import score_of
@@ -75,3 +75,33 @@ def test_other_documents_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a" / "20270101_samples_pope.jsonl").write_text("{}\n")
     with pytest.raises(InputError, match="line 1 is no sample"):
         load_results("a", tmp_path / "a")
+
+
+def totals(folder: Path, values: dict[str, float], date: str = "20260101_120000") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{date}_results.json").write_text(json.dumps({"results": {"pope": {"alias": "pope", **values}}}))
+    return folder
+
+
+def test_totals_alone_are_compared_as_if_independent(tmp_path: Path) -> None:
+    """0.80 and 0.83 with standard errors 0.03 and 0.04: 0.05 together, so 0.03 +- 1.95996 * 0.05, p = 2 Phi(-0.6) = 0.54851;
+    the loss is at most -0.03 + 1.64485 * 0.05 = 0.05224."""
+    totals(tmp_path / "a", {"acc,none": 0.1}, date="20250101_120000")
+    totals(tmp_path / "a", {"acc,none": 0.80, "acc_stderr,none": 0.03, "mae,flexible": 2.0, "mae_stderr,flexible": "N/A"})
+    totals(tmp_path / "b", {"acc,none": 0.83, "acc_stderr,none": 0.04, "mae,flexible": 3.0})
+    a, b = (load_results(name, tmp_path / name) for name in "ab")
+    assert a.totals == {"pope.acc": (0.80, 0.03), "pope.mae.flexible": (2.0, None)} and "logged no samples" in a.notes[0]
+    found = compare_results(a, b, keeps=["offline"])
+    one = found.suites["lmms"].metrics["pope.acc"]
+    assert (one.low, one.high, one.p) == pytest.approx((0.03 - 0.097998, 0.03 + 0.097998, 0.54851), abs=1e-5)
+    kept = found.keeps["lmms/pope.acc"]
+    assert kept.verdict == "not shown" and kept.at_most == pytest.approx(0.05224, abs=1e-5)
+    assert found.keeps["lmms/pope.mae.flexible"].verdict == "not shown" and "independent" in found.notes[0]
+    wide = compare_results(a, b, keeps=["pope.acc"], margins=Margins(default=0.06))
+    assert wide.kept
+
+
+def test_a_damaged_results_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "20260101_results.json").write_text("{}")
+    with pytest.raises(InputError, match="is no results file of lmms-eval"):
+        load_results("a", tmp_path)
