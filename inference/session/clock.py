@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Protocol
 
+from inference.session.costs import Costs
+
 
 class Clock(Protocol):
     """Seconds since the stream began."""
@@ -25,14 +27,16 @@ class Clock(Protocol):
 
 
 class VirtualClock:
-    """Moves only when told to; computing takes no time on it, so a run depends on nothing but its input.
+    """Moves only when told to, so a run depends on nothing but its input. Computing takes no time on it, or what `costs` say.
 
     Args:
         now: where it stands; a restored session goes on at the second at which it was saved.
+        costs: seconds that steps and frames take; None: none.
     """
 
-    def __init__(self, now: float = 0.0) -> None:
+    def __init__(self, now: float = 0.0, costs: Costs | None = None) -> None:
         self._now = now
+        self.costs = costs
 
     def now(self) -> float:
         return self._now
@@ -43,6 +47,10 @@ class VirtualClock:
             wake.wait()
         else:
             self._now = max(self._now, t)
+
+    def spend(self, seconds: float) -> None:
+        """Something was computed for so long."""
+        self._now += seconds
 
     def wall(self) -> float | None:
         return None

@@ -21,9 +21,9 @@ from model.errors import InputError
 
 
 class Submit(Protocol):
-    """Starts the encoding of one frame uint8 [3, S, S]."""
+    """Starts the encoding of one frame uint8 [3, S, S] that arrived at stream time `t`."""
 
-    def __call__(self, frame: torch.Tensor, /) -> Ticket: ...
+    def __call__(self, frame: torch.Tensor, t: float, /) -> Ticket: ...
 
 
 @dataclass
@@ -268,4 +268,4 @@ class Inbox:
         with self._changed:
             wanted = any(frame is one for one in self.queue.waiting)
         if wanted:
-            frame.ticket = self._submit(frame.pixels)
+            frame.ticket = self._submit(frame.pixels, frame.t)

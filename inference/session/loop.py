@@ -6,7 +6,6 @@ time t or later can change a token emitted before t.
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
 from collections.abc import Callable, Generator
@@ -24,9 +23,10 @@ from inference.evaluation.schema import TraceEvent
 from inference.sampling import Sampler
 from inference.session.arrivals import Arrival
 from inference.session.clock import Clock, VirtualClock
+from inference.session.costs import SimulatedEncoder, SimulatedTicket, StepSize
 from inference.session.events import EventLog
 from inference.session.frame_queue import PendingFrame
-from inference.session.inbox import Drained, Inbox
+from inference.session.inbox import Drained, Inbox, Submit
 from inference.session.ledger import FrameLedger
 from inference.session.pacing import Pacer
 from inference.session.queue_policies import make_policy
@@ -96,8 +96,11 @@ class RealtimeSession:
     ) -> None:
         self.engine, self.tokenizer, self.inbox, self.clock = engine, tokenizer, inbox, clock
         self.settings = settings or SessionSettings()
-        if isinstance(clock, VirtualClock) and not self.settings.paced:
+        costs = clock.costs if isinstance(clock, VirtualClock) else None
+        if isinstance(clock, VirtualClock) and costs is None and not self.settings.paced:
             raise InputError("a session on a virtual clock needs tokens_per_second: without it speaking would take no time")
+        self._costs = costs
+        self._takes_time = costs is not None or clock.wall() is not None
         self.end_reason = ""
         self.log = EventLog(clock, on_event, self.settings.keep_events)
         self.turns = TurnTaker(tokenizer, self.log)
@@ -213,7 +216,11 @@ class RealtimeSession:
     def _feed(self) -> Generator[StepRequest, int, int]:
         """Feed the rows that are due; returns the token that follows them."""
         begin = self.clock.now()
-        token = yield self._request()
+        request = self._request()
+        size = self._size(request) if self._costs is not None else None
+        token = yield request
+        if size is not None:
+            self._spend(size)
         self.log.metrics.busy += self.clock.now() - begin
         self.inbox.settle(self.progress.frames, self.cache.frames)
         for frame in self.progress.frames:
@@ -232,6 +239,21 @@ class RealtimeSession:
         elif frames:
             request.frames = torch.stack([frame.pixels for frame in frames])  # uint8 [f, 3, S, S]
         return request
+
+    def _size(self, request: StepRequest) -> StepSize:
+        frames = len(self.progress.frames)
+        alone = request.ahead and len(self.progress.rows) == 1
+        return StepSize(len(self.progress.rows), frames, self.cache.length, self.cache.frames, alone)
+
+    def _spend(self, size: StepSize) -> None:
+        """Let the virtual clock go on by what the step would have taken, and before it by what its frames still need."""
+        assert isinstance(self.clock, VirtualClock) and self._costs is not None
+        tickets = [frame.ticket for frame in self.progress.frames]
+        begin = self.clock.now()
+        ready = max((ticket.ready_at for ticket in tickets if isinstance(ticket, SimulatedTicket)), default=begin)
+        bare = sum(ticket is None for ticket in tickets)
+        encoding = max(0.0, ready - begin) + (self._costs.encode_seconds(bare) if bare else 0.0)
+        self.clock.spend(encoding + self._costs.step_seconds(size))
 
     def _features(self, frame: PendingFrame) -> torch.Tensor:
         """[1, P, H] of a frame that the encoder has, or that came before there was one."""
@@ -273,6 +295,8 @@ class RealtimeSession:
                 return "idle"
             goal = min(goal, math.inf if until is None else until, math.inf if pause_at is None else pause_at)
             yield from self._wait(goal, cooperative)
+            if self._costs is not None and isinstance(self.clock, VirtualClock):
+                self.clock.spend(self._costs.arrival_seconds)
             if self.clock.now() >= goal:
                 self.pacer.reach(goal)
 
@@ -306,7 +330,7 @@ class RealtimeSession:
         """Take what has arrived; True where that was a reset, whose rows are set."""
         carried, self.progress.carried = self.progress.carried, Drained()
         # Speech does not wait for the encoder; on a virtual clock encoding takes no time.
-        idle = self._silent or self.turns.closed or self.pacer.exhausted or self.clock.wall() is None
+        idle = self._silent or self.turns.closed or self.pacer.exhausted or not self._takes_time
         drained = self.inbox.drain(self.pacer.time, most=self.settings.frames_per_step, ready_only=not idle)
         self._report_news()
         spoken, frames = [*carried.spoken, *drained.spoken], [*carried.frames, *drained.frames]
@@ -372,11 +396,17 @@ class RealtimeSession:
         policy = make_policy(settings.queue_policy, coalesce_threshold=settings.coalesce_threshold)
         submit = None
         if settings.encode_on_arrival:
-            encoder = self.engine.encoder
-            submit = functools.partial(encoder.submit, clip=encoder.new_clip())
+            submit = self._encode_on_arrival()
         self.inbox.expect((vision.num_channels, vision.image_size, vision.image_size), settings.max_frames)
         self.inbox.use_policy(policy, settings.max_pending_frames)
         self.inbox.listen(submit=submit, wall=self.clock.wall)
+
+    def _encode_on_arrival(self) -> Submit:
+        if self._costs is not None:
+            return SimulatedEncoder(self._costs, self.clock.now, self.engine.encode).submit
+        encoder = self.engine.encoder
+        clip = encoder.new_clip()
+        return lambda pixels, t: encoder.submit(pixels, clip=clip)
 
     @property
     def _silent(self) -> bool:

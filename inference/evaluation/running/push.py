@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_pipeline.text.tokenizer import Tokenizer
 from inference.engine import StepEngine, Stepping
+from inference.evaluation.latency.profile import LatencyProfile
 from inference.evaluation.running.frames import read_frames
 from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Scenario, Trace
@@ -17,10 +18,14 @@ from inference.session.loop import RealtimeSession
 from inference.session.settings import SessionSettings
 
 
-def session_settings(scenario: Scenario, settings: RunSettings) -> SessionSettings:
+def session_settings(scenario: Scenario, settings: RunSettings, *, encode_on_arrival: bool = False) -> SessionSettings:
     """Of the session that watches a scenario."""
-    pace = settings.tokens_per_frame * scenario.fps
-    return SessionSettings(system=scenario.system, sampling=settings.sampling, tokens_per_second=pace)
+    return SessionSettings(
+        system=scenario.system,
+        sampling=settings.sampling,
+        tokens_per_second=None if settings.tokens_per_frame is None else settings.tokens_per_frame * scenario.fps,
+        encode_on_arrival=encode_on_arrival,
+    )
 
 
 def prompt_arrivals(scenario: Scenario) -> list[Arrival]:
@@ -35,16 +40,21 @@ def frame_arrivals(scenario: Scenario, folder: Path, size: int) -> Iterator[Arri
 
 
 def push_stepping(
-    engine: StepEngine, tokenizer: Tokenizer, scenario: Scenario, folder: Path, settings: RunSettings
+    engine: StepEngine,
+    tokenizer: Tokenizer,
+    scenario: Scenario,
+    folder: Path,
+    settings: RunSettings,
+    profile: LatencyProfile | None = None,
 ) -> Stepping[Trace]:
-    """One stream on a virtual clock."""
+    """One stream on a virtual clock; with a profile computing takes the time that it says."""
     frames = frame_arrivals(scenario, folder, engine.model.config.vision.image_size)
     session = RealtimeSession(
         engine,
         tokenizer,
         Inbox(merge(prompt_arrivals(scenario), frames)),
-        VirtualClock(),
-        session_settings(scenario, settings),
+        VirtualClock(costs=profile),
+        session_settings(scenario, settings, encode_on_arrival=profile is not None and profile.encode_on_arrival),
     )
     # The last frame has its full slot, as every other.
     yield from session.stepping(until=scenario.num_frames / scenario.fps)

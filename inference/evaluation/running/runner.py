@@ -11,11 +11,13 @@ import torch
 
 from data_pipeline.text.tokenizer import Tokenizer
 from inference.engine import StepEngine, Stepping
+from inference.evaluation.latency.profile import load_profile
 from inference.evaluation.running.frames import EncodedFrames, check_media
 from inference.evaluation.running.offline import offline_stepping, plan_questions
 from inference.evaluation.running.poll import plan_polls, poll_stepping
 from inference.evaluation.running.push import push_stepping
 from inference.evaluation.running.settings import RunSettings, modes_of
+from inference.evaluation.running.wall import run_in_real_time
 from inference.evaluation.schema import Scenario, Trace
 from model.errors import InputError
 
@@ -48,6 +50,8 @@ class ScenarioRunner:
         self.engine, self.tokenizer, self.folder = engine, tokenizer, folder
         self.settings = settings or RunSettings()
         self.label, self.strict = label, strict
+        path = self.settings.latency_profile
+        self._profile = None if path is None else load_profile(path)
 
     def run(self, scenarios: Sequence[Scenario]) -> list[list[Trace]]:
         """The traces of each scenario, one for each mode that it is run in (`modes_of`).
@@ -69,14 +73,30 @@ class ScenarioRunner:
     def _run(self, scenarios: Sequence[Scenario]) -> list[list[Trace]]:
         bank = EncodedFrames(self.engine, self.folder)
         steppings: list[Stepping[Trace]] = []
+        live: list[Trace] = []
         for scenario in scenarios:
             for mode in modes_of(scenario, self.settings):
+                if mode == "push" and self.settings.clock == "wall":
+                    live.append(self._in_real_time(scenario))
+                    continue
                 steppings.append(self._guarded(scenario, mode, self._prepared(scenario, mode, bank)))
         bank.finish()
         traces: dict[str, list[Trace]] = {scenario.id: [] for scenario in scenarios}
-        for trace in self.engine.drive(steppings):
+        for trace in [*live, *self.engine.drive(steppings)]:
             traces[trace.scenario_id].append(trace)
         return [traces[scenario.id] for scenario in scenarios]
+
+    def _in_real_time(self, scenario: Scenario) -> Trace:
+        """One stream, alone: others beside it would take its time."""
+        try:
+            check_media(scenario, self.folder)
+            trace = run_in_real_time(self.engine, self.tokenizer, scenario, self.folder, self.settings)
+        except InputError as error:
+            if self.strict:
+                raise
+            return self._failed(scenario, "push", str(error))
+        trace.engine = self._details() | trace.engine
+        return trace
 
     def _alone(self, scenario: Scenario) -> list[Trace]:
         try:
@@ -98,7 +118,7 @@ class ScenarioRunner:
         engine, tokenizer, settings = self.engine, self.tokenizer, self.settings
         positions = engine.model.config.text.max_position_embeddings
         if mode == "push":
-            return lambda: push_stepping(engine, tokenizer, scenario, self.folder, settings)
+            return lambda: push_stepping(engine, tokenizer, scenario, self.folder, settings, self._profile)
         if mode == "teacher":
             from inference.evaluation.teacher import teacher_stepping
 

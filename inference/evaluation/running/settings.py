@@ -20,8 +20,8 @@ class RunSettings:
         InputError: a value out of range.
     """
 
-    tokens_per_frame: int = 16
-    """Tokens that the model can say between two frames: the pace on the virtual clock."""
+    tokens_per_frame: int | None = 16
+    """Tokens that the model can say between two frames: the pace. None: as many as the clock leaves time for."""
     max_answer_tokens: int = 32
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     modes: tuple[str, ...] = ()
@@ -47,6 +47,10 @@ class RunSettings:
             raise InputError(f"context_seconds is {self.context_seconds}; it must be above 0")
         if self.clock not in CLOCKS:
             raise InputError(f"clock is {self.clock!r}; use virtual or wall")
+        if self.tokens_per_frame is None and self.clock == "virtual" and self.latency_profile is None:
+            raise InputError(
+                "tokens_per_frame is None on a virtual clock, where speaking takes no time; give it, or a latency profile"
+            )
         if self.clock == "wall" and self.latency_profile is not None:
             raise InputError("a latency profile is for the virtual clock: the wall clock has its own times; give one of the two")
 

@@ -27,6 +27,11 @@ PARTS = {
         "Time to first token, tokens a second, many sessions, memory, against what the chip allows",
         "moss bench inference --model tiny --out inference.json",
     ),
+    "latency": Action(
+        "moss_train.cli.bench.latency",
+        "A latency profile of this machine, whose times `moss eval --latency-profile` puts into streams elsewhere",
+        "moss bench latency --model hf/realtime --out h200.latency.json",
+    ),
 }
 
 

@@ -41,10 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--context-seconds", type=float, help="clips of questions and polls reach back so far (default: to the start)"
     )
     parser.add_argument("--max-frames", type=int, help="most frames of such a clip, evenly spaced (default: no limit)")
+    parser.add_argument(
+        "--clock",
+        default="virtual",
+        choices=("virtual", "wall"),
+        help="virtual (default): streams run as fast as they can, with exact times; wall: in real time, one after the other",
+    )
+    parser.add_argument(
+        "--latency-profile",
+        metavar="FILE",
+        help="on the virtual clock computing takes the times that `moss bench inference --only latency` measured on some machine",
+    )
     parser.add_argument("--strict", action="store_true", help="end at the first scenario that cannot be run")
     parser.add_argument("--limit", type=int, help="only the first so many scenarios of each file")
     parser.add_argument(
-        "--tokens-per-frame", type=int, default=16, help="tokens that the model can say between two frames (default 16)"
+        "--tokens-per-frame",
+        type=int,
+        default=16,
+        help="tokens that the model can say between two frames (default 16); 0: as many as the clock leaves time for",
     )
     parser.add_argument("--max-answer-tokens", type=int, default=32, help="an answer is cut there (default 32)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default cpu)")
@@ -63,9 +77,11 @@ def run(args: argparse.Namespace) -> int:
     from inference.quantize import recipe_of
     from model.errors import InputError
 
-    for name in ("tokens_per_frame", "max_answer_tokens", "workers", "together"):
+    for name in ("max_answer_tokens", "workers", "together"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be at least 1")
+    if args.tokens_per_frame < 0:
+        raise InputError(f"--tokens-per-frame is {args.tokens_per_frame}; it must be 0 or more")
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit is {args.limit}; it must be at least 1")
     precision = recipe_of(args.precision or "bf16").name
@@ -74,7 +90,9 @@ def run(args: argparse.Namespace) -> int:
         checkpoint=_of_run(args.checkpoint, args.out, args.scenarios) or resolve_checkpoint(args.checkpoint),
         out=args.out,
         settings=RunSettings(
-            tokens_per_frame=args.tokens_per_frame,
+            tokens_per_frame=args.tokens_per_frame or None,
+            clock=args.clock,
+            latency_profile=args.latency_profile,
             max_answer_tokens=args.max_answer_tokens,
             modes=tuple(args.modes),
             context_seconds=args.context_seconds,

@@ -1,0 +1,1 @@
+"""Measured times of one machine for runs on another: the file, its costs, scripted decisions."""
