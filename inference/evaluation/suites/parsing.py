@@ -47,7 +47,7 @@ def strict_choice(reply: str, options: Sequence[str]) -> str | None:
     found = {letter for letter in _stated(reply) if letter in known}
     if not found:
         said = normalise(reply)
-        found = {letter for letter, option in zip(known, options, strict=True) if said and said == normalise(bare(option))}
+        found = {letter for letter, option in zip(known, options, strict=False) if said and said == normalise(bare(option))}
     return found.pop() if len(found) == 1 else None
 
 
