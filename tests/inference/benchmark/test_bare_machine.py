@@ -28,7 +28,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("module", ["vision", "kernels", "sampling", "cache_passes", "preflight"])
+@pytest.mark.parametrize("module", ["vision", "kernels", "sampling", "cache_passes", "preflight", "questions"])
 def test_the_other_programs_import(module: str) -> None:
     assert _run(f"inference.benchmark.{module}").returncode == 0
 
