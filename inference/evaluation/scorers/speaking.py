@@ -40,8 +40,11 @@ class Counts:
 
     def add(self, other: Counts) -> None:
         """Add the counts of another scenario."""
-        for name in vars(self):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, value in vars(other).items():
+            if isinstance(value, list):
+                getattr(self, name).extend(value)
+            else:
+                setattr(self, name, getattr(self, name) + value)
 
 
 def span_frames(span: Span, scenario: Scenario) -> tuple[int, int]:

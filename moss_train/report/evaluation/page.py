@@ -18,6 +18,8 @@ from moss_train.report.page import render, write_text
 JsonObject = dict[str, Any]
 MOST_ROWS = 200
 """Of the list of what was said in one scenario."""
+MOST_FRAMES = 1600
+"""On the page: about 5 MB; many timelines show fewer frames each, but not less than four."""
 
 
 def write_page(out: Path, content: JsonObject, *, title: str, intro: str = "", commands: Sequence[str] = ()) -> Path:
@@ -43,6 +45,7 @@ def page_values(content: JsonObject, title: str, intro: str = "", commands: Sequ
         inside = [name for name in names if name in suite["models"]]
         single, double = suite_rows(suite, inside, colours)
         suites.append(suite | {"inside": inside, "single": single, "double": double})
+    frames = max(4, min(16, MOST_FRAMES // max(1, len(content["timelines"]))))
     tasks = list(dict.fromkeys(task for line in content["timelines"] for task in line["tasks"]))
     return {
         "title": title,
@@ -61,7 +64,7 @@ def page_values(content: JsonObject, title: str, intro: str = "", commands: Sequ
         ],
         "published": content.get("published", []),
         "tasks": tasks,
-        "timelines": [_timeline(line, colours, tasks) for line in content["timelines"]],
+        "timelines": [_timeline(line, colours, tasks, frames) for line in content["timelines"]],
         "notes": content["notes"],
         "commands": [*commands, *(shlex.join(model["command"]) for model in content["models"] if model["command"])],
         "files": sorted({(name, found) for model in content["models"] for name, found in model["scenario_files"].items()}),
@@ -103,8 +106,8 @@ def _distributions(found: Mapping[str, JsonObject], colours: Mapping[str, int]) 
     ]
 
 
-def _timeline(line: JsonObject, colours: Mapping[str, int], tasks: Sequence[str]) -> JsonObject:
-    frames, trouble = thumbnails(line)
+def _timeline(line: JsonObject, colours: Mapping[str, int], tasks: Sequence[str], most_frames: int) -> JsonObject:
+    frames, trouble = thumbnails(line, most_frames)
     rows = _told(line)
     return line | {
         "svg": draw(line, frames, colours),
