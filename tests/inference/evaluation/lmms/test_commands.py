@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from inference.engine import StepEngine
 from inference.evaluation.published.beside import beside, read_results
@@ -23,9 +22,10 @@ from inference.evaluation.schema import Question, Scenario
 from inference.model.load import load_model
 from inference.offline import Answerer, question_rows
 from inference.sources.media import read_media
-from tests.inference.checkpoints import random_tensors, tiny_config, tiny_tokenizer, write_checkpoint
+from tests.inference.checkpoints import tiny_tokenizer
 from tests.inference.clips import write_clip
 from tests.inference.evaluation.lmms.made_up import write_tasks
+from tests.inference.evaluation.speaking import write_speaking
 
 pytestmark = [pytest.mark.xdist_group("lmms"), pytest.mark.timeout(300)]
 
@@ -105,19 +105,11 @@ class Ours:
 OPTIONS = ["red ball", "yellow", "left right up down"]
 
 
-def speaking_tensors() -> dict[str, torch.Tensor]:
-    """Random weights that say letters: rows of the head for other tokens are small, so that theirs are never the best scores."""
-    tensors, tokenizer = random_tensors(tiny_config(), seed=8), tiny_tokenizer()
-    silent = [i for i in range(tokenizer.vocab_size) if not tokenizer.decode([i]).replace(" ", "").isalpha() or i < 94]
-    tensors["language_model.lm_head.weight"][silent] *= 0.01
-    return tensors
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """All of it, in one process of lmms-eval."""
     folder = tmp_path_factory.mktemp("lmms")
-    checkpoint = write_checkpoint(folder / "hf", tiny_config(), tokenizer=tiny_tokenizer(), tensors=speaking_tensors())
+    checkpoint = write_speaking(folder / "hf")
     videos = ["dark.mp4", "bright.mp4"]
     write_clip(folder / videos[0], [8, 20, 30, 40, 50, 60, 70, 80])
     write_clip(folder / videos[1], [250, 200, 150, 100, 150, 200, 250, 20])
