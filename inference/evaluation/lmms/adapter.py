@@ -21,8 +21,17 @@ _CONVERSATIONS = 32
 """That are played together; their pictures lie in memory."""
 
 
+class _Pair(tuple[float, bool]):
+    def strip(self) -> str:
+        """Nothing that lmms-eval's response cache could keep: what it gives back of a pair would become text."""
+        return ""
+
+
 class Likelihood(GenerationResult):
     """(log-likelihood, whether greedy): a pair that lmms-eval 0.7.3 hands on as one. Of a plain tuple it makes text."""
+
+    def __init__(self, total: float, greedy: bool) -> None:
+        super().__init__(_Pair((total, greedy)))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.text)
@@ -147,7 +156,7 @@ class MossVideo(lmms):
             choices[_owner(request)] = max(choices[_owner(request)], request.idx)
         found = []
         for request, (total, greedy) in zip(requests, self.model.likelihoods(makers, continuations), strict=True):
-            result = Likelihood((-total if choices[_owner(request)] else total, greedy))
+            result = Likelihood(-total if choices[_owner(request)] else total, greedy)
             self.cache_hook.add_partial("loglikelihood", request.args[:2], tuple(result))
             found.append(result)
         return found
