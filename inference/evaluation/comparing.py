@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inference.evaluation.items import Item
-from inference.evaluation.results import Results, is_higher_better
+from inference.evaluation.results import Results, is_higher_better, is_neutral
 from inference.evaluation.schema import MODES
 from inference.evaluation.statistics.bootstrap import BootstrapSettings, Report
 from inference.evaluation.statistics.comparison import Comparison, Difference, check_same_scenarios, compare
@@ -19,7 +19,7 @@ from inference.evaluation.suites.lmms.samples import NAME as LMMS
 from inference.evaluation.suites.registry import get_suite
 from model.errors import InputError
 
-BETTER, WORSE, SAME = "better", "worse", "no difference shown"
+BETTER, WORSE, OTHER, SAME = "better", "worse", "differs", "no difference shown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,8 @@ def compare_results(
     of_totals = not common and bool(a.totals.keys() & b.totals.keys())
     if not common and not of_totals:
         raise InputError(f"{a.name} and {b.name} have no suite in common; evaluate both on the same scenarios")
+    if not of_totals:
+        _check_keeps(keeps, a, b, common)
     found = Compared(a=a.name, b=b.name, suites={})
     if of_totals:
         found.suites[LMMS] = compare_totals(a.totals, b.totals, settings)
@@ -106,7 +108,7 @@ def compare_results(
         pattern = "*" if of_totals and wanted == "offline" else wanted
         chosen = _of_mode(wanted, a, b, settings, on_done) if pattern in MODES else _of_pattern(pattern, found.suites)
         if not chosen:
-            raise InputError(f"--keeps {wanted}: no metric of that name or mode in both runs; {_names(found.suites)}")
+            raise _not_found(wanted, [f"{suite}/{metric}" for suite, one in found.suites.items() for metric in one.metrics])
         for label, (suite, metric, difference) in chosen.items():
             margin = (margins or Margins()).of(suite, metric)
             found.keeps[label] = judge_kept(difference, margin, is_higher_better(get_suite(suite), metric))
@@ -114,10 +116,15 @@ def compare_results(
 
 
 def verdict(suite: str, metric: str, difference: Difference, comparison: Comparison) -> str:
-    """better | worse | no difference shown: what the corrected p value says at the confidence of the comparison."""
+    """What the corrected p value says at the confidence of the comparison: better | worse | differs | no difference shown.
+
+    `differs` is said of metrics of which neither more nor less is better.
+    """
     level = 1 - comparison.settings.confidence
     if difference.p_holm is None or difference.p_holm >= level or not difference.difference:
         return SAME
+    if is_neutral(get_suite(suite), metric):
+        return OTHER
     return BETTER if (difference.difference > 0) == is_higher_better(get_suite(suite), metric) else WORSE
 
 
@@ -125,13 +132,13 @@ _Chosen = dict[str, tuple[str, str, Difference]]
 
 
 def _of_mode(mode: str, a: Results, b: Results, settings: BootstrapSettings | None, on_done: Report | None) -> _Chosen:
-    """All metrics of the items of one mode."""
+    """All metrics of the items of one mode that go up or down."""
     chosen: _Chosen = {}
     for suite in a.suites:
         ours, theirs = a.of(suite, mode), b.of(suite, mode)
         if ours and theirs:
             for metric, difference in _compare(suite, ours, theirs, settings, on_done).metrics.items():
-                if (difference.a, difference.b) != (None, None):
+                if (difference.a, difference.b) != (None, None) and not is_neutral(get_suite(suite), metric):
                     chosen[f"{mode}: {suite}/{metric}"] = (suite, metric, difference)
     return chosen
 
@@ -153,7 +160,24 @@ def _compare(
     return compare(a, b, suite.aggregate, settings, suite.extra.get("sums"), on_done)
 
 
-def _names(suites: Mapping[str, Comparison]) -> str:
-    names = [f"{suite}/{metric}" for suite, found in suites.items() for metric in found.metrics]
+def _check_keeps(keeps: Sequence[str], a: Results, b: Results, common: Sequence[str]) -> None:
+    """Before long work.
+
+    Raises:
+        InputError: something to be kept is in neither run.
+    """
+    if not keeps:
+        return
+    names = [(suite, metric) for suite in common for metric in get_suite(suite).aggregate(a.of(suite))]
+    for wanted in keeps:
+        if wanted in MODES:
+            known = any(a.of(suite, wanted) and b.of(suite, wanted) for suite in common)
+        else:
+            known = any(fnmatch.fnmatchcase(name, wanted) for suite, metric in names for name in (metric, f"{suite}/{metric}"))
+        if not known:
+            raise _not_found(wanted, [f"{suite}/{metric}" for suite, metric in names])
+
+
+def _not_found(wanted: str, names: Sequence[str]) -> InputError:
     shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    return f"use a mode ({', '.join(MODES)}) or one of {shown}"
+    return InputError(f"--keeps {wanted}: no metric of that name or mode in both runs; use a mode that was run or one of {shown}")

@@ -133,3 +133,8 @@ def is_higher_better(suite: Suite, metric: str) -> bool:
         if fnmatch.fnmatchcase(metric, pattern):
             return higher
     return True
+
+
+def is_neutral(suite: Suite, metric: str) -> bool:
+    """Whether neither more nor less is better: the suite's `extra["neutral"]` has its name or a pattern of it."""
+    return any(fnmatch.fnmatchcase(metric, pattern) for pattern in suite.extra.get("neutral", ()))

@@ -52,10 +52,10 @@ def build(request: ReportRequest, on_done: Progress | None = None) -> JsonObject
     everyone = _with_names(request)
     traces = {results.name: results.traces for results in everyone}
     described = [describe(one, traces[one.name], one in request.baselines) for one in everyone]
+    comparisons = [found.as_dict() for found in _comparisons(request, on_done)]  # first: what is refused is refused at once
     suites = [_suite(name, everyone, request.statistics, on_done) for name in _suite_names(everyone)]
     needing_judge = [suite["title"] for suite in suites if get_suite(suite["name"]).needs_judge]
     notes = what_is_missing(everyone, described, needing_judge)
-    comparisons = [found.as_dict() for found in _comparisons(request, on_done)]
     lines = _timelines(request, everyone, traces)
     if not lines:
         notes.append("No timelines: no scenario file was given or found, or none of its scenarios was run.")

@@ -8,6 +8,7 @@ from typing import Any
 from inference.evaluation.items import Item
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.scorers.speaking import match_speech
+from inference.evaluation.statistics.significance import RIGHT as RIGHT_VALUES
 
 JsonObject = dict[str, Any]
 Traces = Mapping[str, Sequence[Trace]]
@@ -102,6 +103,6 @@ def is_right(items: Sequence[Item], name: str, mode: str) -> bool | None:
     for item in items:
         if item.item == name and item.mode == mode:
             for value, number in item.values.items():
-                if ("right" in value or "correct" in value) and number in (0.0, 1.0):
+                if value.startswith(RIGHT_VALUES) and number in (0.0, 1.0):
                     return bool(number)
     return None

@@ -14,7 +14,7 @@ from inference.evaluation.items import Item
 from inference.evaluation.statistics.sample import Floats
 
 _SAME = 1e-12
-RIGHT = ("right", "correct", "hit", "accuracy")
+RIGHT = ("right", "correct", "hit", "accuracy", "exact", "official", "strict", "answer_", "time_")
 """A value whose name begins with one of these, and which is 0 or 1 in all items, says whether an item was right."""
 
 
@@ -112,11 +112,21 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def changed(pairs: Sequence[tuple[Item, Item]]) -> dict[str, Changed]:
-    """By `TASK.VALUE`, and `all.VALUE` where there are several tasks: how many items became right or wrong."""
+    """By `TASK.VALUE`, and `all.VALUE` where there are several tasks: how many items became right or wrong.
+
+    A task whose items were run in several modes is split by them: `TASK.MODE.VALUE`.
+    """
+    modes: dict[str, set[str]] = {}
+    for a, _ in pairs:
+        modes.setdefault(a.task, set()).add(a.mode)
     names = {name for a, b in pairs for name in a.values.keys() & b.values.keys() if name.startswith(RIGHT)}
     found: dict[str, Changed] = {}
     for name in sorted(names):
-        rows = [(a.task, a.values[name], b.values[name]) for a, b in pairs if name in a.values and name in b.values]
+        rows = [
+            (a.task if len(modes[a.task]) == 1 else f"{a.task}.{a.mode}", a.values[name], b.values[name])
+            for a, b in pairs
+            if name in a.values and name in b.values
+        ]
         if any(value not in (0.0, 1.0) for _, *values in rows for value in values):
             continue
         tasks = list(dict.fromkeys(task for task, _, _ in rows))

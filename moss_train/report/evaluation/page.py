@@ -38,7 +38,8 @@ def write_page(out: Path, content: JsonObject, *, title: str, intro: str = "", c
 
 def page_values(content: JsonObject, title: str, intro: str = "", commands: Sequence[str] = ()) -> JsonObject:
     """What the template shows."""
-    names = [model["name"] for model in content["models"]]
+    models = content["models"]
+    names = [model["name"] for model in models]
     colours = {name: place for place, name in enumerate(names)}
     suites = []
     for suite in content["suites"]:
@@ -52,7 +53,7 @@ def page_values(content: JsonObject, title: str, intro: str = "", commands: Sequ
         "intro": intro,
         "statistics": content["statistics"],
         "share": f"{100 * content['statistics']['confidence']:g} %",
-        "models": [_model(model, COLOURS[colours[model["name"]] % len(COLOURS)]) for model in content["models"]],
+        "models": [_model(model, COLOURS[colours[model["name"]] % len(COLOURS)]) for model in models],
         "manifests": [(manifest.get("suite", "?"), _manifest(manifest)) for manifest in content["manifests"]],
         "names": names,
         "colour_of": {name: COLOURS[place % len(COLOURS)] for name, place in colours.items()},
@@ -66,8 +67,8 @@ def page_values(content: JsonObject, title: str, intro: str = "", commands: Sequ
         "tasks": tasks,
         "timelines": [_timeline(line, colours, tasks, frames) for line in content["timelines"]],
         "notes": content["notes"],
-        "commands": [*commands, *(shlex.join(model["command"]) for model in content["models"] if model["command"])],
-        "files": sorted({(name, found) for model in content["models"] for name, found in model["scenario_files"].items()}),
+        "commands": list(dict.fromkeys([*commands, *(_command(model["command"]) for model in models if model["command"])])),
+        "files": sorted({(name, found) for model in models for name, found in model["scenario_files"].items()}),
     }  # fmt: skip
 
 
@@ -83,6 +84,12 @@ def _model(model: JsonObject, colour: str) -> JsonObject:
     }
 
 
+def _command(words: Sequence[str]) -> str:
+    """A recorded command line, whatever place the program was started from."""
+    program = Path(words[0]).name
+    return shlex.join(["moss" if program in ("moss", "main.py", "__main__.py") else words[0], *words[1:]])
+
+
 def _manifest(manifest: JsonObject) -> list[tuple[str, str]]:
     """Prompts are told by name and hash, their texts stand in the JSON; of missing videos the number."""
     values = {name: value for name, value in manifest.items() if name not in ("prompts", "missing_videos")}
@@ -96,7 +103,7 @@ def _distributions(found: Mapping[str, JsonObject], colours: Mapping[str, int]) 
     return [
         {
             "name": name,
-            "svg": histogram(one["edges"], one["models"], colours),
+            "svg": histogram(one["edges"], one["models"], colours) if len(one["edges"]) > 2 else "",
             "rows": [
                 (model, COLOURS[colours[model] % len(COLOURS)], [f"{own['count']}", *(number(own[key]) for key in columns[1:])])
                 for model, own in one["models"].items()

@@ -33,5 +33,6 @@ SUITE = Suite(
     score=score,
     aggregate=aggregate,
     higher_is_better=dict.fromkeys(LOWER_IS_BETTER, False),
+    extra={"neutral": ("emission.p*", "emission.max", "emission.mean", "frames.submitted", "frames.processed")},
     about="Delays, staleness, accounting, barge-in, self-correction, emission and memory of every stream",
 )

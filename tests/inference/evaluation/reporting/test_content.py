@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
-from inference.evaluation.comparing import Margins, compare_results
+from inference.evaluation.comparing import Margins, compare_results, verdict
 from inference.evaluation.items import Item, Metrics
 from inference.evaluation.reporting.content import ReportRequest, build
 from inference.evaluation.reporting.distributions import distributions
@@ -104,6 +105,18 @@ def test_the_silent_run_keeps_no_score_and_the_same_run_keeps_all(folders: dict[
     assert wide.kept and wide.keeps["world/speak.f1"].margin == 2.0
     with pytest.raises(InputError, match="--keeps nonsense: no metric"):
         compare_results(right, silent, QUICK, keeps=["nonsense"])
+
+
+def test_what_is_neither_better_nor_worse_differs(folders: dict[str, Path]) -> None:
+    """Tokens between frames are neither good nor bad."""
+    right, silent = (load_results(name, folders[name]) for name in ("right", "silent"))
+    found = compare_results(right, silent, BootstrapSettings(resamples=64, confidence=0.5), keeps=["push"])
+    one = dataclasses.replace(found.suites["system"].metrics["emission.mean"], difference=-1.0, p_holm=0.01)
+    assert verdict("system", "emission.mean", one, found.suites["system"]) == "differs"
+    f1 = dataclasses.replace(found.suites["world"].metrics["speak.f1"], p_holm=0.01)
+    assert verdict("world", "speak.f1", f1, found.suites["world"]) == "worse"
+    assert verdict("world", "speak.f1", dataclasses.replace(f1, p_holm=0.6), found.suites["world"]) == "no difference shown"
+    assert "push: world/speak.f1" in found.keeps and "push: system/emission.mean" not in found.keeps
 
 
 def test_names_that_are_unclear_are_refused(folders: dict[str, Path]) -> None:

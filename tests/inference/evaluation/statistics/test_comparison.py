@@ -65,6 +65,8 @@ def test_changed_items_by_task() -> None:
     assert list(found) == ["t.right", "u.right", "all.right"]
     assert (found["t.right"].both, found["t.right"].only_a, found["t.right"].only_b, found["t.right"].neither) == (1, 2, 1, 1)
     assert found["all.right"].only_b == 2 and found["all.right"].p == 1.0
+    polled = [(item("s", "q", 0, mode=mode), item("s", "q", 1, mode=mode)) for mode in ("push", "poll")]
+    assert {name: one.only_b for name, one in changed(polled).items()} == {"t.push.right": 1, "t.poll.right": 1, "all.right": 2}
     assert changed([(item("s", "q", 0.5), item("s", "q", 1.0))]) == {}  # a share is not right or wrong
 
 
