@@ -16,6 +16,7 @@ from inference.cache.policies.policy import CachePolicy
 from inference.commands import EXIT_INTERRUPTED, load_engine, sampling_from, system_text
 from inference.evaluation.schema import Trace, TraceEvent
 from inference.session.arrivals import Arrival, merge
+from inference.session.attentive import attentive
 from inference.session.clock import VirtualClock, WallClock
 from inference.session.inbox import Inbox
 from inference.session.pacing import trained_pace
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from inference.console.live_view import LiveView
     from inference.sampling import SamplingConfig
     from inference.session.loop import RealtimeSession
-
-SWITCH_SECONDS = 0.0005
-"""For which another thread may keep the interpreter while the session's wants it. Python's 0.005 are as long as a token takes."""
 
 
 def _policy_of(args: argparse.Namespace) -> CachePolicy | None:
@@ -119,7 +117,7 @@ class StreamRun:
             self.engine.encoder.warm_up()  # before time begins to count
         clock.start()
         try:
-            with _interruptible(inbox), _attentive():
+            with _interruptible(inbox), attentive():
                 if self.view is not None:
                     self.view.start()
                 if keyboard is not None:
@@ -247,17 +245,6 @@ def _interruptible(inbox: Inbox) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _attentive() -> Iterator[None]:
-    """The session's thread gets its turn soon after it has waited for the device, also while others draw or decode."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 def _print_delays(metrics: dict[str, Any]) -> None:

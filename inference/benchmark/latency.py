@@ -7,14 +7,17 @@ the session itself takes and how fast tokens follow each other.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from data_pipeline.text.template import encode_interruption
 from inference.benchmark.generation import fixed_length, greedy, session
 from inference.benchmark.meter import DeviceMeter, timed
 from inference.benchmark.models import MODELS, random_model
@@ -121,59 +124,92 @@ def measure(
         frame_seconds=per_frame,
         encode_on_arrival=engine.model.device.type == "cuda",
     )
-    return calibrate(profile, _live(engine, live_seconds), {name: list(pair) for name, pair in steps.spreads.items()})
+    tokenizer, frames = WideTokenizer(engine.model.config.text.vocab_size), pictures_for(engine)
+    streams = streams_of("calibrate", live_seconds)
+    traces = [run_live(engine, tokenizer, stream, frames) for stream in streams]
+    prompt_rows = 1 + len(encode_interruption(streams[0].prompts[0][1], tokenizer))
+    spreads = {name: list(pair) for name, pair in steps.spreads.items()}
+    return calibrate(profile, traces, spreads, prompt_rows, ahead=engine.server is not None)
 
 
-def _live(engine: StepEngine, seconds: float) -> list[Trace]:
-    tokenizer = WideTokenizer(engine.model.config.text.vocab_size)
-    frames = pictures_for(engine)
-    return [run_live(engine, tokenizer, stream, frames) for stream in streams_of("calibrate", seconds)]
+def calibrate(
+    profile: LatencyProfile, traces: Sequence[Trace], spreads: dict[str, Any], rows: int, ahead: bool
+) -> LatencyProfile:
+    """The profile with what only sessions show: their own work for arrivals, the pace of their tokens, encoding beside speech.
 
-
-def calibrate(profile: LatencyProfile, traces: Sequence[Trace], spreads: dict[str, Any]) -> LatencyProfile:
-    """The profile with what only sessions show: their own work for an arrival, and the pace of their tokens."""
-    waits, gaps = observed(traces)
-    values = {f: getattr(profile, f) for f in ("encode", "steps", "new_frame_seconds", "kept_rows", "kept_frames")}
-    values |= {f: getattr(profile, f) for f in ("row_seconds", "frame_seconds", "frames_a_call", "encode_on_arrival")}
+    Args:
+        profile: of single steps.
+        traces: of sessions in real time.
+        spreads: of the single steps, for the file.
+        rows: that a prompt of theirs has.
+        ahead: whether steps are launched before their token is read.
+    """
+    seen = observe(traces)
     about: dict[str, Any] = {"spreads": spreads}
-    kept = StepSize(2, 1, profile.kept_rows, profile.kept_frames, False)
-    arrival, pace = 0.0, profile.speaking_seconds
-    if waits:
-        computed = profile.encode_seconds(1) + profile.step_seconds(kept)
-        arrival = max(0.0, statistics.median(waits) - computed)
-        about["frame to token, silent"] = [min(waits), statistics.median(waits), max(waits)]
-    if gaps:
-        pace = statistics.median(gaps)
-        about["token to token"] = [min(gaps), pace, max(gaps)]
-    return LatencyProfile(**values, speaking_seconds=pace, arrival_seconds=arrival, about=about)
+    for name, values in dataclasses.asdict(seen).items():
+        if values:
+            about[name] = {"count": len(values), "min": min(values), "median": statistics.median(values), "max": max(values)}
+    found: dict[str, Any] = {"about": about}
+    if seen.gaps:
+        found["speaking_seconds"] = statistics.median(seen.gaps)
+    if ahead:
+        found["ahead_seconds"] = found.get("speaking_seconds", profile.speaking_seconds)
+    if seen.waits:
+        step = profile.step_seconds(StepSize(2, 1, profile.kept_rows, profile.kept_frames, False))
+        beginning = statistics.median(seen.waits) - step
+        # What the encoder takes longer than that is no work of the session.
+        found["arrival_seconds"] = max(0.0, beginning) if beginning > 1.02 * profile.encode_seconds(1) else 0.0
+    if seen.prompts:
+        step = profile.step_seconds(StepSize(rows, 0, profile.kept_rows, profile.kept_frames, False))
+        found["prompt_seconds"] = max(0.0, statistics.median(seen.prompts) - step - found.get("arrival_seconds", 0.0))
+    if seen.beside_speech:
+        found["encode_speaking_seconds"] = max(0.0, statistics.median(seen.beside_speech) - profile.encode_seconds(1))
+    return dataclasses.replace(profile, **found)
 
 
-def observed(traces: Sequence[Trace]) -> tuple[list[float], list[float]]:
-    """Out of sessions: seconds from a frame's arrival to the token after it while nothing was said, and between tokens of speech
-    that neither frame nor prompt disturbed, from the third on."""
-    waits: list[float] = []
-    gaps: list[float] = []
+@dataclass
+class Observed:
+    """Seconds, out of sessions in real time."""
+
+    waits: list[float] = field(default_factory=list)
+    """From a frame's arrival to the token after it, while nothing was said."""
+    prompts: list[float] = field(default_factory=list)
+    """From a prompt's arrival to its first token, while nothing was said."""
+    gaps: list[float] = field(default_factory=list)
+    """Between tokens of speech that neither frame nor prompt disturbed, from the third on."""
+    beside_speech: list[float] = field(default_factory=list)
+    """From a frame's arrival to its features, while something was said: half a token before the boundary that took it."""
+
+
+def observe(traces: Sequence[Trace]) -> Observed:
+    """All of some sessions."""
+    seen = Observed()
     for trace in traces:
         arrived: dict[int, float] = {}
         run: list[float] = []
+        asked: float | None = None
         disturbed = False
         for event in trace.events:
             if event.kind == "frame_in" and event.frame is not None:
                 arrived[event.frame] = event.t
-            elif event.kind == "frame_done":
-                if not run and event.frame in arrived:
-                    waits.append(event.t - arrived[event.frame])
+            elif event.kind == "frame_done" and event.frame in arrived:
+                if not run:
+                    seen.waits.append(event.t - arrived[event.frame])
+                elif len(run) > 1:
+                    seen.beside_speech.append(run[-1] - (run[-1] - run[-2]) / 2 - arrived[event.frame])
                 disturbed = True
-            elif event.kind in ("prompt", "turn_start"):
-                disturbed = True
+            elif event.kind == "prompt":
+                asked, disturbed = (event.t if not run else None), True
             elif event.kind == "silence":
                 run = []
             elif event.kind == "token" and event.token is not None:
+                if asked is not None:
+                    seen.prompts.append(event.t - asked)
                 if len(run) >= 2 and not disturbed:
-                    gaps.append(event.t - run[-1])
+                    seen.gaps.append(event.t - run[-1])
                 run.append(event.t)
-                disturbed = False
-    return waits, gaps
+                asked, disturbed = None, False
+    return seen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -224,9 +260,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(profile: LatencyProfile) -> str:
     """Its main figures in one line."""
-    frame = profile.arrival_seconds + profile.encode_seconds(1)
+    frame = max(profile.arrival_seconds, profile.encode_seconds(1))
     frame += profile.step_seconds(StepSize(2, 1, profile.kept_rows, profile.kept_frames, False))
-    question = profile.arrival_seconds + interpolate(profile.steps, 24)
+    question = profile.arrival_seconds + profile.prompt_seconds + interpolate(profile.steps, 24)
     return (
         f"frame to token {1e3 * frame:.2f} ms, question of 24 rows to token {1e3 * question:.2f} ms, "
         f"{1 / profile.speaking_seconds:.0f} tokens/s, one frame encoded in {1e3 * profile.encode_seconds(1):.2f} ms"

@@ -17,6 +17,7 @@ from inference.evaluation.latency.decisions import Script, scripted
 from inference.evaluation.latency.profile import LatencyProfile
 from inference.evaluation.schema import Trace
 from inference.session.arrivals import Arrival, merge
+from inference.session.attentive import attentive
 from inference.session.clock import Clock, VirtualClock, WallClock
 from inference.session.inbox import Inbox
 from inference.session.loop import RealtimeSession
@@ -54,7 +55,10 @@ def streams_of(kind: str, seconds: float) -> list[Stream]:
     question = _SENTENCES[0]
     if kind == "calibrate":
         speak = dict.fromkeys(range(5, int(4 * seconds), 7), 12)
-        return [Stream("calibrate", int(4 * seconds), 4.0, Script(speak), [(seconds / 2 + 0.13, question)])]
+        # Prompts come while nothing is said, halfway between two frames.
+        times = [(t + 0.375, question) for t in range(1, int(seconds) - 1)]
+        talk = Stream("calibrate speech", int(2 * seconds), 2.0, Script({1: 10_000}))
+        return [Stream("calibrate", int(4 * seconds), 4.0, Script(speak, answer=8), times), talk]
     if kind == "proactive":
         return [
             Stream(f"proactive {n}", int(2 * seconds), 2.0, Script(dict.fromkeys(range(3 + n, int(2 * seconds), 4), 8)))
@@ -118,10 +122,11 @@ def run_live(engine: StepEngine, tokenizer: Tokenizer, stream: Stream, frames: t
     inbox = Inbox(_spoken(stream), live=True)
     session = _session(engine, tokenizer, inbox, clock, encode_on_arrival=on_gpu)
     pump = SourcePump(_Pictures(stream, frames), inbox, clock, fps=stream.fps)
-    clock.start()
-    pump.start()
     try:
-        engine.drive([scripted(session, stream.script, session.stepping(stream.seconds))])
+        with attentive():
+            clock.start()
+            pump.start()
+            engine.drive([scripted(session, stream.script, session.stepping(stream.seconds))])
     finally:
         inbox.close()
         pump.stop()

@@ -23,6 +23,8 @@ class StepSize:
     """Frames that it holds."""
     speaking: bool
     """Whether it continues speech: such a step may have been launched before its token was read."""
+    prompts: int = 0
+    """Prompts among the rows."""
 
 
 class Costs(Protocol):
@@ -37,8 +39,14 @@ class Costs(Protocol):
         """From the beginning of a step, its frames encoded, to the moment at which its token has been said."""
         ...
 
-    def encode_seconds(self, frames: int) -> float:
-        """From handing frames to the idle encoder to their features."""
+    def encode_seconds(self, frames: int, speaking: bool = False) -> float:
+        """From handing frames to the idle encoder to their features; `speaking`: while the session says something."""
+        ...
+
+    @property
+    def ahead_seconds(self) -> float:
+        """For which a step that was launched ahead keeps the device after its session's last token, whatever else is fed; 0: none
+        is launched."""
         ...
 
     @property
@@ -63,10 +71,17 @@ class SimulatedEncoder:
         costs: seconds.
         now: the session's clock.
         encode: makes features [f, P, H] of uint8 [f, 3, S, S], in no time.
+        speaking: whether the session says something.
     """
 
-    def __init__(self, costs: Costs, now: Callable[[], float], encode: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self._costs, self._now, self._encode = costs, now, encode
+    def __init__(
+        self,
+        costs: Costs,
+        now: Callable[[], float],
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        speaking: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._costs, self._now, self._encode, self._speaking = costs, now, encode, speaking
         self._waiting: list[_Job] = []
         self._free_at = 0.0
 
@@ -106,7 +121,7 @@ class SimulatedEncoder:
             return
         begin = max(self._free_at, self._waiting[0].t)
         batch = [job for job in self._waiting if job.t <= begin][: self._costs.frames_a_call]
-        self._free_at = begin + self._costs.encode_seconds(len(batch))
+        self._free_at = begin + self._costs.encode_seconds(len(batch), self._speaking())
         for job in batch:
             job.ready_at = self._free_at
         self._waiting = self._waiting[len(batch) :]

@@ -49,6 +49,10 @@ class Progress:
     """Fed with `rows`."""
     prompts: list[Arrival] = field(default_factory=list)
     """Heard, not fed yet."""
+    prompts_fed: int = 0
+    """Among `rows`."""
+    device_busy_until: float = 0.0
+    """Of a simulated device that has launched a step ahead: stream time of its end."""
     carried: Drained = field(default_factory=Drained)
     """What came with a reset, to be taken at the next token boundary."""
     silent_since: float | None = None
@@ -220,7 +224,7 @@ class RealtimeSession:
         size = self._size(request) if self._costs is not None else None
         token = yield request
         if size is not None:
-            self._spend(size)
+            self._spend(size, request.ahead)
         self.log.metrics.busy += self.clock.now() - begin
         self.inbox.settle(self.progress.frames, self.cache.frames)
         for frame in self.progress.frames:
@@ -243,17 +247,21 @@ class RealtimeSession:
     def _size(self, request: StepRequest) -> StepSize:
         frames = len(self.progress.frames)
         alone = request.ahead and len(self.progress.rows) == 1
-        return StepSize(len(self.progress.rows), frames, self.cache.length, self.cache.frames, alone)
+        return StepSize(len(self.progress.rows), frames, self.cache.length, self.cache.frames, alone, self.progress.prompts_fed)
 
-    def _spend(self, size: StepSize) -> None:
+    def _spend(self, size: StepSize, ahead: bool) -> None:
         """Let the virtual clock go on by what the step would have taken, and before it by what its frames still need."""
         assert isinstance(self.clock, VirtualClock) and self._costs is not None
         tickets = [frame.ticket for frame in self.progress.frames]
         begin = self.clock.now()
+        if not size.speaking:  # the step that was launched ahead is not wanted, and yet it ends first
+            begin = max(begin, self.progress.device_busy_until)
         ready = max((ticket.ready_at for ticket in tickets if isinstance(ticket, SimulatedTicket)), default=begin)
         bare = sum(ticket is None for ticket in tickets)
-        encoding = max(0.0, ready - begin) + (self._costs.encode_seconds(bare) if bare else 0.0)
-        self.clock.spend(encoding + self._costs.step_seconds(size))
+        begin = max(begin, ready) + (self._costs.encode_seconds(bare) if bare else 0.0)
+        end = begin + self._costs.step_seconds(size)
+        self.clock.spend(end - self.clock.now())
+        self.progress.device_busy_until = end + (self._costs.ahead_seconds if ahead else 0.0)
 
     def _features(self, frame: PendingFrame) -> torch.Tensor:
         """[1, P, H] of a frame that the encoder has, or that came before there was one."""
@@ -351,6 +359,7 @@ class RealtimeSession:
         if progress.prompts:
             self.cache.prompt_boundary()
         self.cache.frame_times.extend(frame.t for frame in progress.frames)
+        progress.prompts_fed = len(progress.prompts)
         spliced = self.turns.splice(progress.prompts, [frame.number for frame in progress.frames])
         progress.rows, progress.prompts = [progress.token, *spliced], []
         end = self.cache.next_position + len(progress.rows)
@@ -403,7 +412,7 @@ class RealtimeSession:
 
     def _encode_on_arrival(self) -> Submit:
         if self._costs is not None:
-            return SimulatedEncoder(self._costs, self.clock.now, self.engine.encode).submit
+            return SimulatedEncoder(self._costs, self.clock.now, self.engine.encode, lambda: self.turns.speaking).submit
         encoder = self.engine.encoder
         clip = encoder.new_clip()
         return lambda pixels, t: encoder.submit(pixels, clip=clip)

@@ -42,7 +42,13 @@ class LatencyProfile:
     frame_seconds: float = 0.0
     """The same of a frame."""
     arrival_seconds: float = 0.0
-    """Until a session that waits begins to deal with what has arrived, and its own work until the token is said."""
+    """From an arrival to the beginning of the step that deals with it, in a session that waits; frames are encoded meanwhile."""
+    prompt_seconds: float = 0.0
+    """That a prompt takes beyond its rows: it is tokenised."""
+    encode_speaking_seconds: float = 0.0
+    """That the encoding of frames takes longer while the session speaks."""
+    ahead_seconds: float = 0.0
+    """Of a step that was launched ahead and is not wanted; 0: none is launched ahead."""
     frames_a_call: int = 8
     encode_on_arrival: bool = True
     """Whether the session gave frames to the encoder when they came."""
@@ -53,11 +59,11 @@ class LatencyProfile:
         """Of a step, its frames encoded."""
         base = self.speaking_seconds if size.speaking else interpolate(self.steps, size.rows)
         kept = self.row_seconds * (size.kept_rows - self.kept_rows) + self.frame_seconds * (size.kept_frames - self.kept_frames)
-        return max(0.0, base + kept + self.new_frame_seconds * size.new_frames)
+        return max(0.0, base + kept + self.new_frame_seconds * size.new_frames + self.prompt_seconds * size.prompts)
 
-    def encode_seconds(self, frames: int) -> float:
+    def encode_seconds(self, frames: int, speaking: bool = False) -> float:
         """Of one call of the encoder."""
-        return max(0.0, interpolate(self.encode, frames))
+        return max(0.0, interpolate(self.encode, frames) + (self.encode_speaking_seconds if speaking else 0.0))
 
 
 def interpolate(points: Sequence[tuple[int, float]], size: int) -> float:

@@ -13,6 +13,7 @@ from inference.evaluation.running.frames import read_frames
 from inference.evaluation.running.push import prompt_arrivals, push_trace, session_settings
 from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Scenario, Trace
+from inference.session.attentive import attentive
 from inference.session.clock import WallClock
 from inference.session.inbox import Inbox
 from inference.session.loop import RealtimeSession
@@ -65,10 +66,11 @@ def run_in_real_time(engine: StepEngine, tokenizer: Tokenizer, scenario: Scenari
     if on_gpu:
         engine.encoder.warm_up()
         torch.cuda.synchronize()
-    clock.start()
-    pump.start()
     try:
-        session.run(until=scenario.num_frames / scenario.fps)
+        with attentive():
+            clock.start()
+            pump.start()
+            session.run(until=scenario.num_frames / scenario.fps)
     finally:
         inbox.close()
         pump.stop()
