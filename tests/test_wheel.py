@@ -48,6 +48,10 @@ def test_everything_is_inside(installed: Path) -> None:
     assert list(installed.glob("moss_train-*.dist-info/licenses/LICENSE"))
     entry = next(installed.glob("moss_train-*.dist-info/entry_points.txt")).read_text(encoding="utf-8")
     assert "moss = moss_train.cli.main:main" in entry
+    assert "moss_video = inference.evaluation.lmms:MANIFEST" in entry
+    published = installed / "inference" / "evaluation" / "published"
+    assert (published / "reference.json").is_file()
+    assert (published / "tasks" / "moss_published.yaml").is_file()
 
 
 def test_commands_work_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
         raise InputError("the plug-in needs the package lmms-eval, which is missing; pip install 'moss-train[lmms]'") from error
     return ModelManifest(
         model_id=MODEL,
-        simple_class_path=f"{__name__}.simple.MossVideoSimple",
-        chat_class_path=f"{__name__}.chat.MossVideoChat",
+        simple_class_path=f"{__name__}.models.MossVideoSimple",
+        chat_class_path=f"{__name__}.models.MossVideoChat",
         aliases=ALIASES,
     )

@@ -1,16 +1,12 @@
-"""What the simple and the chat adapter share. Imported by lmms-eval alone."""
+"""The simple and the chat adapter, without lmms-eval's base class: `models` puts it below them when lmms-eval asks for them."""
 
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-from lmms_eval.api.instance import GenerationResult, TokenCounts
-from lmms_eval.api.model import lmms
-from tqdm import tqdm
 
 from inference.evaluation.harness.model import Answer, HarnessModel, Make
 from inference.evaluation.harness.question import Decoding, Question
@@ -21,30 +17,8 @@ _CONVERSATIONS = 32
 """That are played together; their pictures lie in memory."""
 
 
-class _Pair(tuple[float, bool]):
-    def strip(self) -> str:
-        """Nothing that lmms-eval's response cache could keep: what it gives back of a pair would become text."""
-        return ""
-
-
-class Likelihood(GenerationResult):
-    """(log-likelihood, whether greedy): a pair that lmms-eval 0.7.3 hands on as one. Of a plain tuple it makes text."""
-
-    def __init__(self, total: float, greedy: bool) -> None:
-        super().__init__(_Pair((total, greedy)))
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.text)
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, place: int) -> Any:
-        return self.text[place]
-
-
-class MossVideo(lmms):
-    """A checkpoint behind lmms-eval's interface; the model arguments are the fields of `HarnessSettings`.
+class Adapter(ABC):
+    """A checkpoint behind lmms-eval's interface `lmms`; the model arguments are the fields of `HarnessSettings`.
 
     Args:
         batch_size: of the command line; the model argument `batch` goes before it.
@@ -54,6 +28,11 @@ class MossVideo(lmms):
     Raises:
         InputError: an argument is wrong, or the checkpoint cannot be loaded.
     """
+
+    # Of lmms-eval's base class.
+    cache_hook: Any
+    task_dict: dict[str, Any]
+    rank: int
 
     def __init__(self, *, batch_size: int | str = 1, max_batch_size: int | str | None = None, **arguments: Any) -> None:
         super().__init__()
@@ -83,7 +62,7 @@ class MossVideo(lmms):
     def clean(self) -> None:
         """Give the model's memory back: lmms-eval may start a judge now."""
         self._model = None
-        super().clean()
+        super().clean()  # type: ignore[misc]  # the base class's
 
     @abstractmethod
     def _question(self, arguments: Sequence[Any], decoding: Decoding) -> Question:
@@ -102,6 +81,8 @@ class MossVideo(lmms):
 
         Requests that show the same pictures or video are answered from one encoded stream, wherever they stand.
         """
+        from lmms_eval.api.instance import GenerationResult, TokenCounts
+
         decodings = Decodings(self.settings)
         makers = [self._maker(request.args, decodings) for request in requests]
         with self._progress(len(requests)) as progress:
@@ -138,13 +119,15 @@ class MossVideo(lmms):
     def _texts(self, questions: Sequence[Question]) -> list[str]:
         return [answer.text for answer in self.model.answer([_keep(question) for question in questions])]
 
-    def loglikelihood(self, requests: Sequence[Any]) -> list[Likelihood]:
+    def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
         """(sum of the log-probabilities of the continuation's tokens, whether greedy decoding says it) of each request.
 
         Arguments of a request: (context, continuation or a function of the document, doc_to_visual, document, task, split), or
         the first two alone. Of a task with choices lmms-eval takes the choice with the *smallest* number, as its own models
         return losses there: for such requests, which come numbered, the sum is negated.
         """
+        from inference.evaluation.lmms.models import likelihood
+
         makers, continuations = [], []
         choices: dict[tuple[Any, ...], int] = defaultdict(int)
         for request in requests:
@@ -156,7 +139,7 @@ class MossVideo(lmms):
             choices[_owner(request)] = max(choices[_owner(request)], request.idx)
         found = []
         for request, (total, greedy) in zip(requests, self.model.likelihoods(makers, continuations), strict=True):
-            result = Likelihood(-total if choices[_owner(request)] else total, greedy)
+            result = likelihood(-total if choices[_owner(request)] else total, greedy)
             self.cache_hook.add_partial("loglikelihood", request.args[:2], tuple(result))
             found.append(result)
         return found
@@ -173,6 +156,8 @@ class MossVideo(lmms):
         return self.task_dict[task][split][number]
 
     def _progress(self, total: int) -> Any:
+        from tqdm import tqdm
+
         return tqdm(total=total, disable=self.rank != 0, desc="Model Responding")
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference.evaluation.harness.question import Decoding, Question
-from inference.evaluation.lmms.adapter import MossVideo
+from inference.evaluation.lmms.adapter import Adapter
 from inference.evaluation.lmms.requests import Advance, chat_rounds, turns_of
 
 
-class MossVideoChat(MossVideo):
+class ChatAdapter(Adapter):
     """Clips stand where the messages have them; a system message takes the place of the checkpoint's own."""
 
     is_simple = False

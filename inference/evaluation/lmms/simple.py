@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference.evaluation.harness.question import Decoding, Question
-from inference.evaluation.lmms.adapter import MossVideo
+from inference.evaluation.lmms.adapter import Adapter
 from inference.evaluation.lmms.requests import Advance, clips_of, simple_rounds
 
 
-class MossVideoSimple(MossVideo):
+class SimpleAdapter(Adapter):
     """All clips of a document stand before its text."""
 
     is_simple = True

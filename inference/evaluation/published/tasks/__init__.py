@@ -1,1 +1,0 @@
-"""A folder for lmms-eval's --include_path: the group moss_published, and tasks of it that lmms-eval does not have."""
