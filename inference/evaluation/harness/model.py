@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,21 +66,51 @@ class HarnessModel:
             done: called with a question's number and its answer as it is there.
 
         Raises:
-            InputError: a clip cannot be read, or a question is too long for the model.
+            InputError: a clip cannot be read, or a question is too long for the model; not where the settings ask for empty
+                answers to such questions.
         """
         groups: dict[Hashable, list[int]] = {}
-        for number, make in enumerate(makers):
-            groups.setdefault(make().key, []).append(number)
         found: dict[int, Answer] = {}
+
+        def keep(number: int, answer: Answer) -> None:
+            found[number] = answer
+            if done is not None:
+                done(number, answer)
+
+        for number, make in enumerate(makers):
+            try:
+                groups.setdefault(make().key, []).append(number)
+            except InputError as error:
+                keep(number, self._nothing(error))
         together = list(groups.values())
         for begin in range(0, len(together), self.settings.batch):
             part = together[begin : begin + self.settings.batch]
-            for numbers, answers in zip(part, self._answer_groups(part, makers), strict=True):
+            for numbers, answers in zip(part, self._tried(part, makers), strict=True):
                 for number, answer in zip(numbers, answers, strict=True):
-                    found[number] = answer
-                    if done is not None:
-                        done(number, answer)
+                    keep(number, answer)
         return [found[number] for number in range(len(makers))]
+
+    def _tried(self, part: Sequence[list[int]], makers: Sequence[Make]) -> list[list[Answer]]:
+        """As `_answer_groups`; where something is wrong with one of the groups the others are answered all the same."""
+        try:
+            return self._answer_groups(part, makers)
+        except InputError as error:
+            if len(part) > 1:
+                return [self._tried([numbers], makers)[0] for numbers in part]
+            if len(part[0]) > 1:
+                return [[self._tried([[number]], makers)[0][0] for number in part[0]]]
+            return [[self._nothing(error)]]
+
+    def _nothing(self, error: InputError) -> Answer:
+        """What stands for the answer to a question that cannot be asked.
+
+        Raises:
+            InputError: the same, unless the settings ask for empty answers.
+        """
+        if self.settings.broken == "raise":
+            raise error
+        print(f"warning: a question gets an empty answer: {error}", file=sys.stderr, flush=True)
+        return Answer("", 0, 0)
 
     def _answer_groups(self, part: Sequence[list[int]], makers: Sequence[Make]) -> list[list[Answer]]:
         """Answers of some groups, in lockstep."""

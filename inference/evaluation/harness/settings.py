@@ -46,12 +46,16 @@ class HarnessSettings:
     """Frames encoded at a time."""
     seed: int = 0
     """Of sampling, where a task asks for it."""
+    broken: str = "raise"
+    """What a question does that cannot be asked, such as one about a damaged video: raise, or empty for an empty answer."""
 
     def __post_init__(self) -> None:
         for name in ("min_frames", "max_frames", "max_new_tokens", "batch", "chunk"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"model argument {name} is {value}; it must be at least 1")
+        if self.broken not in ("raise", "empty"):
+            raise InputError(f"model argument broken is {self.broken!r}; use raise or empty")
         if self.fps is not None and not self.fps > 0:
             raise InputError(f"model argument fps is {self.fps:g}; it must be above 0")
         if self.min_frames is not None and self.max_frames is not None and self.min_frames > self.max_frames:

@@ -130,6 +130,28 @@ def test_a_sampled_answer_depends_on_its_seed_alone(model: HarnessModel) -> None
     assert ask(1) == ask(1) != ask(2)
 
 
+def test_what_cannot_be_asked_ends_the_run_or_is_answered_with_nothing(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A damaged video, a missing one and a marker of frames among good questions, one of them about the same frames."""
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    arguments = {"checkpoint": str(checkpoint), "device": "cpu", "dtype": "fp32", "batch": 3}
+    empty = HarnessModel(HarnessSettings.read({**arguments, "broken": "empty"}))
+    asked: list[tuple[Any, str]] = [
+        (frames(1), "left ?"),
+        (str(tmp_path / "broken.mp4"), "left ?"),
+        (frames(1), "<|image|> ?"),
+        (str(tmp_path / "nowhere.mp4"), "left ?"),
+        (frames(2), "left ?"),
+    ]
+    makers = [lambda visual=visual, text=text: Question.ask([clip_of(visual)], text, DECODING) for visual, text in asked]
+    found = [answer.text for answer in empty.answer(makers)]
+    assert found == [plain(empty, 1, "left ?"), "", "", "", plain(empty, 2, "left ?")]
+    assert capsys.readouterr().err.count("warning: a question gets an empty answer") == 3
+    with pytest.raises(InputError, match=r"broken\.mp4"):
+        HarnessModel(HarnessSettings.read(arguments)).answer(makers[:2])
+
+
 def test_too_long_a_question(model: HarnessModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HarnessModel, "_positions", 20)
     with pytest.raises(InputError, match="20 positions with those of the answer; lower max_frames or fps"):

@@ -31,6 +31,7 @@ def test_arguments_come_as_text_or_numbers() -> None:
         ({"checkpoint": "hf", "fps": -1}, "fps is -1; it must be above 0"),
         ({"checkpoint": "hf", "fps": True}, "fps is True; it must be a number"),
         ({"checkpoint": "hf", "batch": "auto"}, "batch is 'auto'"),
+        ({"checkpoint": "hf", "broken": "skip"}, "broken is 'skip'; use raise or empty"),
         ({"checkpoint": "hf", "min_frames": 9, "max_frames": 8}, "min_frames is 9, above max_frames 8"),
     ],
 )
