@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inference.evaluation.items import Item, Metrics
+from inference.evaluation.statistics.condensed import condense
 from inference.evaluation.statistics.intervals import Interval, interval
 from inference.evaluation.statistics.sample import Aggregate, Floats, Sample, Sums, as_number, draws, group_by_cluster, left_out
 from model.errors import InputError
@@ -62,6 +63,7 @@ def bootstrap(
     sample = Sample(list(group_by_cluster(items).values()), aggregate, sums)
     if not len(sample):
         return {}
+    condense([sample], aggregate)
     whole = sample.whole()
     if len(sample) == 1:
         return {name: Interval(value, None, None, "none", "one cluster only") for name, value in whole.items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from inference.evaluation.items import Item, Metrics
 from inference.evaluation.statistics.bootstrap import BootstrapSettings, Report, Table
+from inference.evaluation.statistics.condensed import condense
 from inference.evaluation.statistics.intervals import interval
 from inference.evaluation.statistics.sample import Aggregate, Key, Sample, Sums, draws, group_by_cluster, key_of, left_out
 from inference.evaluation.statistics.significance import Changed, changed, holm, swap_p_value, swaps
@@ -82,6 +83,7 @@ def compare(
     groups = group_by_cluster(item for item, _ in pairs)
     first = Sample(list(groups.values()), aggregate, sums)
     second = Sample([[theirs[key_of(item)] for item in group] for group in groups.values()], aggregate, sums)
+    condense([first, second], aggregate)
     differing = [place for place in range(len(first)) if not _same(first.groups[place], second.groups[place])]
     tables = _Tables(first, second, settings, differing, on_done)
     metrics = {name: tables.difference(name) for name in tables.names}

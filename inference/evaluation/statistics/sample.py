@@ -54,10 +54,16 @@ class Sample:
 
     def __init__(self, groups: Sequence[Sequence[Item]], aggregate: Aggregate, sums: Sums | None = None) -> None:
         self.groups = groups
-        self._aggregate, self._finish = aggregate, None if sums is None else sums.finish
+        self._aggregate = aggregate
+        self._finish: Callable[[Floats], Metrics] | None = None
         self.columns: Floats | None = None
+        """Sums of each cluster, where metrics are made of sums."""
         if sums is not None and groups:
-            self.columns = np.stack([sums.columns(group).sum(axis=0) for group in groups])
+            self.use(np.stack([sums.columns(group).sum(axis=0) for group in groups]), sums.finish)
+
+    def use(self, columns: Floats, finish: Callable[[Floats], Metrics]) -> None:
+        """Make metrics of sums over clusters from now on."""
+        self.columns, self._finish = columns, finish
 
     def __len__(self) -> int:
         return len(self.groups)
