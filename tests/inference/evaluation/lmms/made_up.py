@@ -13,6 +13,10 @@ FUNCTIONS = """
 def visuals(doc):
     return [doc["video"]]
 
+def pictures(doc):
+    from PIL import Image
+    return [Image.open(path) for path in doc["pictures"]]
+
 def text(doc, lmms_eval_specific_kwargs=None):
     return doc["question"]
 
@@ -35,11 +39,11 @@ def score_rounds(doc, results):
 
 
 def write_tasks(folder: Path, docs: dict[str, list[dict[str, Any]]]) -> None:
-    """made_up_questions, made_up_talks, made_up_choices, and the group made_up of the first two.
+    """made_up_questions, made_up_pictures, made_up_talks, made_up_choices, and the group made_up of the first three.
 
     Args:
-        docs: documents of each: video, question, answer of questions; video, questions, answers of talks; video, question,
-            options, right (the index of an option) of choices.
+        docs: documents of each. questions: video, question, answer. pictures: pictures, question, answer.
+            talks: video, questions, answers. choices: video, question, options, right (the index of an option).
     """
     folder.mkdir(parents=True)
     (folder / "utils.py").write_text(FUNCTIONS)
@@ -52,6 +56,15 @@ def write_tasks(folder: Path, docs: dict[str, list[dict[str, Any]]]) -> None:
             "doc_to_target": "answer",
             "process_results": "!utils.score",
             "generation_kwargs": greedy,
+            "metric_list": right,
+        },
+        "pictures": {
+            "doc_to_visual": "!utils.pictures",
+            "output_type": "generate_until",
+            "doc_to_text": "!utils.text",
+            "doc_to_target": "answer",
+            "process_results": "!utils.score",
+            "generation_kwargs": greedy | {"until": ["ap", "\n\n"]},
             "metric_list": right,
         },
         "talks": {
@@ -71,7 +84,7 @@ def write_tasks(folder: Path, docs: dict[str, list[dict[str, Any]]]) -> None:
         },
     }.items():
         _write(folder, f"made_up_{name}", docs[name], config)
-    group = {"group": "made_up", "task": ["made_up_questions", "made_up_talks"]}
+    group = {"group": "made_up", "task": ["made_up_questions", "made_up_pictures", "made_up_talks"]}
     (folder / "made_up.yaml").write_text(yaml.safe_dump(group, sort_keys=False))
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 from inference.engine import StepEngine
 from inference.evaluation.published.beside import beside, read_results
@@ -78,6 +80,13 @@ class Ours:
         (trace,) = ScenarioRunner(self.engine, self.tokenizer, self.folder, settings, strict=True).run([scenario])[0]
         return trace.answers
 
+    def pictures(self, names: list[str], question: str) -> str:
+        """Two pictures before the text; the task ends answers before "ap"."""
+        frames = torch.cat([read_media(None, str(self.folder / n), 28, fps=1.0, min_frames=1, max_frames=1) for n in names])
+        rows = question_rows(question, len(names), self.tokenizer)
+        reply = Answerer(self.engine, self.tokenizer, max_new_tokens=6).reply(rows, frames)
+        return self.tokenizer.decode(reply, skip_special=True).split("ap")[0].strip()
+
     def talk(self, video: str, questions: list[str]) -> list[str]:
         """Every round is a question of its own here; the later ones hold the beginning of what was said before."""
         said: list[str] = []
@@ -117,6 +126,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     answers = {video: ours.answers(video) for video in videos}
     talks = {video: ours.talk(video, list(QUESTIONS[:2])) for video in videos}
     likelihoods = {video: [ours.likelihood(video, QUESTIONS[0], option) for option in OPTIONS] for video in videos}
+    for name, colour in (("red.png", (220, 30, 20)), ("blue.png", (10, 40, 230))):
+        Image.new("RGB", (40, 20), colour).save(folder / name)
+    shown = [["red.png", "blue.png"], ["blue.png", "red.png"]]
+    looked = [ours.pictures(names, QUESTIONS[0]) for names in shown]
+    assert looked[0] != looked[1], "the checkpoint looks at the order of pictures"
+    pictures: list[dict[str, Any]] = [
+        {"pictures": [str(folder / name) for name in names], "question": QUESTIONS[0], "answer": answer}
+        for names, answer in zip(shown, looked, strict=True)
+    ]
     # The truth is what our runner says, but for two of six questions, one of four rounds and one of two choices.
     asked = [(video, i) for i in range(3) for video in videos]  # the questions about one video do not stand together
     wrong = {(videos[0], 1), (videos[1], 2)}
@@ -145,7 +163,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         }
         for v in videos
     ]
-    write_tasks(folder / "tasks", {"questions": questions, "talks": rounds, "choices": choices})
+    write_tasks(folder / "tasks", {"questions": questions, "pictures": pictures, "talks": rounds, "choices": choices})
     arguments = f"checkpoint={checkpoint},device=cpu,dtype=fp32,fps=1,max_frames=16"
     common = ["--model_args", arguments, "--include_path", str(folder / "tasks"), "--log_samples", "--verbosity", "DEBUG"]
     lines = [
@@ -154,7 +172,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             "--model",
             ALIAS,
             "--tasks",
-            "made_up_questions,made_up_talks,made_up_choices",
+            "made_up,made_up_choices",
             "--force_simple",
             *common,
             "--output_path",
@@ -209,6 +227,12 @@ def test_answers_come_in_the_order_of_the_requests(runs: Runs) -> None:
         logged = sorted(runs.samples[f"{adapter} made_up_questions"], key=lambda sample: int(sample["doc_id"]))
         said = [sample["filtered_resps"] for sample in logged]
         assert said == [runs.answers[video][i] for i in range(3) for video in ("dark.mp4", "bright.mp4")]
+
+
+def test_several_pictures_in_their_order(runs: Runs) -> None:
+    """Two documents of two pictures each, whose truth is what our own code says: 1."""
+    assert _score(runs.chat, "made_up_pictures") == pytest.approx(1.0)
+    assert _score(runs.simple, "made_up_pictures") == pytest.approx(1.0)
 
 
 def test_rounds_go_on_from_what_was_said(runs: Runs) -> None:
