@@ -166,7 +166,8 @@ class _Tables:
 
     def _exchanges(self) -> int:
         """At least so many that one clear difference among all metrics passes Holm's correction: the least p is 1 / (n + 1)."""
-        needed = 2 * len(self.names) / (1 - self._settings.confidence)
+        tested = sum(value is not None for value in _minus(self._whole_b, self._whole_a).values())
+        needed = 2 * tested / (1 - self._settings.confidence)
         return max(self._settings.resamples, min(MOST_EXCHANGES, math.ceil(needed)))
 
     def difference(self, name: str) -> Difference:

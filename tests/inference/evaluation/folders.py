@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from PIL import Image
 
 from inference.evaluation.baselines import run_baseline
-from inference.evaluation.folder import Provenance, write_folder
+from inference.evaluation.folder import Provenance, manifest_path, write_folder
 from inference.evaluation.schema import Change, PromptEvent, Question, Scenario, Span, Trace, TraceEvent
-from inference.evaluation.storage import load_scenarios, save_scenarios
+from inference.evaluation.storage import load_scenarios, save_scenarios, write_lines
 
 FRAMES = 4
 
@@ -38,6 +39,16 @@ def write_scenarios(folder: Path, many: int = 6) -> Path:
         )
     path = folder / "scenarios.jsonl"
     save_scenarios(path, found)
+    manifest = {
+        "suite": "world",
+        "release": "v0",
+        "prompts": {"ask": "Say <it>."},
+        "prompts_sha256": "ab12",
+        "fps": 1.0,
+        "max_frames": 4,
+    }
+    manifest |= {"license": "CC0", "missing_videos": ["lost.mp4"], "notes": ["made up"]}
+    write_lines(manifest_path(path), [json.dumps(manifest)])
     return path
 
 

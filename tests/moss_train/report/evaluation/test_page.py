@@ -79,6 +79,7 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(content: dict[str, Any
         "A & B", "<b>intro</b>", "class_prior (baseline)", "silent against right", "Not shown", "offline: world/qa.all",
         "the video ends at 3 s", "Say <what> you see.", "no fence → a fence", "moss eval 'x y.jsonl'", "moss eval more",
         "visual_tokens", "tokens_per_frame", "McNemar", "alert", "scenarios.jsonl",
+        "Manifest of world", "prompts_sha256ab12", "missing_videos1", "max_frames4", "made up",
     ):  # fmt: skip
         assert words in shown, words
     assert json.loads(numbers.read_text(encoding="utf-8")) == {"title": "A & B", **content}
