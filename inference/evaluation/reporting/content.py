@@ -15,6 +15,7 @@ from inference.evaluation.reporting.models import describe, manifests_of, what_i
 from inference.evaluation.reporting.selection import choose
 from inference.evaluation.reporting.timelines import timeline
 from inference.evaluation.results import Results, is_higher_better
+from inference.evaluation.run_record import fingerprints
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.statistics.bootstrap import BootstrapSettings, Report, bootstrap
 from inference.evaluation.suites.registry import EVERYWHERE, get_suite
@@ -56,7 +57,12 @@ def build(request: ReportRequest, on_done: Progress | None = None) -> JsonObject
     suites = [_suite(name, everyone, request.statistics, on_done) for name in _suite_names(everyone)]
     needing_judge = [suite["title"] for suite in suites if get_suite(suite["name"]).needs_judge]
     notes = what_is_missing(everyone, described, needing_judge)
-    lines = _timelines(request, everyone, traces)
+    scenarios, changed = _unchanged(request.scenarios, everyone)
+    if changed:
+        notes.append(
+            f"{len(changed)} scenarios were changed after they were run, and have no timelines; the first is {changed[0]}."
+        )
+    lines = _timelines(request, scenarios, everyone, traces)
     if not lines:
         notes.append("No timelines: no scenario file was given or found, or none of its scenarios was run.")
     return {
@@ -142,7 +148,16 @@ def _labelled(on_done: Progress | None, what: str) -> Report | None:
     return None if on_done is None else functools.partial(on_done, what)
 
 
-def _timelines(request: ReportRequest, everyone: Sequence[Results], traces: Mapping[str, Sequence[Trace]]) -> list[JsonObject]:
+def _unchanged(scenarios: Mapping[str, Scenario], everyone: Sequence[Results]) -> tuple[dict[str, Scenario], list[str]]:
+    """The scenarios that say what they said when they were run, and the ids of the others."""
+    prints = fingerprints(scenarios.values())
+    changed = {key for one in everyone for key, value in one.record.fingerprints.items() if prints.get(key, value) != value}
+    return {key: scenario for key, scenario in scenarios.items() if key not in changed}, sorted(changed)
+
+
+def _timelines(
+    request: ReportRequest, scenarios: Mapping[str, Scenario], everyone: Sequence[Results], traces: Mapping[str, Sequence[Trace]]
+) -> list[JsonObject]:
     """Chosen by the first run that has items, an equal number of each suite."""
     first = next((one for one in everyone if one.items), None)
     names = [name for name in first.suites if name not in EVERYWHERE] if first else []
@@ -157,13 +172,13 @@ def _timelines(request: ReportRequest, everyone: Sequence[Results], traces: Mapp
     each = max(1, -(-request.timelines // len(names)))
     found: list[JsonObject] = []
     for name in names:
-        items = [item for item in first.of(name) if item.scenario_id in request.scenarios and item.scenario_id in by_scenario]
+        items = [item for item in first.of(name) if item.scenario_id in scenarios and item.scenario_id in by_scenario]
         for mode in ("push", "poll", "offline", "teacher"):
             of_mode = [item for item in items if item.mode == mode]
             for scenario_id, why, score in choose(get_suite(name), of_mode, each if of_mode else 0):
                 if scenario_id in {line["id"] for line in found}:
                     continue
                 of_scenario = {one.name: [i for i in one.items if i.scenario_id == scenario_id] for one in everyone}
-                line = timeline(request.scenarios[scenario_id], by_scenario[scenario_id], of_scenario)
+                line = timeline(scenarios[scenario_id], by_scenario[scenario_id], of_scenario)
                 found.append(line | {"why": why, "score": score, "metric": get_suite(name).main})
     return found

@@ -85,6 +85,14 @@ def test_timelines_hold_truth_speech_and_answers(folders: dict[str, Path]) -> No
     assert lines["s0"]["errors"][0]["error"] == "the video ends at 3 s"
 
 
+def test_scenarios_that_were_changed_since_have_no_timeline(folders: dict[str, Path]) -> None:
+    scenarios = load_by_id([folders["scenarios"]])
+    scenarios["s2"].spans[0].text = "another truth."
+    content = build(request(folders, scenarios=scenarios))
+    assert {line["id"] for line in content["timelines"]} == {"s0", "s1", "s3", "s4", "s5"}
+    assert "1 scenarios were changed after they were run, and have no timelines; the first is s2." in content["notes"]
+
+
 def test_a_folder_of_traces_alone_is_scored(folders: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "traces.jsonl").write_bytes((folders["right"] / "traces.jsonl").read_bytes())
     with pytest.raises(InputError, match="--scenarios"):
