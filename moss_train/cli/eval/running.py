@@ -10,6 +10,8 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from inference.evaluation.judge.open import add_judge_arguments
+
     parser.add_argument(
         "scenarios",
         type=Path,
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N or auto (default cpu)")
     parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16"), help="of weights and caches (default fp32)")
     parser.add_argument("--precision", help="the decoder's weights in fp8 or fp8_self (default: all in --dtype)")
+    add_judge_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
     from inference.checkpoint import check_device, dtype_of, resolve_checkpoint
     from inference.evaluation.evaluate import EvaluationRequest, evaluate
+    from inference.evaluation.judge.open import judge_from
     from inference.evaluation.running.settings import RunSettings
     from inference.quantize import recipe_of
     from model.errors import InputError
@@ -106,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         untrained_baseline=args.untrained_baseline,
         strict=args.strict,
+        judge=judge_from(args, args.out),
         command=sys.argv,
     )
     if request.device == "cpu":
