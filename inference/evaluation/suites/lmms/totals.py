@@ -29,7 +29,7 @@ def read_totals(folder: Path) -> dict[str, tuple[float, float | None]]:
             for task, values in tasks.items():
                 for key, value in values.items():
                     metric, comma, filtered = key.partition(",")
-                    if not comma or metric.endswith("_stderr") or not _is_number(value):
+                    if not comma or "_stderr" in metric or not _is_number(value):
                         continue
                     error = values.get(f"{metric}_stderr,{filtered}")
                     name = f"{task}.{metric}" + ("" if filtered == "none" else f".{filtered}")

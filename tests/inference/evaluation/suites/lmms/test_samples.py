@@ -87,7 +87,16 @@ def test_totals_alone_are_compared_as_if_independent(tmp_path: Path) -> None:
     """0.80 and 0.83 with standard errors 0.03 and 0.04: 0.05 together, so 0.03 +- 1.95996 * 0.05, p = 2 Phi(-0.6) = 0.54851;
     the loss is at most -0.03 + 1.64485 * 0.05 = 0.05224."""
     totals(tmp_path / "a", {"acc,none": 0.1}, date="20250101_120000")
-    totals(tmp_path / "a", {"acc,none": 0.80, "acc_stderr,none": 0.03, "mae,flexible": 2.0, "mae_stderr,flexible": "N/A"})
+    totals(
+        tmp_path / "a",
+        {
+            "acc,none": 0.80,
+            "acc_stderr,none": 0.03,
+            "acc_stderr_clt,none": 0.03,
+            "mae,flexible": 2.0,
+            "mae_stderr,flexible": "N/A",
+        },
+    )
     totals(tmp_path / "b", {"acc,none": 0.83, "acc_stderr,none": 0.04, "mae,flexible": 3.0})
     a, b = (load_results(name, tmp_path / name) for name in "ab")
     assert a.totals == {"pope.acc": (0.80, 0.03), "pope.mae.flexible": (2.0, None)} and "logged no samples" in a.notes[0]
