@@ -15,7 +15,7 @@ JsonObject = dict[str, Any]
 
 
 def published_tables(folders: Mapping[str, Path]) -> list[JsonObject]:
-    """One table: `title`, `columns`, `rows` of texts, `notes`. Benchmarks that no folder has are named in a note.
+    """One table: `title`, `columns`, `rows` of texts, `notes`. Benchmarks that no folder has are named in a note; nothing where no folder has any.
 
     Args:
         folders: of lmms-eval's results, by the name of the checkpoint.
@@ -46,6 +46,8 @@ def published_tables(folders: Mapping[str, Path]) -> list[JsonObject]:
         rows.append([row.name, row.task, *cells, *theirs])
         if row.note:
             notes.append(f"{row.name}: {row.note}")
+    if not rows:
+        return []
     notes.append(f"Task ids and metrics are those of {table.harness}. ± is one standard error.")
     if any(not one.complete for own in ours.values() for one in own):
         notes.append("* only some of the task's documents were asked: not to be compared with the others.")

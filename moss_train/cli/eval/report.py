@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     with bar("computing") as show:
         content = build(request, lambda what, done, total: show(done, total, what))
     content["published"] = published_tables(_named_folders("--lmms", arguments.lmms))
+    if arguments.lmms and not content["published"]:
+        content["notes"].append("No task of the published table was measured with lmms-eval.")
     numbers = write_page(out, content, title=arguments.title, intro=arguments.intro, commands=commands)
     print(out)
     if arguments.wandb:
