@@ -15,7 +15,8 @@ JsonObject = dict[str, Any]
 
 
 def published_tables(folders: Mapping[str, Path]) -> list[JsonObject]:
-    """One table: `title`, `columns`, `rows` of texts, `notes`. Benchmarks that no folder has are named in a note; nothing where no folder has any.
+    """One table: `title`, `columns`, `rows` of texts, `notes`. Benchmarks that no folder has are named in a note;
+    where no folder has any there is no table.
 
     Args:
         folders: of lmms-eval's results, by the name of the checkpoint.
