@@ -9,7 +9,7 @@ from typing import Any
 
 from inference.evaluation.schema import Question, Scenario
 from inference.evaluation.suites.etbench.prompts import TEMPLATES
-from inference.evaluation.suites.importing import Videos, load_templates, make_manifest, read_list, take
+from inference.evaluation.suites.importing import Videos, load_templates, make_manifest, read_list, take, texts
 from inference.evaluation.suites.parsing import LETTERS
 from inference.evaluation.suites.suite import Imported, ImportOptions
 from model.errors import InputError
@@ -17,11 +17,12 @@ from model.errors import InputError
 GROUPS = {
     "referring": ("rar", "eca", "rvq"),
     "grounding": ("tvg", "epm", "tal", "evs", "vhd"),
+    "captioning": ("dvc", "slc"),
     "complex": ("tem", "gvq"),
 }
-CAPTIONING = ("dvc", "slc")
+CAPTIONING = GROUPS["captioning"]
 CHOICES = ("rar", "eca", "rvq", "gvq")
-SPANS = ("tvg", "epm", "tal", "evs", "vhd", "tem", "gvq")
+SPANS = ("tvg", "epm", "tal", "evs", "vhd", "dvc", "slc", "tem", "gvq")
 TASKS = tuple(task for tasks in GROUPS.values() for task in tasks)
 
 
@@ -33,19 +34,14 @@ def load(path: Path, options: ImportOptions) -> Imported:
     """
     templates, videos = load_templates(TEMPLATES, options.prompts), Videos(options.videos)
     found: dict[str, list[Question]] = {}
-    left_out = 0
     for number, entry in enumerate(read_list(path)[: options.limit]):
         where = f"{path} entry {number}"
         task = take(entry, "task", str, where)
-        if task in CAPTIONING:
-            left_out += 1
-            continue
         if task not in TASKS:
-            raise InputError(f"{where}: task is {task!r}; it must be one of {', '.join((*TASKS, *CAPTIONING))}")
+            raise InputError(f"{where}: task is {task!r}; it must be one of {', '.join(TASKS)}")
         video = videos.find(take(entry, "video", str, where))
         if video is not None:
             found.setdefault(video, []).append(_question(task, entry, where, templates))
-    notes = [f"{left_out} samples of dense captioning (dvc, slc) are left out"] if left_out else []
     scenarios = [_scenario(video, questions, videos, options) for video, questions in found.items()]
     manifest = make_manifest(
         "etbench",
@@ -56,7 +52,6 @@ def load(path: Path, options: ImportOptions) -> Imported:
         videos,
         license="CC BY-NC-SA 4.0",
         source="https://huggingface.co/datasets/PolyU-ChenLab/ETBench",
-        notes=notes,
     )
     return Imported(scenarios, manifest)
 
@@ -89,6 +84,13 @@ def _question(task: str, entry: Mapping[str, Any], where: str, templates: Mappin
     if task in SPANS:
         meta["truth"] = _spans(take(entry, "tgt", list, where), where)
         answer = answer or "; ".join(f"{begin:g} - {end:g}" for begin, end in meta["truth"])
+    if task in CAPTIONING:
+        meta["captions"] = texts(entry, "g", where)
+        if len(meta["captions"]) != len(meta["truth"]):
+            raise InputError(
+                f"{where}: g has {len(meta['captions'])} captions for {len(meta['truth'])} spans of tgt; one for each"
+            )
+        answer = "\n".join(f"{a:g} - {b:g}: {said}" for (a, b), said in zip(meta["truth"], meta["captions"], strict=True))
     text = templates["sample"].format(prompt=prompt)
     return Question(text=text, answer=answer, kind=task, choices=choices, meta=meta)
 

@@ -31,12 +31,12 @@ def test_samples_of_one_video_make_one_scenario(tmp_path: Path) -> None:
     write_clip(tmp_path / "qvh" / "a.mp4", [20] * 6)
     found = _load(tmp_path, [TVG, VHD, RVQ, DVC])
     (scenario,) = found.scenarios
-    tvg, vhd, rvq = scenario.questions
+    tvg, vhd, rvq, dvc = scenario.questions
     assert scenario.num_frames == 6 and tvg.t is None and tvg.text == COMMON["q"]
     assert tvg.meta == {"source": "qvh", "idx": 3, "truth": [[1.2, 3.5]]} and tvg.answer == "1.2 - 3.5"
     assert vhd.meta["truth"] == [[1.0, 2.0], [3.0, 4.0], [1.0, 3.0]]
     assert (rvq.answer, rvq.choices) == ("B", ["a", "2.0 - 4.0", "c", "d"])
-    assert found.manifest.notes == ["1 samples of dense captioning (dvc, slc) are left out"]
+    assert dvc.meta == {"source": "qvh", "idx": 3, "truth": [[1.0, 2.0]], "captions": ["a cat"]} and dvc.answer == "1 - 2: a cat"
     save_scenarios(tmp_path / "s.jsonl", found.scenarios)
     assert load_scenarios(tmp_path / "s.jsonl") == found.scenarios
 
@@ -48,6 +48,7 @@ def test_samples_of_one_video_make_one_scenario(tmp_path: Path) -> None:
         ({**TVG, "tgt": []}, "must be spans of a beginning and an end"),
         ({**TVG, "tgt": ["x"]}, "must be spans of a beginning and an end"),
         ({**TVG, "q": "at <vid>?"}, "give the annotations with times as text"),
+        ({**DVC, "g": ["a", "b"]}, "g has 2 captions for 1 spans of tgt"),
         ({**RVQ, "p": 4}, "p is 4 of 4 options"),
         ({**TVG, "video": "none.mp4"}, "none of the 1 videos was found"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.evaluation.schema import Question, Scenario, Trace
+from inference.evaluation.statistics.condensed import Layout
 from inference.evaluation.suites.etbench import SUITE
-from inference.evaluation.suites.etbench.scorer import official_choice
+from inference.evaluation.suites.etbench.scorer import official_choice, score_with
+from inference.evaluation.suites.etbench.similarity import Similarity, by_words
 from inference.evaluation.suites.etbench.spans import detection_f1, official_spans, overlap, seconds_f1, strict_spans
 
 READINGS: list[tuple[str, list[tuple[float, float]], list[tuple[float, float]]]] = [
@@ -86,7 +89,8 @@ def test_by_hand() -> None:
     gave tvg 0.375 (qvh) and 1.0 (charades), tal 0.7, evs 0.66667, vhd 1.0, tem 1.0, gvq 0.25."""
     scenario = Scenario(id="s", video="v.mp4", fps=1.0, num_frames=60, questions=[question for question, _ in ASKED])
     trace = Trace(scenario_id="s", mode="offline", answers=[reply for _, reply in ASKED])
-    metrics = SUITE.aggregate(SUITE.score([(trace, scenario)], None))
+    items = score_with([(trace, scenario)], Similarity("words", by_words))
+    metrics = SUITE.aggregate(items)
     # qvh: 3/4 and 0; charades 1: mean of sources (0.375 + 1) / 2. Strict: 0 for the one with two spans.
     assert metrics["tvg.f1_official"] == pytest.approx(0.6875) and metrics["tvg.f1_strict"] == pytest.approx(0.1875)
     # At 0.1, 0.3 and 0.5: 0.8; at 0.7: 0.4.
@@ -95,7 +99,28 @@ def test_by_hand() -> None:
     # Official: the first number, 25.5; strict: two numbers say nothing.
     assert metrics["vhd.f1_official"] == 1.0 and metrics["vhd.f1_strict"] == 0.0 and metrics["vhd.read_strict"] == 0.0
     assert metrics["grounding.f1_official"] == pytest.approx((0.6875 + 0.7 + 2 / 3 + 1) / 4)
-    assert metrics["tem.recall_official"] == 1.0 and metrics["gvq.recall_official"] == pytest.approx((2 / 4 + 0) / 2)
+    assert metrics["tem.recall_official"] == 1.0 and metrics["gvq.recall_letters"] == pytest.approx((2 / 4 + 0) / 2)
     assert metrics["complex.recall_strict"] == pytest.approx((1 + 0.25) / 2)
-    assert metrics["rar.accuracy_official"] == 1.0 and metrics["rar.accuracy_strict"] == 0.5  # an article is no choice
+    assert metrics["rar.accuracy_letters"] == 1.0 and metrics["rar.accuracy_strict"] == 0.5  # an article is no choice
     assert metrics["tvg.read_official"] == pytest.approx(2 / 3)
+    # Letters stand in place of the official reading, and no group has some tasks of one and some of the other.
+    assert "gvq.recall_official" not in metrics and "complex.recall_official" not in metrics
+    # Sums of items give the same metrics: intervals need no more.
+    summed = Layout(items)
+    again = SUITE.aggregate(summed.items(summed.sums([items])[0]))
+    assert {name: pytest.approx(value) for name, value in metrics.items()} == again
+
+
+@pytest.mark.parametrize(("reply", "chosen"), [("yy", "B"), ("Best option: zz", "C"), ("", "")])
+def test_replies_without_a_letter_get_the_option_of_the_most_similar_wording(reply: str, chosen: str) -> None:
+    """As rvq_eval does: options are compared with their letters before them, the reply in lower case."""
+
+    def longest_run(pairs: Sequence[tuple[str, str]]) -> list[float]:
+        return [float(len(set(a) & set(b))) for a, b in pairs]
+
+    question = Question(text="?", answer="B", kind="rvq", choices=["xx", "yy", "zz"], meta={"source": "s"})
+    scenario = Scenario(id="s", fps=1.0, num_frames=1, questions=[question])
+    trace = Trace(scenario_id="s", mode="offline", answers=[reply])
+    metrics = SUITE.aggregate(score_with([(trace, scenario)], Similarity("official", longest_run)))
+    assert metrics["rvq.accuracy_official"] == float(chosen == "B") and metrics["rvq.read_official"] == 0.0
+    assert metrics["referring.accuracy_official"] == metrics["rvq.accuracy_official"]
