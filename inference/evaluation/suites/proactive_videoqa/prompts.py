@@ -13,3 +13,9 @@ JUDGE_SYSTEM = (
     "Reply with the number alone."
 )
 JUDGE_USER = "Question: {question}\nRight answer: {truth}\nThe system said: {reply}"
+
+REPEATS_SYSTEM = (
+    "A system speaks while it watches a video. You are shown what it has said so far and what it says now. Does it say nothing "
+    "now that it has not said before? Other words for the same thing are nothing new. Reply with yes or no alone."
+)
+REPEATS_USER = "Said so far:\n{before}\nSays now: {reply}"

@@ -11,15 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.evaluation.judge.cache import ReplyCache
+from inference.evaluation.judge.endpoint import Endpoint
 from inference.evaluation.judge.judge import JudgeRequest
+from inference.evaluation.judge.open import OpenJudge
 from inference.evaluation.schema import PromptEvent, Scenario, Span, Trace, TraceEvent
 from inference.evaluation.storage import load_scenarios, save_scenarios
 from inference.evaluation.suites.proactive_videoqa import SUITE
 from inference.evaluation.suites.proactive_videoqa.pauc import pauc, without_late_losses
-from inference.evaluation.suites.proactive_videoqa.scorer import read_verdict
+from inference.evaluation.suites.proactive_videoqa.scorer import read_repeats, read_verdict, word_f1
 from inference.evaluation.suites.suite import ImportOptions
 from model.errors import InputError
 from tests.inference.clips import write_clip
+from tests.inference.evaluation.judge.server import says, serving
 
 GOLDEN: list[tuple[list[tuple[float, float]], float, float, float]] = [
     # Before 2 s 0.5, until 6 s 1, then 2; times halved: 1 * 0.5 + 2 * 1 + 7 * 2 = 16.5 of 10 * 2.
@@ -70,6 +74,9 @@ class _Words:
         return [request.read(self._verdict(request.messages[1]["content"])) for request in requests]
 
     def _verdict(self, text: str) -> str:
+        if text.startswith("Said so far:"):
+            before, now = text.removeprefix("Said so far:\n").split("\nSays now: ")
+            return "Yes." if set(now.lower().split()) <= set(before.lower().split()) else "no"
         truth, said = text.split("Right answer: ")[1].split("\nThe system said: ")
         hits = sum(word in said.split() for word in truth.split())
         return "3" if hits == len(truth.split()) else "2." if hits else " 1"
@@ -103,10 +110,13 @@ def test_streams_by_hand() -> None:
     assert metrics["pauc_0"] == pytest.approx((13 / 20 + 0.25) / 2) and metrics["answered"] == 0.5
     # "Ball", the second "red" and the last "ball" repeat; the one at 15 s lies in no span.
     assert metrics["repetition"] == 3 / 5 and metrics["out_of_span"] == 1 / 5 and metrics["replies_per_stream"] == 5
+    # By the judge the same three say nothing new; reward 3 * 0.5375 - 3 * 3/5 - 2 * 1/5.
+    assert metrics["repetition_judged"] == 3 / 5 and metrics["reward"] == pytest.approx(3 * 0.5375 - 1.8 - 0.4)
     assert [request.messages[1]["content"].rsplit(": ", 1)[1] for request in judge.asked] == [
         "ball",
         "ball Ball",
         "ball Ball red",
+        "red",  # does it say anything new? Of the others words alone tell.
     ]
     assert judge.asked[2].what == "scenario WEB/1 span 0 at 8 s"
 
@@ -114,6 +124,58 @@ def test_streams_by_hand() -> None:
 def test_without_a_judge_only_replies_are_counted() -> None:
     metrics = SUITE.aggregate(SUITE.score([_stream([])], None))
     assert metrics["replies_per_stream"] == 0 and metrics["repetition"] is None and "pauc" not in metrics
+    assert metrics["pauc_words"] == 0.25 and metrics["answered"] == 0.0 and "reward" not in metrics
+
+
+def test_words_stand_in_for_a_judge() -> None:
+    metrics = SUITE.aggregate(SUITE.score([_stream([(4.0, "A red cat"), (21.0, "Dog!")])], None))
+    # First span: 1 of 3 and of 2 words in common, F1 2/5, at 2 s of 10, halved: 1 * 0.5 + 9 * 0.8 = 7.7 of 20. Second: all of it
+    # at 1 s: 0.5 * 0.5 + 9.5 * 2 = 19.25 of 20.
+    assert metrics["pauc_words"] == pytest.approx((7.7 / 20 + 19.25 / 20) / 2)
+    assert word_f1("a a b", "a b b") == pytest.approx(2 / 3) and word_f1("", "a") == 0.0
+
+
+def test_the_judge_over_http_and_its_replies_replayed_give_the_same(tmp_path: Path) -> None:
+    words = _Words()
+    pair = _stream([(4.0, "ball"), (6.0, "Ball"), (8.0, "red"), (15.0, "a cat")])
+    with serving(lambda body: (200, says(words._verdict(body["messages"][1]["content"])))) as server:
+        asked = OpenJudge("m", ReplyCache(tmp_path / "replies.jsonl"), Endpoint(url=server.url, model="m"))
+        items = SUITE.score([pair], asked)
+    assert asked.asked == 5 and items == SUITE.score([pair], words)  # three of the first span, two of the stream
+    assert SUITE.score([pair], OpenJudge("m", ReplyCache(tmp_path / "replies.jsonl"), None)) == items
+
+
+def test_a_reworded_reply_is_found_by_the_judge_alone() -> None:
+    metrics = SUITE.aggregate(SUITE.score([_stream([(4.0, "red ball"), (6.0, "ball red")])], _Words()))
+    assert metrics["repetition"] == 0.0 and metrics["repetition_judged"] == 0.5
+    # Spans: all at 2 s, 0.5 + 9 * 2 = 18.5 of 20; nothing, 0.25. Reward: 3 * 0.5875 - 3 / 2.
+    assert metrics["reward"] == pytest.approx(3 * (18.5 / 20 + 0.25) / 2 - 1.5)
+
+
+@given(st.lists(st.sampled_from([13.0, 14.5, 16.0, 18.0]), unique=True, max_size=3))
+def test_replies_outside_of_all_spans_change_no_area_and_are_counted(times: list[float]) -> None:
+    said = [(4.0, "ball"), (21.0, "dog")]
+    base = SUITE.aggregate(SUITE.score([_stream(said)], _Words()))
+    more = SUITE.aggregate(SUITE.score([_stream(sorted(said + [(t, f"noise{t:g}") for t in times]))], _Words()))
+    assert all(more[name] == base[name] for name in ("pauc", "pauc_0", "pauc_1", "pauc_words", "answered"))
+    assert more["out_of_span"] == pytest.approx(len(times) / (2 + len(times)))
+
+
+@given(st.floats(0.0, 10.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.sampled_from([2.0, 4.0]))
+def test_a_right_reply_is_never_worse_sooner(t: float, part: float, omega: float, most: float) -> None:
+    wrong = (5.0, 0.0)
+    late, soon = (
+        pauc([wrong, (5 + t / 2, most)], 10.0, omega, most=most),
+        pauc([wrong, (5 + t / 2 * part, most)], 10.0, omega, most=most),
+    )
+    assert 0.0 <= late <= soon + 1e-12 <= 1.0 + 1e-9
+
+
+def test_other_scales_by_hand() -> None:
+    # Of 1 to 5: 0.5 until 1 s (2 s halved), then 3: 0.5 + 9 * 3 = 27.5 of 40. Without a reply the start's share.
+    assert pauc([(2.0, 3.0)], 10.0, most=4.0) == pytest.approx(27.5 / 40)
+    assert pauc([(2.0, 3.0)], 10.0, start_score=0.0, most=4.0) == pytest.approx(27 / 40)
+    assert pauc([], 10.0, start_score=1.0, most=4.0) == 0.25
 
 
 def test_verdicts() -> None:
@@ -121,6 +183,9 @@ def test_verdicts() -> None:
     for wrong in ("", "good", "12", "score 3"):
         with pytest.raises(ValueError, match="begins with none of 1, 2 and 3"):
             read_verdict(wrong)
+    assert read_repeats("Yes, it does") and not read_repeats("no")
+    with pytest.raises(ValueError, match="neither yes nor no"):
+        read_repeats("maybe")
 
 
 ENTRY: dict[str, Any] = {
