@@ -45,7 +45,7 @@ class OpenJudge:
         self.name = model
         self.asked = 0
         """Requests that went to the endpoint."""
-        self._cache, self._endpoint, self._on_done = cache, endpoint, on_done
+        self._cache, self._endpoint, self.on_done = cache, endpoint, on_done
         self._concurrency, self._max_tokens = concurrency, max_tokens
         self._lock = threading.Lock()
 
@@ -62,8 +62,8 @@ class OpenJudge:
             try:
                 for key, future in futures.items():
                     verdicts[key] = future.result()
-                    if self._on_done is not None:
-                        self._on_done(len(verdicts), len(distinct))
+                    if self.on_done is not None:
+                        self.on_done(len(verdicts), len(distinct))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit is {args.limit}; it must be at least 1")
     precision = recipe_of(args.precision or "bf16").name
+    judge = judge_from(args, args.out)
     request = EvaluationRequest(
         scenarios=args.scenarios,
         checkpoint=_of_run(args.checkpoint, args.out, args.scenarios) or resolve_checkpoint(args.checkpoint),
@@ -110,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         untrained_baseline=args.untrained_baseline,
         strict=args.strict,
-        judge=judge_from(args, args.out),
+        judge=judge,
         command=sys.argv,
     )
     if request.device == "cpu":
@@ -124,8 +126,10 @@ def run(args: argparse.Namespace) -> int:
         def show(name: str, done: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = progress.add_task(name, total=total)
-            progress.update(tasks[name], completed=done)
+            progress.update(tasks[name], completed=done, total=total)
 
+        if judge is not None:
+            judge.on_done = functools.partial(show, "judge")
         evaluated = evaluate(request, show)
     _print_table(evaluated.scores)
     for scenario, why in evaluated.failed.items():
