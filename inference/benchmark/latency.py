@@ -94,9 +94,16 @@ class Steps:
 
 
 def measure(
-    engine: StepEngine, *, live_seconds: float = 8.0, repeats: int = REPEATS, rows: Sequence[int] = ROWS
+    engine: StepEngine, *, live_seconds: float = 10.0, fps: float = 2.0, repeats: int = REPEATS, rows: Sequence[int] = ROWS
 ) -> LatencyProfile:
-    """The profile of one engine on this machine."""
+    """The profile of one engine on this machine.
+
+    Args:
+        live_seconds: of each of the two sessions in real time.
+        fps: of their frames: a device that was idle for longer wakes a little slower.
+        repeats: of each step; the median counts.
+        rows: sizes of steps.
+    """
     steps = Steps(engine, repeats)
     engine.encoder.warm_up()
     engine.prepare([greedy()], [size for size in rows if size <= 64])
@@ -125,7 +132,7 @@ def measure(
         encode_on_arrival=engine.model.device.type == "cuda",
     )
     tokenizer, frames = WideTokenizer(engine.model.config.text.vocab_size), pictures_for(engine)
-    streams = streams_of("calibrate", live_seconds)
+    streams = streams_of("calibrate", live_seconds, fps)
     traces = [run_live(engine, tokenizer, stream, frames) for stream in streams]
     prompt_rows = 1 + len(encode_interruption(streams[0].prompts[0][1], tokenizer))
     spreads = {name: list(pair) for name, pair in steps.spreads.items()}
@@ -156,14 +163,13 @@ def calibrate(
         found["ahead_seconds"] = found.get("speaking_seconds", profile.speaking_seconds)
     if seen.waits:
         step = profile.step_seconds(StepSize(2, 1, profile.kept_rows, profile.kept_frames, False))
-        beginning = statistics.median(seen.waits) - step
-        # What the encoder takes longer than that is no work of the session.
-        found["arrival_seconds"] = max(0.0, beginning) if beginning > 1.02 * profile.encode_seconds(1) else 0.0
+        found["encode_overhead_seconds"] = statistics.median(seen.waits) - step - profile.encode_seconds(1)
     if seen.prompts:
         step = profile.step_seconds(StepSize(rows, 0, profile.kept_rows, profile.kept_frames, False))
-        found["prompt_seconds"] = max(0.0, statistics.median(seen.prompts) - step - found.get("arrival_seconds", 0.0))
+        found["prompt_seconds"] = max(0.0, statistics.median(seen.prompts) - step)
     if seen.beside_speech:
-        found["encode_speaking_seconds"] = max(0.0, statistics.median(seen.beside_speech) - profile.encode_seconds(1))
+        alone = profile.encode_seconds(1) + found.get("encode_overhead_seconds", 0.0)
+        found["encode_speaking_seconds"] = max(0.0, statistics.median(seen.beside_speech) - alone)
     return dataclasses.replace(profile, **found)
 
 
@@ -218,7 +224,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="11b", metavar="NAME", help="11b (default) or tiny, with random weights, or a folder")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default)")
     parser.add_argument("--dtype", default="auto", help="bf16, fp16, fp32 or auto: bf16 on a GPU, fp32 elsewhere (default)")
-    parser.add_argument("--live-seconds", type=float, default=8.0, help="of the sessions in real time (default 8)")
+    parser.add_argument("--live-seconds", type=float, default=10.0, help="of each of two sessions in real time (default 10)")
+    parser.add_argument("--fps", type=float, default=2.0, help="of their frames: give what the streams will have (default 2)")
 
 
 def make_engine(model: str, device_name: str, dtype_name: str) -> StepEngine:
@@ -248,9 +255,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--out is {arguments.out}; name a file in a folder that exists")
     if not 1 <= arguments.live_seconds <= 600:
         raise InputError(f"--live-seconds is {arguments.live_seconds:g}; give 1 to 600")
+    if not 0.1 <= arguments.fps <= 30:
+        raise InputError(f"--fps is {arguments.fps:g}; give 0.1 to 30")
     with torch.inference_mode():
         engine = make_engine(arguments.model, arguments.device, arguments.dtype)
-        profile = measure(engine, live_seconds=arguments.live_seconds)
+        profile = measure(engine, live_seconds=arguments.live_seconds, fps=arguments.fps)
     profile.about.update(surroundings(engine.model.device), model=arguments.model, dtype=str(engine.model.dtype))
     save_profile(arguments.out, profile)
     print(describe(profile))
@@ -260,9 +269,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(profile: LatencyProfile) -> str:
     """Its main figures in one line."""
-    frame = max(profile.arrival_seconds, profile.encode_seconds(1))
-    frame += profile.step_seconds(StepSize(2, 1, profile.kept_rows, profile.kept_frames, False))
-    question = profile.arrival_seconds + profile.prompt_seconds + interpolate(profile.steps, 24)
+    frame = profile.encode_seconds(1) + profile.step_seconds(StepSize(2, 1, profile.kept_rows, profile.kept_frames, False))
+    question = profile.prompt_seconds + interpolate(profile.steps, 24)
     return (
         f"frame to token {1e3 * frame:.2f} ms, question of 24 rows to token {1e3 * question:.2f} ms, "
         f"{1 / profile.speaking_seconds:.0f} tokens/s, one frame encoded in {1e3 * profile.encode_seconds(1):.2f} ms"

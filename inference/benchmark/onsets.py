@@ -64,7 +64,8 @@ def record_own(checkpoint: Path, scenarios: Path, limit: int, device: str, secon
     """Profile of a checkpoint in fp32, and its own decisions about scenarios in real time."""
     model = load_model(checkpoint, device, torch.float32)
     engine = StepEngine(model)
-    profile = measure(engine, live_seconds=seconds)
+    fps = streamed(scenarios, 1)[0].fps
+    profile = measure(engine, live_seconds=max(seconds, 12 / fps), fps=fps)
     profile.about.update(surroundings(model.device), dtype=str(model.dtype))
     save_profile(out / "own.profile.json", profile)
     print("own:", describe(profile), flush=True)

@@ -45,20 +45,22 @@ class Stream:
         return self.frames / self.fps
 
 
-def streams_of(kind: str, seconds: float) -> list[Stream]:
+def streams_of(kind: str, seconds: float, fps: float = 2.0) -> list[Stream]:
     """The streams of one kind of behaviour.
 
     Args:
         kind: calibrate | proactive | prompted | dense | talkative.
         seconds: of each.
+        fps: of those that calibrate.
     """
     question = _SENTENCES[0]
     if kind == "calibrate":
-        speak = dict.fromkeys(range(5, int(4 * seconds), 7), 12)
+        count = int(fps * seconds)
+        speak = dict.fromkeys(range(3, count, 4), 12)
         # Prompts come while nothing is said, halfway between two frames.
-        times = [(t + 0.375, question) for t in range(1, int(seconds) - 1)]
+        times = [((number + 0.5) / fps, question) for number in range(4, count, 4)]
         talk = Stream("calibrate speech", int(2 * seconds), 2.0, Script({1: 10_000}))
-        return [Stream("calibrate", int(4 * seconds), 4.0, Script(speak, answer=8), times), talk]
+        return [Stream("calibrate", count, fps, Script(speak, answer=8), times), talk]
     if kind == "proactive":
         return [
             Stream(f"proactive {n}", int(2 * seconds), 2.0, Script(dict.fromkeys(range(3 + n, int(2 * seconds), 4), 8)))

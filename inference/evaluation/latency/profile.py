@@ -18,6 +18,8 @@ from model.errors import InputError
 
 FORMAT = "moss-latency/1"
 
+_SIGNED = ("encode_overhead_seconds",)
+
 Points = list[tuple[int, float]]
 """(size, seconds), sizes growing."""
 
@@ -41,10 +43,10 @@ class LatencyProfile:
     """That each row which the session holds beyond `kept_rows` adds to a step."""
     frame_seconds: float = 0.0
     """The same of a frame."""
-    arrival_seconds: float = 0.0
-    """From an arrival to the beginning of the step that deals with it, in a session that waits; frames are encoded meanwhile."""
+    encode_overhead_seconds: float = 0.0
+    """What a session that waits adds to encoding and step, from a frame's arrival on; below 0 where both are quicker there."""
     prompt_seconds: float = 0.0
-    """That a prompt takes beyond its rows: it is tokenised."""
+    """That a prompt takes beyond the step that feeds it: the session wakes, the text is tokenised."""
     encode_speaking_seconds: float = 0.0
     """That the encoding of frames takes longer while the session speaks."""
     ahead_seconds: float = 0.0
@@ -63,7 +65,8 @@ class LatencyProfile:
 
     def encode_seconds(self, frames: int, speaking: bool = False) -> float:
         """Of one call of the encoder."""
-        return max(0.0, interpolate(self.encode, frames) + (self.encode_speaking_seconds if speaking else 0.0))
+        more = self.encode_overhead_seconds + (self.encode_speaking_seconds if speaking else 0.0)
+        return max(0.0, interpolate(self.encode, frames) + more)
 
 
 def interpolate(points: Sequence[tuple[int, float]], size: int) -> float:
@@ -101,21 +104,21 @@ def load_profile(path: str | Path) -> LatencyProfile:
             continue
         if name not in fields:
             raise InputError(f"{path}: field {name} is not known; use the version that wrote it")
-        values[name] = _checked(f"{path}: field {name}", str(fields[name].type), value)
+        values[name] = _checked(f"{path}: field {name}", str(fields[name].type), value, signed=name in _SIGNED)
     for name in ("encode", "steps", "speaking_seconds"):
         if name not in values:
             raise InputError(f"{path}: field {name} is missing; measure the profile again")
     return LatencyProfile(**values)
 
 
-def _checked(where: str, kind: str, value: Any) -> Any:
+def _checked(where: str, kind: str, value: Any, *, signed: bool = False) -> Any:
     if kind == "Points":
         return _points(where, value)
     if kind == "bool" and isinstance(value, bool):
         return value
     if kind.startswith("dict") and isinstance(value, dict):
         return value
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and (signed or value >= 0)
     if kind == "float" and number:
         return float(value)
     if kind == "int" and number and value == int(value):
