@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inference.evaluation.judge.judge import JudgeRequest
 from inference.evaluation.schema import PromptEvent, Question, Scenario, Span, Trace, TraceEvent
@@ -34,6 +36,26 @@ ef79b6e7), run on these four, printed 0.5, 0.5416666666666666 and 0.1875."""
 @pytest.mark.parametrize(("times", "span", "expected"), ALERTS)
 def test_alerts_by_hand(times: list[float], span: tuple[float, float], expected: tuple[float, float, float]) -> None:
     assert tuple(alert_values(times, *span).values()) == pytest.approx(expected)
+
+
+_times = st.lists(st.integers(0, 80).map(lambda quarter: quarter / 4), max_size=6).map(sorted)
+
+
+@given(_times, st.integers(0, 10), st.integers(1, 10))
+def test_what_always_holds_of_alerts(times: list[float], begin: int, length: int) -> None:
+    span = (float(begin), float(begin + length))
+    values = alert_values(times, *span)
+    assert all(0.0 <= value <= 1.0 for value in values.values())
+    if times and values["accuracy"] == 1.0:
+        assert values["precision"] >= 1 / len(times)
+    if times and values["precision"] == 1.0:
+        assert values["accuracy"] == 1.0 and values["iou"] == pytest.approx((times[-1] - times[0]) / length)
+    # All moved alike, nothing changes; an alert behind the span leaves the first one's verdict and takes from the precision.
+    assert alert_values([t + 8 for t in times], span[0] + 8, span[1] + 8) == pytest.approx(values)
+    later = alert_values([*times, 90.0], *span)
+    if times:
+        assert later["accuracy"] == values["accuracy"] and later["precision"] <= values["precision"]
+    assert alert_values(list(span), *span) == {"accuracy": 1.0, "precision": 1.0, "iou": 1.0}
 
 
 def _speech(said: Sequence[tuple[float, str]]) -> list[TraceEvent]:
