@@ -49,13 +49,13 @@ def _cosine(a: Counter[str], b: Counter[str]) -> float:
 def installed() -> Similarity:
     """The official one where the package sentence-transformers and the model's files are on this machine, else by words.
 
-    Nothing is fetched: a score must not wait for a network.
+    Nothing is fetched: a score must not wait for a network. An installation that cannot be imported counts as none.
     """
     if importlib.util.find_spec("sentence_transformers") is None:
         return Similarity("words", by_words)
     try:
         model: Any = importlib.import_module("sentence_transformers").SentenceTransformer(OFFICIAL_MODEL, local_files_only=True)
-    except (OSError, ValueError):
+    except (ImportError, OSError, ValueError):
         return Similarity("words", by_words)
 
     def compare(pairs: Sequence[tuple[str, str]]) -> list[float]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,7 +99,41 @@ def test_words_by_hand() -> None:
     assert by_words([("a cat", "A dog"), ("a cat", "cat, a"), ("", "x"), ("a a", "a b")]) == pytest.approx(
         [0.5, 1, 0, 2 / 8**0.5]
     )
-    assert installed().name in ("official", "words")
+
+
+PACKAGE = """
+import numpy as np
+
+class SentenceTransformer:
+    def __init__(self, name, local_files_only):
+        assert name == "sentence-transformers/all-MiniLM-L6-v2" and local_files_only
+        {failure}
+
+    def encode(self, texts):
+        return np.array([[text.count("a"), text.count("b")] for text in texts], dtype=np.float32)
+"""
+
+
+@pytest.mark.parametrize(
+    ("failure", "name"), [("", "official"), ("raise OSError('no such files')", "words"), ("import no_such_module", "words")]
+)
+def test_the_encoder_is_taken_where_it_can_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str, name: str
+) -> None:
+    """With sentence-transformers 6.2 and the model's files, `dot_score` of the official code gave the same to six digits."""
+    (tmp_path / "sentence_transformers.py").write_text(PACKAGE.format(failure=failure))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "sentence_transformers", raising=False)
+    installed.cache_clear()
+    try:
+        found = installed()
+        assert found.name == name
+        if name == "official":
+            # (2, 1) with (0, 3): 3; (1, 0) with itself: 1.
+            assert found.compare([("aab", "bbb"), ("a", "a")]) == [3.0, 1.0] and found.compare([]) == []
+    finally:
+        installed.cache_clear()
+        monkeypatch.delitem(sys.modules, "sentence_transformers", raising=False)
 
 
 _spans = st.tuples(st.integers(0, 50), st.integers(1, 20)).map(lambda pair: (float(pair[0]), float(sum(pair))))
