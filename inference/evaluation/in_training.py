@@ -17,7 +17,9 @@ from inference.evaluation.running.runner import ScenarioRunner
 from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.scorers.summary import score
+from inference.evaluation.scoring import pair
 from inference.evaluation.storage import load_scenarios
+from inference.evaluation.suites.registry import get_suite
 from inference.model.load import ModelBuilder
 from model.config import VideoMllamaConfig
 
@@ -84,7 +86,22 @@ class TrainingScorer:
         """Flat figures of all ranks' traces; what was not asked for, and what has no value, is left out."""
         order = {scenario.id: place for place, scenario in enumerate(self.scenarios)}
         traces = sorted((trace for part in parts for trace in part), key=lambda trace: order[trace.scenario_id])
-        return flat(score(traces, self.scenarios)) | {"scenarios": float(len(self.scenarios))}
+        own = flat(score([trace for trace in traces if trace.mode in ("push", "offline")], self.scenarios))
+        failed = {trace.scenario_id for trace in traces if trace.error}
+        if failed:  # named by the traces; here a figure that should not be there
+            own["failed_scenarios"] = float(len(failed))
+        return own | self._suites(traces) | {"scenarios": float(len(self.scenarios))}
+
+    def _suites(self, traces: Sequence[Trace]) -> dict[str, float]:
+        """The main metric of each benchmark among the scenarios; what needs a judge has none here."""
+        found: dict[str, float] = {}
+        for name in dict.fromkeys(scenario.suite for scenario in self.scenarios if scenario.suite not in ("", "world")):
+            suite = get_suite(name)
+            pairs = [(trace, scenario) for trace, scenario in pair(traces, self.scenarios) if scenario.suite == name]
+            value = suite.aggregate(suite.score(pairs, None)).get(suite.main)
+            if value is not None:
+                found[f"{name}_{suite.main.replace('.', '_')}"] = value
+        return found
 
     def forget(self) -> None:
         """Let go of the weights."""

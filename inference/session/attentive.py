@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SWITCH_SECONDS = 0.0005
-"""For which one thread may keep the interpreter while another wants it. Python's 0.005 are as long as a token takes: a thread
-that hands in a frame beside a speaking session would need 0.3 s for it (measured with an 11B model on an H100)."""
+"""For which one thread may keep the interpreter while another wants it. Python's 0.005 are as long as a token takes."""
 
 
 @contextmanager

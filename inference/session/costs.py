@@ -30,17 +30,12 @@ class StepSize:
 class Costs(Protocol):
     """Seconds of a machine, measured or made up."""
 
-    @property
-    def arrival_seconds(self) -> float:
-        """From a frame's arrival, or a prompt's, to the moment at which a session that waits begins to deal with it."""
-        ...
-
     def step_seconds(self, size: StepSize) -> float:
         """From the beginning of a step, its frames encoded, to the moment at which its token has been said."""
         ...
 
     def encode_seconds(self, frames: int, speaking: bool = False) -> float:
-        """From handing frames to the idle encoder to their features; `speaking`: while the session says something."""
+        """From a frame's arrival at the idle encoder to its features; `speaking`: while the session says something."""
         ...
 
     @property
@@ -112,7 +107,7 @@ class SimulatedEncoder:
 
     def _advance(self, now: float) -> None:
         """Launch every call that has begun by `now`."""
-        while any(not job.cancelled and max(self._free_at, job.t) < now for job in self._waiting):
+        while any(not job.cancelled and max(self._free_at, job.t) <= now for job in self._waiting):
             self._launch()
 
     def _launch(self) -> None:

@@ -227,6 +227,8 @@ class RealtimeSession:
             self._spend(size, request.ahead)
         self.log.metrics.busy += self.clock.now() - begin
         self.inbox.settle(self.progress.frames, self.cache.frames)
+        if self.progress.frames:
+            self.log.metrics.memory.add(self.clock.now(), self.cache.num_bytes)
         for frame in self.progress.frames:
             self.turns.newest_frame = frame.number
             self.log.emit("frame_done", frame=frame.number, step=self.progress.step)
@@ -303,8 +305,6 @@ class RealtimeSession:
                 return "idle"
             goal = min(goal, math.inf if until is None else until, math.inf if pause_at is None else pause_at)
             yield from self._wait(goal, cooperative)
-            if self._costs is not None and isinstance(self.clock, VirtualClock):
-                self.clock.spend(self._costs.arrival_seconds)
             if self.clock.now() >= goal:
                 self.pacer.reach(goal)
 

@@ -54,6 +54,40 @@ class Distribution:
         return {**quantiles, "max": self.largest, "mean": self.total / self.count}
 
 
+class MemoryTrack:
+    """Bytes over time in bounded memory: where too many readings were kept, every second one goes."""
+
+    _MOST = 512
+
+    def __init__(self) -> None:
+        self._readings: list[tuple[float, int]] = []
+        self._every, self._skipped = 1, 0
+        self._peak = 0
+
+    def add(self, t: float, num_bytes: int) -> None:
+        """A reading at stream time `t` seconds."""
+        self._peak = max(self._peak, num_bytes)
+        self._skipped += 1
+        if self._skipped < self._every:
+            return
+        self._skipped = 0
+        self._readings.append((t, num_bytes))
+        if len(self._readings) > self._MOST:
+            self._readings, self._every = self._readings[::2], 2 * self._every
+
+    def summary(self) -> dict[str, float] | None:
+        """`peak_bytes`, and `slope_per_minute`: rise of the least-squares line through the second half of the readings, by when
+        a window is full, in bytes a minute; None before there are readings."""
+        half = self._readings[len(self._readings) // 2 :]
+        if not half:
+            return None
+        mean_t = sum(t for t, _ in half) / len(half)
+        mean_b = sum(num_bytes for _, num_bytes in half) / len(half)
+        spread = sum((t - mean_t) ** 2 for t, _ in half)
+        rise = sum((t - mean_t) * (num_bytes - mean_b) for t, num_bytes in half)
+        return {"peak_bytes": float(self._peak), "slope_per_minute": 60 * rise / spread if spread else 0.0}
+
+
 class SessionMetrics:
     """Fed with every event of a session.
 
@@ -64,6 +98,7 @@ class SessionMetrics:
         barge_in: from the arrival of a prompt or stop that cut an answer to the cut.
         slot_tokens: tokens said between two frames.
         longest_stall: longest time between two tokens of one utterance.
+        memory: bytes of pages that the session holds.
     """
 
     def __init__(self) -> None:
@@ -72,6 +107,7 @@ class SessionMetrics:
         self.first_token = Distribution()
         self.barge_in = Distribution()
         self.slot_tokens = Distribution()
+        self.memory = MemoryTrack()
         self.longest_stall = 0.0
         self.text_tokens = 0
         self.silences = 0
@@ -148,6 +184,7 @@ class SessionMetrics:
         spreads = ("frame_latency", "staleness", "first_token", "barge_in", "slot_tokens")
         return {
             **{name: getattr(self, name).summary() for name in spreads},
+            "memory": self.memory.summary(),
             "longest_stall": self.longest_stall,
             "text_tokens": self.text_tokens,
             "silences": self.silences,

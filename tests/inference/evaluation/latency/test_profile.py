@@ -1,0 +1,195 @@
+"""The file of a latency profile, and what it does to a stream."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data_pipeline.schema import Message
+from data_pipeline.text.template import encode_interruption, encode_prompt
+from inference.benchmark.models import TINY, random_model
+from inference.benchmark.streams import Stream, WideTokenizer, pictures_for, run_simulated
+from inference.engine import StepEngine
+from inference.evaluation.latency.decisions import Script
+from inference.evaluation.latency.profile import LatencyProfile, interpolate, load_profile, save_profile
+from inference.evaluation.schema import Trace, TraceEvent
+from inference.evaluation.suites.system.events import read_stream
+from inference.session.costs import SimulatedEncoder, StepSize
+from model.errors import InputError
+
+PROFILE = LatencyProfile(
+    encode=[(1, 0.1), (2, 0.15)],
+    steps=[(1, 0.04), (2, 0.05), (10, 0.09)],
+    speaking_seconds=0.02,
+    ahead_seconds=0.02,
+    frames_a_call=2,
+)
+FREE = LatencyProfile(encode=[(1, 0.0)], steps=[(1, 0.0)], speaking_seconds=0.0)
+
+
+@pytest.fixture(scope="module")
+def engine() -> StepEngine:
+    return StepEngine(random_model(TINY, "cpu", torch.float32))
+
+
+def _run(engine: StepEngine, stream: Stream, profile: LatencyProfile) -> Trace:
+    tokenizer = WideTokenizer(TINY.text.vocab_size)
+    with torch.inference_mode():
+        return run_simulated(engine, tokenizer, stream, pictures_for(engine, 4), profile)
+
+
+def _times(trace: Trace, kind: str) -> list[float]:
+    return [event.t for event in trace.events if event.kind == kind and (kind != "token" or event.token is not None)]
+
+
+def test_interpolation() -> None:
+    points = [(1, 1.0), (3, 2.0), (7, 4.0)]
+    assert [interpolate(points, n) for n in (0, 1, 2, 3, 5, 7, 9)] == [1.0, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0]
+    assert interpolate([(4, 2.0)], 100) == 2.0
+
+
+def test_a_step_by_hand() -> None:
+    profile = dataclasses.replace(
+        PROFILE, new_frame_seconds=0.001, kept_rows=100, kept_frames=10, row_seconds=1e-5, frame_seconds=1e-4
+    )
+    profile = dataclasses.replace(profile, prompt_seconds=0.003)
+    # 6 rows: 0.05 + 4 * 0.005; two frames, one prompt; 100 rows and 10 frames more than measured.
+    size = StepSize(rows=6, new_frames=2, kept_rows=200, kept_frames=20, speaking=False, prompts=1)
+    assert profile.step_seconds(size) == pytest.approx(0.07 + 0.002 + 0.003 + 0.001 + 0.001)
+    assert profile.step_seconds(dataclasses.replace(size, rows=1, new_frames=0, prompts=0, speaking=True)) == pytest.approx(0.022)
+    assert dataclasses.replace(profile, encode_overhead_seconds=-0.01).encode_seconds(2) == pytest.approx(0.14)
+    assert dataclasses.replace(profile, encode_speaking_seconds=0.2).encode_seconds(1, speaking=True) == pytest.approx(0.3)
+
+
+def test_a_stream_by_hand(engine: StepEngine) -> None:
+    stream = Stream("s", 4, 1.0, Script({1: 3}, answer=2), [(2.5, "what happens now ?")])
+    trace = _run(engine, stream, PROFILE)
+    rows = len(encode_prompt([Message(role="user", content="")], WideTokenizer(TINY.text.vocab_size)))
+    assert _times(trace, "silence")[0] == pytest.approx(0.05 + (rows - 2) * 0.005)  # the opening turn
+    done = _times(trace, "frame_done")
+    # Encoding takes 0.1 s and the step of two rows 0.05.
+    assert done[1:] == pytest.approx([1.15, 2.15, 3.15])
+    tokens = _times(trace, "token")
+    # The first with its frame; then one row that nobody had launched: it continues speech, at the pace of speech.
+    assert tokens[:3] == pytest.approx([1.15, 1.17, 1.19])
+    rows = 1 + len(encode_interruption("what happens now ?", WideTokenizer(TINY.text.vocab_size)))
+    assert tokens[3] == pytest.approx(2.5 + 0.05 + (rows - 2) * 0.005)
+
+
+def test_what_is_launched_ahead_ends_before_anything_else_is_fed(engine: StepEngine) -> None:
+    stream = Stream("s", 4, 1.0, Script({0: 1000}, answer=0), [(1.9, "what happens now ?")])
+    slow = dataclasses.replace(PROFILE, ahead_seconds=0.5)
+    answered = []
+    for profile in (PROFILE, slow):
+        events = _run(engine, stream, profile).events
+        cut = next(place for place, event in enumerate(events) if event.kind == "turn_interrupted")
+        answered.append(next(event.t - events[cut].t for event in events[cut:] if event.kind == "silence"))
+    # Cut at a token boundary: of the step that was launched there all of its 0.02 or 0.5 s are left.
+    assert answered[1] - answered[0] == pytest.approx(0.48)
+
+
+def test_no_costs_is_no_profile(engine: StepEngine) -> None:
+    """With a pace, a profile of nothing changes nothing."""
+    from inference.session.arrivals import Arrival
+    from inference.session.clock import VirtualClock
+    from inference.session.inbox import Inbox
+    from inference.session.loop import RealtimeSession
+    from inference.session.settings import SessionSettings
+
+    frames, tokenizer = pictures_for(engine, 4), WideTokenizer(TINY.text.vocab_size)
+    found: list[list[TraceEvent]] = []
+    for costs in (None, FREE):
+        arrivals = [Arrival(t=float(n), frame=frames[n]) for n in range(4)]
+        pace = SessionSettings(tokens_per_second=4, encode_on_arrival=costs is not None)
+        session = RealtimeSession(engine, tokenizer, Inbox(arrivals), VirtualClock(costs=costs), pace)
+        session.run(until=4.0)
+        found.append([dataclasses.replace(event, metrics=None) for event in session.events])
+    assert found[0] == found[1] and len(found[0]) > 20
+
+
+COSTS = st.floats(0, 0.4)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    COSTS,
+    COSTS,
+    st.floats(0.001, 0.2),
+    COSTS,
+    st.sampled_from([0.5, 1.0, 4.0]),
+    st.dictionaries(st.integers(0, 7), st.integers(1, 6)),
+    st.lists(st.floats(0, 6), max_size=2),
+)
+def test_invariants(
+    engine: StepEngine,
+    encode: float,
+    step: float,
+    speak: float,
+    ahead: float,
+    fps: float,
+    speech: dict[int, int],
+    asked: list[float],
+) -> None:
+    profile = LatencyProfile(
+        encode=[(1, encode), (4, 2 * encode)],
+        steps=[(1, step + 0.001), (9, 2 * step + 0.001)],
+        speaking_seconds=speak,
+        ahead_seconds=ahead,
+    )
+    stream = Stream("s", 8, fps, Script(speech, answer=3), [(t, "what happens now ?") for t in sorted(asked)])
+    trace = _run(engine, stream, profile)
+    assert trace == _run(engine, stream, profile)
+    said = [event.t for event in trace.events if event.kind in ("token", "silence", "frame_done")]
+    assert said == sorted(said)
+    facts = read_stream(trace)
+    assert not facts.violations
+    assert all(wait >= min(encode, 2 * encode) - 1e-9 for wait in facts.frame_latency)
+    frames: dict[str, Any] = trace.engine["frames"]
+    assert frames["submitted"] == frames["processed"] + sum(frames["dropped"].values()) + sum(frames["rejected"].values())
+
+
+def test_frames_that_come_while_the_encoder_works_share_its_next_call() -> None:
+    encoder = SimulatedEncoder(PROFILE, lambda: 10.0, lambda frames: frames)
+    pixels = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    tickets = [encoder.submit(pixels, t) for t in (0.0, 0.02, 0.04, 0.06, 5.0)]
+    # 0 to 0.1; two from 0.1 on (0.15 s); the fourth from 0.25 on; the fifth alone.
+    assert [ticket.ready_at for ticket in tickets] == pytest.approx([0.1, 0.25, 0.25, 0.35, 5.1])
+    waiting = [encoder.submit(pixels, t) for t in (6.0, 6.01, 6.02)]
+    waiting[1].cancel()
+    assert waiting[2].ready_at == pytest.approx(6.2) and not waiting[1].ready and waiting[0].ready
+    assert waiting[0].features().shape == (1, 3, 4, 4)
+
+
+def test_the_file_round_trips(tmp_path: Path) -> None:
+    save_profile(tmp_path / "p.json", PROFILE)
+    assert load_profile(tmp_path / "p.json") == PROFILE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "x"}, "does not say format 'moss-latency/1'"),
+        ({"speed": 1}, "field speed is not known"),
+        ({"speaking_seconds": -1}, "field speaking_seconds is -1; it must be a float, not negative"),
+        ({"steps": []}, r"field steps is \[\]; it must be a list of \[size, seconds\]"),
+        ({"steps": [[2, 1.0], [1, 1.0]]}, r"field steps has the sizes \[2, 1\]; they must grow"),
+        ({"encode": [[1, "x"]]}, "field encode seconds is 'x'"),
+        ({"kept_rows": 1.5}, "field kept_rows is 1.5; it must be a int"),
+    ],
+)
+def test_bad_files_are_one_sentence(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "p.json"
+    save_profile(path, PROFILE)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=message):
+        load_profile(path)
+    path.write_text("{")
+    with pytest.raises(InputError, match="cannot be read as a latency profile"):
+        load_profile(path)
