@@ -9,7 +9,7 @@ Metrics, in seconds unless said:
 * `stall.max`: longest time between two tokens of an utterance.
 * `real_time_factor`: busy seconds by stream seconds, where the session said so.
 * `accounting.violations`: frames that were settled twice, never, or without having come.
-* `frames.{submitted,processed,dropped,rejected}`.
+* `frames.{submitted,processed,dropped,rejected}`, the last two also by reason (`frames.dropped.backlog`); `frames.pending_max`.
 * `drift.{last,max}`: arrivals against frame number / fps.
 * `speak.*`, `silence.*`: as in the suite world, where there is truth.
 * `barge_in.{last_token,first_token}.p50`: from a prompt that cuts an answer to the old turn's last, the new turn's first token.
@@ -33,6 +33,6 @@ SUITE = Suite(
     score=score,
     aggregate=aggregate,
     higher_is_better=dict.fromkeys(LOWER_IS_BETTER, False),
-    extra={"neutral": ("emission.p*", "emission.max", "emission.mean", "frames.submitted", "frames.processed")},
+    extra={"neutral": ("emission.p*", "emission.max", "emission.mean", "frames.submitted", "frames.processed", "speak.onset_*")},
     about="Delays, staleness, accounting, barge-in, self-correction, emission and memory of every stream",
 )

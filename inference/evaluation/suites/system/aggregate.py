@@ -26,13 +26,12 @@ LOWER_IS_BETTER = (
     *(f"{name}.{figure}" for name, (_, figures) in _SPREADS.items() if name != "emission" for figure in figures),
     "real_time_factor",
     "accounting.violations",
-    "frames.dropped",
-    "frames.rejected",
+    "frames.dropped*",
+    "frames.rejected*",
+    "frames.pending_max",
     "drift.last",
     "drift.max",
     "speak.false_per_minute",
-    "speak.onset_error_median",
-    "speak.onset_error_median_frames",
     "correction.contradicted",
     "memory.slope",
     "emission.over_trained",
@@ -57,6 +56,9 @@ def aggregate(items: Sequence[Item]) -> Metrics:
     metrics["real_time_factor"] = _ratio(_total(streams, "busy_seconds"), _total(streams, "session_seconds"))
     metrics["accounting.violations"] = _total(streams, "violations")
     metrics |= {f"frames.{name}": _total(streams, name) for name in ("submitted", "processed", "dropped", "rejected")}
+    reasons = sorted({name for item in streams for name in item.values if name.startswith("reason.")})
+    metrics |= {f"frames.{name.removeprefix('reason.')}": _total(streams, name) for name in reasons}
+    metrics["frames.pending_max"] = max((item.values["most_pending"] for item in streams), default=None)
     slopes = [item.values["memory_slope"] for item in streams if "memory_slope" in item.values]
     metrics["memory.slope"] = sum(slopes) / len(slopes) if slopes else None
     metrics["memory.peak"] = max((item.values["memory_peak"] for item in streams if "memory_peak" in item.values), default=None)

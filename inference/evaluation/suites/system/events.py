@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from inference.evaluation.schema import Trace, TraceEvent
@@ -27,6 +28,9 @@ class StreamFacts:
     nobody knows how long it would have been."""
     arrivals: dict[int, float] = field(default_factory=dict)
     settled: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_SETTLES, 0))
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Frames that were not processed, by `dropped.REASON` and `rejected.REASON`."""
+    most_pending: int = 0
     violations: list[str] = field(default_factory=list)
 
 
@@ -36,6 +40,8 @@ class StreamReader:
     def __init__(self) -> None:
         self.facts = StreamFacts()
         self._pending: set[int] = set()
+        self._order: list[int] = []
+        """Frames as they came, those at the end that are settled left out when somebody looks."""
         self._newest: int | None = None
         self._asked: float | None = None
         self._cutting: float | None = None
@@ -81,6 +87,8 @@ class StreamReader:
             return
         self.facts.arrivals[event.frame] = event.t
         self._pending.add(event.frame)
+        self._order.append(event.frame)
+        self.facts.most_pending = max(self.facts.most_pending, len(self._pending))
         self._newest = event.frame
 
     def _settle(self, event: TraceEvent) -> None:
@@ -89,9 +97,12 @@ class StreamReader:
             return
         self._pending.remove(event.frame)
         self.facts.settled[event.kind] += 1
+        if event.kind != "frame_done":
+            self.facts.reasons[f"{event.kind.removeprefix('frame_')}.{event.reason or 'unknown'}"] += 1
         if event.kind == "frame_rejected" and event.frame == self._newest:
-            usable = [number for number in self._pending if self.facts.arrivals[number] <= event.t]
-            self._newest = max(usable, default=self._slot)
+            while self._order and self._order[-1] not in self._pending:
+                self._order.pop()
+            self._newest = self._order[-1] if self._order else self._slot
         if event.kind == "frame_done":
             self.facts.frame_latency.append(event.t - self.facts.arrivals[event.frame])
             if self._slot is not None:

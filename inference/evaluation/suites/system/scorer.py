@@ -38,6 +38,8 @@ def _stream_item(trace: Trace, scenario: Scenario) -> Item:
         "processed": float(facts.settled["frame_done"]),
         "dropped": float(facts.settled["frame_dropped"]),
         "rejected": float(facts.settled["frame_rejected"]),
+        "most_pending": float(facts.most_pending),
+        **{f"reason.{name}": float(count) for name, count in facts.reasons.items()},
         **_of_session(trace),
     }
     series = {name: list(getattr(facts, name)) for name in SERIES}

@@ -18,10 +18,10 @@ SUITE = Suite(
     aggregate=aggregate,
     higher_is_better={
         "speak.false_per_minute": False,
-        "speak.onset_error_median": False,
-        "speak.onset_error_median_frames": False,
+        "behaviour.*.false_per_minute": False,
         "waiting.early": False,
         "waiting.early_per_scenario": False,
     },
+    extra={"neutral": ("*onset_error_*",)},  # signed: early is as wrong as late
     about="Speaking at the right frame, silence otherwise, corrections, answers that wait for evidence, questions",
 )

@@ -65,6 +65,7 @@ def test_a_stream_by_hand() -> None:
     # The old turn's last token came at 2.1, 0.05 s after the prompt; the new one's first at 2.6.
     assert found["barge_in.last_token.p50"] == pytest.approx(0.05) and found["barge_in.first_token.p50"] == pytest.approx(0.55)
     assert [found[f"frames.{name}"] for name in ("submitted", "processed", "dropped", "rejected")] == [4, 3, 1, 0]
+    assert found["frames.dropped.backlog"] == 1 and found["frames.pending_max"] == 1
     assert found["accounting.violations"] == 0 and found["drift.max"] == 0.0
     assert found["real_time_factor"] == pytest.approx(0.25)
     # One token before frame 1, three before frame 2; the slot of frame 2, the last, is not over.
