@@ -33,7 +33,7 @@ LOWER_IS_BETTER = (
     "drift.max",
     "speak.false_per_minute",
     "correction.contradicted",
-    "memory.slope",
+    "memory.*",
     "emission.over_trained",
 )
 
