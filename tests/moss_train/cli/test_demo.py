@@ -29,8 +29,9 @@ def test_every_plan_names_public_commands_whose_arguments_are_understood(name: s
     steps = load_plan(name, VALUES)
     assert {step.command[0] for step in steps} == {"moss"}
     for step in steps:
-        parser, _ = cli._command_parser(step.command[1])
-        cli.parse_words(parser, step.command[2:])  # an unknown argument ends the test with exit code 2
+        parser, module = cli._command_parser(step.command[1])
+        words = getattr(module, "complete", list)(step.command[2:])
+        cli.parse_words(parser, words)  # an unknown argument ends the test with exit code 2
     assert steps[-1].command[1] == "report"
 
 
