@@ -24,6 +24,9 @@ from model.errors import InputError
 _ENDS_ONE = (InputError, torch.OutOfMemoryError)
 """What ends one scenario and lets the others go on."""
 
+_Job = tuple[Scenario, str]
+"""A scenario, and a mode in which it is run."""
+
 
 class ScenarioRunner:
     """One model, many scenarios.
@@ -62,49 +65,49 @@ class ScenarioRunner:
         Raises:
             InputError: with `strict`, what went wrong in a scenario.
         """
-        try:
-            return self._run(scenarios)
-        except _ENDS_ONE:
-            if len(scenarios) == 1:
-                raise
-        # Something ended a step of all: alone each one shows whether it was at fault.
-        return [self._alone(scenario) for scenario in scenarios]
-
-    def _run(self, scenarios: Sequence[Scenario]) -> list[list[Trace]]:
-        bank = EncodedFrames(self.engine, self.folder)
-        steppings: list[Stepping[Trace]] = []
-        live: list[Trace] = []
-        for scenario in scenarios:
-            for mode in modes_of(scenario, self.settings):
-                if mode == "push" and self.settings.clock == "wall":
-                    live.append(self._in_real_time(scenario))
-                    continue
-                steppings.append(self._guarded(scenario, mode, self._prepared(scenario, mode, bank)))
-        bank.finish()
         traces: dict[str, list[Trace]] = {scenario.id: [] for scenario in scenarios}
-        for trace in [*live, *self.engine.drive(steppings)]:
+        jobs = [(scenario, mode) for scenario in scenarios for mode in modes_of(scenario, self.settings)]
+        live = [job for job in jobs if job[1] == "push" and self.settings.clock == "wall"]
+        # What took real time is kept, whatever becomes of the others.
+        found = [self._in_real_time(scenario) for scenario, _ in live]
+        for trace in [*found, *self._in_lockstep([job for job in jobs if job not in live])]:
             traces[trace.scenario_id].append(trace)
         return [traces[scenario.id] for scenario in scenarios]
+
+    def _in_lockstep(self, jobs: Sequence[_Job]) -> list[Trace]:
+        try:
+            return self._drive(jobs)
+        except _ENDS_ONE:
+            if self.strict and len(jobs) == 1:
+                raise
+        # Something ended a step of all: alone each one shows whether it was at fault.
+        return [self._alone(job) for job in jobs]
+
+    def _drive(self, jobs: Sequence[_Job]) -> list[Trace]:
+        bank = EncodedFrames(self.engine, self.folder)
+        steppings = [self._guarded(scenario, mode, self._prepared(scenario, mode, bank)) for scenario, mode in jobs]
+        bank.finish()
+        return self.engine.drive(steppings)
+
+    def _alone(self, job: _Job) -> Trace:
+        try:
+            return self._drive([job])[0]
+        except _ENDS_ONE as error:
+            if self.strict:
+                raise
+            return self._failed(*job, str(error))
 
     def _in_real_time(self, scenario: Scenario) -> Trace:
         """One stream, alone: others beside it would take its time."""
         try:
             check_media(scenario, self.folder)
             trace = run_in_real_time(self.engine, self.tokenizer, scenario, self.folder, self.settings)
-        except InputError as error:
+        except _ENDS_ONE as error:
             if self.strict:
                 raise
             return self._failed(scenario, "push", str(error))
         trace.engine = self._details() | trace.engine
         return trace
-
-    def _alone(self, scenario: Scenario) -> list[Trace]:
-        try:
-            return self._run([scenario])[0]
-        except _ENDS_ONE as error:
-            if self.strict:
-                raise
-            return [self._failed(scenario, mode, str(error)) for mode in modes_of(scenario, self.settings)]
 
     def _prepared(self, scenario: Scenario, mode: str, bank: EncodedFrames) -> Callable[[], Stepping[Trace]] | InputError:
         """What runs a scenario once its pictures are decoded, or why it cannot be run."""

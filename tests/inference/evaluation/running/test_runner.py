@@ -24,7 +24,7 @@ from inference.evaluation.running.poll import says
 from inference.evaluation.running.prompts import clip_rows, dialogue_rows
 from inference.evaluation.running.runner import ScenarioRunner
 from inference.evaluation.running.settings import RunSettings
-from inference.evaluation.schema import Poll, Question, Scenario, Trace
+from inference.evaluation.schema import Poll, PromptEvent, Question, Scenario, Trace
 from inference.evaluation.storage import load_traces, save_scenarios, trace_as_dict
 from inference.model.load import load_model
 from inference.offline import Answerer
@@ -208,6 +208,51 @@ def test_scores_that_are_not_finite_end_one_scenario_alone(folder: Path, tokeniz
         scenario.video = "bright.mp4"
     fine, spoilt = (traces[0] for traces in ScenarioRunner(engine, tokenizer, folder).run(scenarios))
     assert not fine.error and fine.answers[0] and "no token can be chosen" in spoilt.error
+
+
+def _small_device(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[StepEngine, list[Scenario]]:
+    """An engine that has no memory to encode the frames of the second scenario, which is also streamed."""
+    engine = StepEngine(load_model(folder / "hf", "cpu", torch.float32))
+    encode = engine.encode
+
+    def scarce(frames: torch.Tensor) -> torch.Tensor:
+        if int(frames.max()) > 225:
+            raise torch.OutOfMemoryError("no memory for a bright picture")
+        return encode(frames)
+
+    monkeypatch.setattr(engine, "encode", scarce)
+    write_clip(folder / "white.mp4", [250] * 3, fps=2)
+    question = Question(text=TEXTS[0], answer="x", kind="free")
+    prompts = [PromptEvent(t=0.0, text="left")]
+    both = [_scenario("dark", questions=[question]), _scenario("white", video="white.mp4", questions=[question], prompts=prompts)]
+    return engine, [dataclasses.replace(scenario, fps=20.0, num_frames=2) for scenario in both]
+
+
+def test_what_ends_a_step_of_all_ends_one_mode_of_one_scenario(
+    folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, scenarios = _small_device(folder, monkeypatch)
+    runner = ScenarioRunner(engine, tokenizer, folder)
+    dark, white = runner.run(scenarios)
+    assert [(trace.mode, trace.error) for trace in dark] == [("offline", "")] and dark[0].answers[0]
+    assert [(trace.mode, trace.error) for trace in white] == [("push", ""), ("offline", "no memory for a bright picture")]
+    # A group of one is no different.
+    assert [trace.error for trace in runner.run(scenarios[1:])[0]] == ["", "no memory for a bright picture"]
+    with pytest.raises(torch.OutOfMemoryError):
+        ScenarioRunner(engine, tokenizer, folder, strict=True).run(scenarios)
+
+
+def test_streams_in_real_time_are_not_run_again_where_questions_fail(
+    folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, scenarios = _small_device(folder, monkeypatch)
+    streamed: list[str] = []
+    stream = running.run_in_real_time
+    monkeypatch.setattr(running, "run_in_real_time", lambda *args: streamed.append(args[2].id) or stream(*args))
+    runner = ScenarioRunner(engine, tokenizer, folder, RunSettings(clock="wall"))
+    dark, white = runner.run(scenarios)
+    assert streamed == ["white"] and not dark[0].error
+    assert [trace.mode for trace in white] == ["push", "offline"] and not white[0].error and white[1].error
 
 
 def test_too_long_a_clip_is_said(engine: StepEngine, tokenizer: Tokenizer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
