@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.pool import IMapIterator
 from pathlib import Path
 
 import torch
@@ -20,6 +21,9 @@ from inference.model.load import load_model, untrained_model
 from model.errors import InputError
 
 RunnerFactory = Callable[[], ScenarioRunner]
+
+_PATIENCE = 1.0
+"""Seconds after which somebody looks whether the workers live."""
 
 _runner: ScenarioRunner | None = None
 
@@ -83,11 +87,29 @@ def _results(make: RunnerFactory, groups: Sequence[Sequence[Scenario]], workers:
     # Fresh interpreters: a fork would copy the state of torch's threads.
     context = multiprocessing.get_context("spawn")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    others = multiprocessing.active_children()
     with context.Pool(workers, initializer=_start_worker, initargs=(make,)) as pool:
-        for result in pool.imap(_run_group, groups):
+        processes = [child for child in multiprocessing.active_children() if child not in others]
+        results = pool.imap(_run_group, groups)
+        for _ in groups:
+            result = _next_result(results, processes)
             if isinstance(result, str):
                 raise InputError(result)
             yield result
+
+
+def _next_result(
+    results: IMapIterator[list[list[Trace]] | str], processes: Sequence[multiprocessing.process.BaseProcess]
+) -> list[list[Trace]] | str:
+    """What the pool has next. It replaces a worker that is killed, and waits for what that worker had for ever."""
+    while True:
+        try:
+            return results.next(timeout=_PATIENCE)
+        except multiprocessing.TimeoutError:
+            if not all(process.is_alive() for process in processes):
+                raise InputError(
+                    "a worker process died, maybe for want of memory; run the same command again with fewer --workers to go on"
+                ) from None
 
 
 def _start_worker(make: RunnerFactory) -> None:
@@ -95,9 +117,10 @@ def _start_worker(make: RunnerFactory) -> None:
     torch.set_num_threads(1)
     try:
         _runner = make()
-    except InputError as error:
+    except Exception as error:
         # A pool restarts workers that die, for ever; the error goes back with the first result instead.
-        _failures.append(str(error))
+        known = isinstance(error, InputError)
+        _failures.append(str(error) if known else f"no worker could begin: {type(error).__name__}: {error}")
 
 
 _failures: list[str] = []
