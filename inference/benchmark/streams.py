@@ -72,7 +72,8 @@ def streams_of(kind: str, seconds: float, fps: float = 2.0) -> list[Stream]:
     if kind == "dense":
         return [Stream("dense", int(8 * seconds), 8.0, Script(dict.fromkeys(range(6, int(8 * seconds), 9), 5)))]
     if kind == "talkative":
-        times = [(t + 0.41, question) for t in range(2, int(seconds), 3)]
+        # Where in a token a prompt comes is chance: many of them show the median.
+        times = [(1.2 + 0.2937 * n, question) for n in range(int((seconds - 1.5) / 0.2937))]
         return [Stream("talkative", int(2 * seconds), 2.0, Script({1: 10_000}, answer=10_000), times)]
     raise ValueError(f"no such kind of stream: {kind}")
 
