@@ -13,6 +13,8 @@ from moss_train.config.schema import TRAINABLE, ParallelConfig
 DENSE = "dense_labels"
 """Stands among the presets for the patch classifier's objective, which trains the tower without the decoder."""
 PRESETS = (*TRAINABLE, DENSE)
+UPDATES = 3
+"""Of each trial."""
 
 LAYOUTS = (
     "rc",

@@ -35,10 +35,10 @@ def _exact_matrix_products() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def write_reference(trials: list[Trial], device: torch.device, path: Path) -> list[dict[str, Any]]:
+def write_reference(trials: list[Trial], device: torch.device, path: Path, updates: int) -> list[dict[str, Any]]:
     """Runs the trials on one rank and keeps their outcomes; the results are bf16 held against fp32."""
     layout = start_layout(parse_layout("one").sizes, device, seed=1)
-    outcomes = {trial.key: run_trial(trial, layout) for trial in trials}
+    outcomes = {trial.key: run_trial(trial, layout, updates) for trial in trials}
     stop_layout()
     partial = path.with_suffix(".tmp")
     torch.save({key: dataclasses.asdict(outcome) for key, outcome in outcomes.items()}, partial)
@@ -60,7 +60,7 @@ def read_reference(path: Path) -> dict[str, Outcome]:
 
 
 def _run_layout(
-    named: NamedLayout, trials: list[Trial], reference: dict[str, Outcome], device: torch.device
+    named: NamedLayout, trials: list[Trial], reference: dict[str, Outcome], device: torch.device, updates: int
 ) -> list[dict[str, Any]]:
     """All trials of a layout; on rank 0 their results, each reported as soon as it is there."""
     results: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ def _run_layout(
         begin, result = time.monotonic(), TrialResult(named.name, named.ranks, trial.preset, trial.optimizer, trial.dtype)
         try:
             layout = layout or start_layout(named.sizes, device, seed=1)
-            outcome = run_trial(trial, layout)
+            outcome = run_trial(trial, layout, updates)
             if dist.get_rank() == 0:
                 result.findings = compare(outcome, reference[trial.key])
         except InputError as error:  # found by every rank alike
@@ -92,13 +92,14 @@ def check(request: dict[str, Any]) -> list[dict[str, Any]]:
     _exact_matrix_products()
     start_world(device)
     reference, bf16, modules = Path(request["reference"]), request["bf16"], request["modules"]
+    updates = request["updates"]
     layouts = [parse_layout(name) for name in request["layouts"]]
     if request["write_reference"]:
-        results = write_reference(trials_of_all(layouts, request["presets"], bf16, modules), device, reference)
+        results = write_reference(trials_of_all(layouts, request["presets"], bf16, modules), device, reference, updates)
     else:
         expected, results = read_reference(reference), []
         for layout in layouts:
-            results += _run_layout(layout, trials_of(layout, request["presets"], bf16, modules), expected, device)
+            results += _run_layout(layout, trials_of(layout, request["presets"], bf16, modules), expected, device, updates)
     dist.barrier()
     stop_world()
     return results

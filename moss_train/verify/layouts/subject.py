@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from data_pipeline.packing.batch import IGNORE_INDEX, PackedMicroBatch
@@ -51,12 +53,13 @@ def subject_config(wide_heads: bool = False) -> VideoMllamaConfig:
     )
 
 
+@cache  # by every trial of a process
 def subject_weights(config: VideoMllamaConfig) -> dict[str, torch.Tensor]:
     """Whole tensors by published name in which nothing is neutral, well conditioned.
 
     Layers add little to a residual stream of size 1, and the first seed is one at which the sums behind the gates'
     gradients do not cancel. A layout may round otherwise than one rank in every product; here that stays at rounding's
-    own size, so that the tolerances leave a margin above it and none for a mistake.
+    own size, so that the tolerances leave a margin above it and none for a mistake. Always the same tensors, to be read only.
     """
     weights = {}
     for i, (name, shape) in enumerate(sorted(hf_shapes(config).items())):

@@ -14,7 +14,7 @@ import torch
 from model.errors import InputError
 from moss_train.parallel.spawn import run_on_ranks
 from moss_train.verify.layouts.findings import Findings, TrialResult
-from moss_train.verify.layouts.names import NamedLayout, trials_of
+from moss_train.verify.layouts.names import UPDATES, NamedLayout, trials_of
 
 MODULE = "moss_train.verify.layouts.ranks"
 Progress = Callable[[TrialResult], None]
@@ -46,10 +46,20 @@ class Sweep:
         bf16: also measure the drift in bf16.
         progress: called with every result at once, bf16 on one rank included.
         modules: torch | transformer_engine, of the decoder, on one rank and in every layout.
+        updates: of each trial; at least 2, else no weights that an update left are trained.
     """
 
-    def __init__(self, presets: Sequence[str], device: str, bf16: bool, progress: Progress, modules: str = "torch") -> None:
+    def __init__(
+        self,
+        presets: Sequence[str],
+        device: str,
+        bf16: bool,
+        progress: Progress,
+        modules: str = "torch",
+        updates: int = UPDATES,
+    ) -> None:
         self._request: dict[str, Any] = {"presets": list(presets), "device": device, "bf16": bf16, "modules": modules}
+        self._request["updates"] = updates
         self._presets, self._bf16, self._modules = presets, bf16, modules
         self._progress = progress
 

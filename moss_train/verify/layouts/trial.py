@@ -20,7 +20,7 @@ from moss_train.engines.optimization import Optimization
 from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.step import DecoupledStep, StepSettings
-from moss_train.verify.layouts.names import DENSE, Trial
+from moss_train.verify.layouts.names import DENSE, UPDATES, Trial
 from moss_train.verify.layouts.subject import (
     DATASETS,
     DENSE_CLASSES,
@@ -31,7 +31,6 @@ from moss_train.verify.layouts.subject import (
     subject_weights,
 )
 
-STEPS = 3
 LEARNING_RATES = {"sgd": 5e-2, "adamw": 3e-4}
 OPTIMIZERS = {
     "sgd": OptimizerConfig(name="sgd", distributed=False, clip_grad=0.5, weight_decay=0.01),
@@ -111,8 +110,8 @@ def own_batches(sizes: ParallelConfig, replicas: int, replica: int) -> slice:
     return slice(replica * own, (replica + 1) * own)
 
 
-def run_trial(trial: Trial, layout: ParallelLayout) -> Outcome:
-    """Builds the model in this rank's place and updates it `STEPS` times; every rank of the world calls it.
+def run_trial(trial: Trial, layout: ParallelLayout, updates: int = UPDATES) -> Outcome:
+    """Builds the model in this rank's place and updates it `updates` times; every rank of the world calls it.
 
     Raises:
         InputError: sizes that do not fit the model.
@@ -129,7 +128,7 @@ def run_trial(trial: Trial, layout: ParallelLayout) -> Outcome:
     optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, optimizer, precision)
     step = _make_step(models, optimization, layout, trial)
     outcome, rate = Outcome(), LEARNING_RATES[trial.optimizer]
-    for i in range(STEPS):
+    for i in range(updates):
         statistics = step.accumulate(global_batch(config, i)[own])
         if i == 0 and not optimizer.distributed:
             outcome.gradients = _gradients(models)
