@@ -15,8 +15,9 @@ import torch
 from inference.evaluation.baselines import BASELINES, run_baseline
 from inference.evaluation.folder import Provenance, write_folder
 from inference.evaluation.judge.judge import Judge
+from inference.evaluation.latency.profile import load_profile
 from inference.evaluation.parallel import make_runner, run_scenarios
-from inference.evaluation.resume import PartialTraces, run_key
+from inference.evaluation.resume import PartialTraces, checkpoint_identity, run_key
 from inference.evaluation.running.frames import check_media
 from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Scenario, Trace
@@ -82,6 +83,7 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
         check_media(scenario, request.files[0].parent)
     scores: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
+    partials: list[PartialTraces] = []
     for name in ("checkpoint", *(["untrained"] if request.untrained_baseline else [])):
         folder = request.out if name == "checkpoint" else request.out / name
         begin = time.monotonic()
@@ -94,12 +96,14 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
             seconds=time.monotonic() - begin,
         )
         scores[name] = write_folder(folder, traces, scenarios, record, request.judge)
-        partial.finish()
+        partials.append(partial)
         if name == "checkpoint":
             failed = {trace.scenario_id: trace.error for trace in traces if trace.error}
     for name in BASELINES:
         record = Provenance(command=request.command, checkpoint={"baseline": name}, files=request.files)
         scores[name] = write_folder(request.out / name, run_baseline(name, scenarios), scenarios, record, None)
+    for partial in partials:  # not before: who is stopped at a later model need not run the first again
+        partial.finish()
     return Evaluated(scores, failed)
 
 
@@ -122,8 +126,7 @@ def _run_model(
         workers=request.workers,
         strict=request.strict,
     )
-    identity = {"name": name, "checkpoint": _identity(request.checkpoint), **_settings(request)}
-    partial = PartialTraces(folder, run_key(scenarios, identity))
+    partial = PartialTraces(folder, run_key(scenarios, request.files[0].parent, _identity(request, name)))
 
     def report() -> None:
         if on_done is not None:
@@ -138,13 +141,19 @@ def _run_model(
 
 
 def _settings(request: EvaluationRequest) -> dict[str, Any]:
-    """All that decides the traces, beside scenarios and weights."""
+    """How the model is run."""
     values = dataclasses.asdict(request.settings)
     how = {"together": request.together, "device": request.device, "dtype": str(request.dtype), "precision": request.precision}
     return values | how | {"limit": request.limit}
 
 
-def _identity(checkpoint: Path) -> list[Any]:
-    """A checkpoint's files, by what tells that they changed."""
-    files = sorted(path for path in checkpoint.glob("*") if path.is_file())
-    return [str(checkpoint), *[(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]]
+def _identity(request: EvaluationRequest, name: str) -> dict[str, Any]:
+    """All that decides the traces of a model, beside scenarios and videos."""
+    profile = request.settings.latency_profile
+    return {
+        "name": name,
+        "checkpoint": checkpoint_identity(request.checkpoint),
+        "profile": None if profile is None else dataclasses.asdict(load_profile(profile)),
+        "strict": request.strict,
+        **_settings(request),
+    }

@@ -9,16 +9,49 @@ from pathlib import Path
 from typing import Any
 
 from inference.evaluation.schema import Scenario, Trace
-from inference.evaluation.storage import scenario_as_dict, trace_as_dict, trace_from_dict
+from inference.evaluation.storage import scenario_as_dict, trace_as_dict, trace_from_dict, write_lines
 from model.errors import InputError
 
 PARTIAL = "traces.partial.jsonl"
 
 
-def run_key(scenarios: Sequence[Scenario], settings: dict[str, Any]) -> str:
-    """SHA-256 over all that decides the traces."""
-    content = [settings, [scenario_as_dict(scenario) for scenario in scenarios]]
+_CERTIFICATE = "certificate.json"
+"""Beside weights that were converted; it holds a digest of each of them."""
+
+
+def run_key(scenarios: Sequence[Scenario], folder: Path, settings: dict[str, Any]) -> str:
+    """SHA-256 over all that decides the traces.
+
+    Args:
+        folder: what the scenarios' paths are relative to.
+        settings: beside scenarios and videos.
+    """
+    media = sorted({folder / name for scenario in scenarios for name in scenario.frames or [scenario.video]})
+    content = [settings, [scenario_as_dict(scenario) for scenario in scenarios], [_as_it_lies(path) for path in media]]
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+
+
+def checkpoint_identity(checkpoint: Path) -> list[Any]:
+    """A checkpoint's files, by what tells that they changed. Weights that are converted once more stay the same."""
+    certified = (checkpoint / _CERTIFICATE).is_file()
+    files = sorted(path for path in checkpoint.glob("*") if path.is_file())
+    found: list[Any] = [str(checkpoint)]
+    for path in files:
+        if path.suffix != ".safetensors":
+            found.append([path.name, _digest(path)])
+        else:
+            found.append([path.name, path.stat().st_size] if certified else _as_it_lies(path))
+    return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _as_it_lies(path: Path) -> list[Any]:
+    stat = path.stat()
+    return [str(path.absolute()), stat.st_size, stat.st_mtime_ns]
 
 
 class PartialTraces:
@@ -63,6 +96,5 @@ class PartialTraces:
             found = [[[trace_from_dict(row) for row in rows] for rows in json.loads(line)] for line in lines[1:]]
         except (ValueError, TypeError, InputError) as error:
             raise InputError(f"{self._path} is damaged ({error}); remove it to begin anew") from error
-        # What stands behind a cut line would be lost to the next reader.
-        self._path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        write_lines(self._path, lines)  # what stands behind a cut line would be lost to the next reader
         return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from data_pipeline.media.decode import frames_at
 from data_pipeline.text.tokenizer import Tokenizer
 from inference.engine import StepEngine
 from inference.evaluation.evaluate import EvaluationRequest, evaluate
+from inference.evaluation.latency.profile import LatencyProfile, save_profile
 from inference.evaluation.resume import PARTIAL
 from inference.evaluation.running import runner as running
 from inference.evaluation.running.clips import clip_frames
@@ -298,11 +301,53 @@ def test_what_another_run_left_behind_is_not_used(folder: Path, tmp_path: Path, 
     evaluate(request)
     begun = _stopped_after_one_group(request, monkeypatch)
     assert begun == 2
+    assert _groups_run(dataclasses.replace(request, settings=RunSettings(max_answer_tokens=3)), monkeypatch) == [2, 2, 1]
+
+
+PROFILE = LatencyProfile(encode=[(1, 0.01)], steps=[(1, 0.01)], speaking_seconds=0.01)
+
+
+@pytest.mark.parametrize("changed", ["video", "profile", "weights", "converted anew", "nothing"])
+def test_a_file_that_changed_is_noticed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
+    shutil.copytree(folder, tmp_path / "in")
+    save_profile(tmp_path / "profile.json", PROFILE)
+    settings_ = RunSettings(latency_profile=str(tmp_path / "profile.json"))
+    request = dataclasses.replace(_request(tmp_path / "in", tmp_path / "out"), settings=settings_)
+    if changed == "converted anew":
+        (tmp_path / "in/hf/certificate.json").write_text("{}")
+    _stopped_after_one_group(request, monkeypatch)
+    weights = tmp_path / "in/hf/model.safetensors"
+    if changed == "video":
+        write_clip(tmp_path / "in/clip.mp4", [5] * FRAMES, fps=2)
+    elif changed == "profile":
+        save_profile(tmp_path / "profile.json", dataclasses.replace(PROFILE, speaking_seconds=0.02))
+    elif changed != "nothing":
+        os.utime(weights, ns=(1, 1))
+    ran = _groups_run(request, monkeypatch)
+    assert ran == ([2, 1] if changed in ("nothing", "converted anew") else [2, 2, 1])
+
+
+def test_a_model_that_was_run_is_not_run_again_where_the_next_one_stopped(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = dataclasses.replace(_request(folder, tmp_path / "out"), untrained_baseline=True)
+
+    def stop(name: str, _: int, __: int) -> None:
+        if name == "untrained":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(request, stop)
+    assert _groups_run(request, monkeypatch) == [2, 2, 1]  # the untrained model's alone
+    assert not list(tmp_path.rglob(PARTIAL))
+
+
+def _groups_run(request: EvaluationRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ran: list[int] = []
     run = running.ScenarioRunner.run
     monkeypatch.setattr(running.ScenarioRunner, "run", lambda self, scenarios: ran.append(len(scenarios)) or run(self, scenarios))
-    evaluate(dataclasses.replace(request, settings=RunSettings(max_answer_tokens=3)))
-    assert ran == [2, 2, 1]
+    evaluate(request)
+    return ran
 
 
 def _stopped_after_one_group(request: EvaluationRequest, monkeypatch: pytest.MonkeyPatch) -> int:
