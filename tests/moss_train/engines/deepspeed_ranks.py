@@ -1,11 +1,12 @@
 """Run on two ranks: the DeepSpeed engine beside megatron-core's data parallel one. Rank 0 prints what was found after `REPORT `.
 
-Usage: deepspeed_ranks DATA FOLDER
+Usage: deepspeed_ranks DATA FOLDER STEPS
 """
 
 # ruff: noqa: E402 - the platform comes before everything of megatron-core
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sys
@@ -39,7 +40,7 @@ from tests.moss_train.packs import DATASETS, SILENCE, make_pack, tiny_config
 from tests.moss_train.runs import run_config
 from tests.moss_train.updates import initial_weights
 
-STEPS, HALF = 20, 2
+HALF = 2
 COPIES = {"guard__check_copies_every": 5}
 ENGINES: dict[str, dict[str, Any]] = {
     "megatron": {},
@@ -140,11 +141,13 @@ def uneven(config: RunConfig) -> dict[str, Any]:
     return {"losses": losses, "norms": norms, "updates": optimization.updates, "weights": weights}
 
 
-def main(data: str, folder: str) -> None:
+def main(data: str, folder: str, steps: str) -> None:
     """All comparisons in one start of processes."""
+    gc.collect()
+    gc.freeze()  # the modules that DeepSpeed brings, at which every end of a layout would look again
     root, out = Path(data), Path(folder)
     start_world(resolve_device("cpu"))
-    report: dict[str, Any] = {"runs": {name: run(root, out / name, name, STEPS) for name in ENGINES}}
+    report: dict[str, Any] = {"runs": {name: run(root, out / name, name, int(steps)) for name in ENGINES}}
     report["whole"] = run(root, out / "whole", "zero3", 2 * HALF, rewinds=True, **SAVES)
     report["rewound"] = json.loads((out / "whole" / "rewound.json").read_text())
     report["again"] = second_half(root, out / "again", out / "whole", "zero3")

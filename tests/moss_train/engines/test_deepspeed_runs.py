@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from typing import Any
 
 import pytest
@@ -18,12 +19,17 @@ pytestmark = [
 ]
 
 
+STEPS = 20 if os.environ.get("MOSS_SLOW_TESTS") else 7
+"""Past the step 5 at which copies are compared; all twenty of docs/deepspeed.md with the slow tests."""
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, run_ranks: RunRanks) -> dict[str, Any]:
     """Everything that one start of two processes found."""
     root = tmp_path_factory.mktemp("data")
     write_data(root)
-    output = run_ranks("tests.moss_train.engines.deepspeed_ranks", 2, root, tmp_path_factory.mktemp("runs"), timeout=900)
+    folder = tmp_path_factory.mktemp("runs")
+    output = run_ranks("tests.moss_train.engines.deepspeed_ranks", 2, root, folder, STEPS, timeout=900)
     found: dict[str, Any] = json.loads(next(line for line in output.splitlines() if "REPORT " in line).split("REPORT ", 1)[1])
     assert "Warning" not in output, output
     return found
@@ -42,12 +48,12 @@ def close(one: list[dict[str, Any]], two: list[dict[str, Any]], tolerance: float
 
 
 @pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])
-def test_twenty_steps_have_the_losses_of_megatron(report: dict[str, Any], stage: str) -> None:
-    """Loss by class and data set, held-out loss, gradient norms and counts, to 1e-5."""
+def test_every_step_has_the_losses_of_megatron(report: dict[str, Any], stage: str) -> None:
+    """Loss by class and data set, held-out loss, gradient norms and counts, to 1e-5, while the model learns."""
     runs = report["runs"]
     steps = [row for row in runs["megatron"] if "loss" in row]
-    assert [row["step"] for row in steps] == list(range(1, 21))
-    assert steps[-1]["loss"] < 0.9 * steps[0]["loss"]
+    assert [row["step"] for row in steps] == list(range(1, STEPS + 1))
+    assert steps[-1]["loss"] < (0.9 if STEPS == 20 else 0.95) * steps[0]["loss"]
     assert {"vision_tower", "projector", "cross_layers", "embedding", "head"} <= set(steps[-1]["grad_norms"])
     close(runs["megatron"], runs[stage], 1e-5)
 
