@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from moss_train.config.schema import RunConfig
 from moss_train.parallel.local_ranks import start_local_ranks
 from tests.moss_train.kills.compare import comparable, first_difference, lines_differ, relative_losses
-from tests.moss_train.kills.experiment import KINDS, MANY, Kill, by_command, carry_out, draw, faults
+from tests.moss_train.kills.experiment import KINDS, MANY, Kill, carry_out, draw, faults
 from tests.moss_train.kills.injected import MODULE
 from tests.moss_train.kills.layouts import LAYOUTS, SAVE_EVERY
 from tests.moss_train.kills.start import LIMIT, Start
@@ -65,15 +65,15 @@ class StartOfForks(Start):
 @pytest.mark.ranks
 @pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.kind)
 def test_a_killed_run_continues_as_if_nothing_had_happened(folder: Path, kill: Kill, starter: Ranks) -> None:
-    """One by the command, both times; the others without the time that processes take to start."""
+    """One is killed as the command with its launcher; all else is without the time that processes take to start."""
 
     def left_alone(config: RunConfig, ranks: int) -> str | None:
         file = save_run_config(config, folder / "left_alone.yaml")
         starter.run("tests.moss_train.train_ranks", ranks, file, timeout=LIMIT)
         return None
 
-    by = (by_command, Start) if kill.kind == "SIGTERM" else (left_alone, partial(StartOfForks, starter))
-    row = carry_out(kill, folder, STEPS, random.Random(1), *by)
+    begin = Start if kill.kind == "SIGTERM" else partial(StartOfForks, starter)
+    row = carry_out(kill, folder, STEPS, random.Random(1), left_alone, begin)
     assert faults(row) == [], row
     assert kill.kind == "SIGTERM" or row["exit_code"] != 0
     assert row["state_equal"] is (True if kill.before == kill.after else None)
