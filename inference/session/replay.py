@@ -1,7 +1,8 @@
 """A recorded session once more, token for token: from its arrivals on a virtual clock, or by its recorded token boundaries.
 
 A trace of a virtual clock holds all that its run depended on: the arrivals with their times. A trace of a wall clock does
-not, since how far computing got decides what a token saw; but it says at which token boundary each arrival was taken.
+not, since how far computing got decides what a token saw; but it says at which token boundary each arrival was taken. Nor does
+one of a virtual clock on which computing took the times of a latency profile.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def replay_trace(trace: Trace, frames: Frames, engine: StepEngine, tokenizer: To
     if trace.mode != "push" or not isinstance(given, dict):
         raise InputError(f"{name} holds no settings of a session; give one that `moss stream --trace` wrote")
     settings = dataclasses.replace(SessionSettings.from_dict(given, name), encode_on_arrival=False, keep_events=False)
-    if trace.engine.get("clock") == "virtual":
+    if trace.engine.get("clock") == "virtual" and not trace.engine.get("latency_profile"):
         inbox: Inbox = Inbox(merge(_spoken(trace), _recorded_frames(trace, frames)))
         clock: Clock = VirtualClock()
         comparison = _Comparison(trace, None)

@@ -108,6 +108,10 @@ def load_profile(path: str | Path) -> LatencyProfile:
     for name in ("encode", "steps", "speaking_seconds"):
         if name not in values:
             raise InputError(f"{path}: field {name} is missing; measure the profile again")
+    if values.get("frames_a_call") == 0:
+        raise InputError(f"{path}: field frames_a_call is 0; it must be at least 1")
+    if values["speaking_seconds"] == 0:  # a stream without a pace would not go on while something is said
+        raise InputError(f"{path}: field speaking_seconds is 0.0; it must be above 0")
     return LatencyProfile(**values)
 
 

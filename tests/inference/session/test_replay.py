@@ -15,11 +15,12 @@ from data_pipeline.text.tokenizer import Tokenizer
 from inference.cache.policies.policy import CachePolicy
 from inference.cache.policies.text import TextWindow
 from inference.cache.policies.window import SinkWindow
+from inference.evaluation.latency.profile import LatencyProfile
 from inference.evaluation.schema import Trace
 from inference.evaluation.storage import load_traces, save_traces
 from inference.sampling import SamplingConfig
 from inference.session.arrivals import Arrival, merge
-from inference.session.clock import WallClock
+from inference.session.clock import VirtualClock, WallClock
 from inference.session.inbox import Inbox
 from inference.session.loop import RealtimeSession
 from inference.session.replay import replay_trace
@@ -58,6 +59,22 @@ def test_a_virtual_trace_replays_with_every_event(
     pixels = {i: arrival.frame for i, arrival in enumerate(ARRIVALS) if arrival.frame is not None}
     report = replay_trace(trace, pixels, engine, tokenizer)
     assert report.matches and report.compared == len(trace.events) and not session.ledger.pending
+
+
+@pytest.mark.parametrize("pace", [None, 5.0])
+def test_a_trace_of_a_latency_profile_replays_by_its_token_boundaries(
+    engine: RecordingEngine, tokenizer: Tokenizer, tmp_path: Path, pace: float | None
+) -> None:
+    """Without the file of the profile, which only decided what was taken when."""
+    profile = LatencyProfile(encode=[(1, 0.11)], steps=[(1, 0.07)], speaking_seconds=0.05, ahead_seconds=0.05)
+    settings = SessionSettings(tokens_per_second=pace, encode_on_arrival=True, max_pending_frames=2)
+    session = RealtimeSession(engine, tokenizer, Inbox(merge(SPOKEN, ARRIVALS)), VirtualClock(costs=profile), settings)
+    session.run(until=6.0)
+    trace = _trace(session, "virtual", tmp_path / "t.jsonl")
+    trace.engine["latency_profile"] = "elsewhere.json"
+    pixels = {i: arrival.frame for i, arrival in enumerate(ARRIVALS) if arrival.frame is not None}
+    report = replay_trace(trace, pixels, engine, tokenizer)
+    assert report.matches and report.compared > 30
 
 
 def test_a_wall_trace_replays_by_its_token_boundaries(engine: RecordingEngine, tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -181,6 +181,8 @@ def test_the_file_round_trips(tmp_path: Path) -> None:
         ({"steps": []}, r"field steps is \[\]; it must be a list of \[size, seconds\]"),
         ({"steps": [[2, 1.0], [1, 1.0]]}, r"field steps has the sizes \[2, 1\]; they must grow"),
         ({"encode": [[1, "x"]]}, "field encode seconds is 'x'"),
+        ({"frames_a_call": 0}, "field frames_a_call is 0; it must be at least 1"),
+        ({"speaking_seconds": 0.0}, "field speaking_seconds is 0.0; it must be above 0"),
         ({"kept_rows": 1.5}, "field kept_rows is 1.5; it must be a int"),
     ],
 )
