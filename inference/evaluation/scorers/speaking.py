@@ -68,6 +68,8 @@ class Matched:
     """The utterance that begins at each point; None where one runs on without need."""
     pairs: list[tuple[int, int]]
     """(point, span), one to one."""
+    until: float = math.inf
+    """Stream time to which a run that failed came, in seconds: what it did not see it was not silent about."""
 
     def hit_by(self, scenario: Scenario) -> dict[int, bool]:
         """Whether the words were right too, by index of each span that was hit in time; a span without a text takes any."""
@@ -96,7 +98,8 @@ def match_speech(trace: Trace, scenario: Scenario) -> Matched:
             if frame not in inside:
                 points.append(frame)
                 owners.append(None)
-    return Matched(speech, spans, inside, points, owners, match_points(points, spans))
+    until = max((event.t for event in trace.events), default=-1.0) if trace.error else math.inf
+    return Matched(speech, spans, inside, points, owners, match_points(points, spans), until)
 
 
 def count_speaking(trace: Trace, scenario: Scenario) -> Counts:
@@ -109,7 +112,8 @@ def count_matched(matched: Matched, scenario: Scenario) -> Counts:
     points, owners, spans = matched.points, matched.owners, matched.spans
     near = match_points(points, [(first - 1, last + 1) for first, last in spans])
     counts = Counts(hits=len(matched.pairs), spoken=len(points), spans=len(spans), near_hits=len(near))
-    counts.frames, counts.seconds = scenario.num_frames, scenario.num_frames / scenario.fps
+    counts.frames = scenario.num_frames
+    counts.seconds = max(0.0, min(scenario.num_frames / scenario.fps, matched.until))
     right = matched.hit_by(scenario)
     told = [span for span in right if scenario.spans[span].text]
     counts.sentences, counts.sentences_right = len(told), sum(right[span] for span in told)
@@ -122,7 +126,8 @@ def count_matched(matched: Matched, scenario: Scenario) -> Counts:
     for frame in range(scenario.num_frames):
         if frame in matched.inside:
             continue  # speaking is allowed here and not asked for
-        predicted, true = frame not in matched.speech.spoken_frames, frame not in true_speech
+        seen, true = frame / scenario.fps <= matched.until + _SLACK, frame not in true_speech
+        predicted = seen and frame not in matched.speech.spoken_frames
         counts.silent_hits += predicted and true
         counts.silent_predicted += predicted
         counts.silent_true += true

@@ -174,3 +174,15 @@ def test_baselines() -> None:
     assert prior["speak"]["sentence_accuracy"] == pytest.approx(1 / 3, abs=0.1)
     assert prior["qa"] == {"colour": 1.0, "direction": 1.0, "all": 1.0}
     assert class_prior(many) == class_prior(many) != class_prior(many, seed=1)
+
+
+def test_a_stream_that_failed_was_not_silent() -> None:
+    # Ten frames of half a second, three of them with speech. Nothing ran: none of the seven others was left silent.
+    nothing = count_speaking(Trace(scenario_id="a", mode="push", error="damaged"), SCENARIO)
+    assert (nothing.silent_hits, nothing.silent_predicted, nothing.silent_true, nothing.seconds) == (0, 0, 7, 0.0)
+    # It ran for a second: frames 0 and 1 were left silent, at frame 2 (1.0 s) something was to be said.
+    events = [TraceEvent(t=t, kind="silence", frame=frame) for frame, t in enumerate((0.0, 0.5, 1.0))]
+    begun = count_speaking(Trace(scenario_id="a", mode="push", events=events, error="damaged"), SCENARIO)
+    assert (begun.silent_hits, begun.silent_predicted, begun.silent_true, begun.seconds) == (2, 3, 7, 1.0)
+    whole = count_speaking(Trace(scenario_id="a", mode="push", events=events), SCENARIO)
+    assert (whole.silent_hits, whole.silent_predicted, whole.seconds) == (7, 10, 5.0)
