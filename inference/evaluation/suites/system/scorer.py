@@ -43,8 +43,8 @@ def _stream_item(trace: Trace, scenario: Scenario) -> Item:
         **_of_session(trace),
     }
     series = {name: list(getattr(facts, name)) for name in SERIES}
-    series["drift"] = [max(0.0, t - number / scenario.fps) for number, t in facts.arrivals.items()][-1:]
-    series["drift_largest"] = [max((t - number / scenario.fps for number, t in facts.arrivals.items()), default=0.0)]
+    drift = [max(0.0, t - number / scenario.fps) for number, t in facts.arrivals.items()]
+    series |= {"drift": drift[-1:], "drift_largest": [max(drift)] if drift else []}
     if scenario.spans:
         counts = count_speaking(trace, scenario)
         values |= {f"speaking_{name}": float(getattr(counts, name)) for name in COUNTS}

@@ -86,6 +86,11 @@ def test_accounting_names_what_does_not_add_up(events: list[TraceEvent], violati
     assert _metrics(events)["accounting.violations"] == violations
 
 
+def test_without_a_frame_nothing_drifted() -> None:
+    found = _metrics([])
+    assert found["drift.max"] is None and found["drift.last"] is None and found["frames.submitted"] == 0.0
+
+
 def test_self_correction_by_hand() -> None:
     changes = [
         Change(t=2.0, before="the door is open", after="the door is closed"),
