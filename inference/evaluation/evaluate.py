@@ -22,6 +22,7 @@ from inference.evaluation.running.frames import check_media
 from inference.evaluation.running.settings import RunSettings
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.storage import check_folder, load_scenario_files
+from model.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,12 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
 
     Args:
         on_done: called with (model name, finished scenarios, all scenarios).
+
+    Raises:
+        InputError: a bad request or file; with `strict`, what went wrong in a scenario.
     """
+    if request.settings.clock == "wall" and request.workers > 1:
+        raise InputError(f"clock wall and {request.workers} workers: they would take each other's time; leave out --workers")
     scenarios = load_scenario_files(request.files, request.limit)
     check_folder(request.out)
     for scenario in scenarios:  # a path that leads nowhere is a slip to be mended, before hours of work

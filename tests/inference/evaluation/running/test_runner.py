@@ -272,6 +272,13 @@ def _request(folder: Path, out: Path) -> EvaluationRequest:
     return EvaluationRequest(scenarios=folder / "set.jsonl", checkpoint=folder / "hf", out=out, together=2)
 
 
+def test_workers_would_take_each_others_time(folder: Path, tmp_path: Path) -> None:
+    request = dataclasses.replace(_request(folder, tmp_path / "out"), settings=RunSettings(clock="wall"), workers=2)
+    with pytest.raises(InputError, match="clock wall and 2 workers"):
+        evaluate(request)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_interrupted_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate(_request(folder, tmp_path / "whole"))
     ran: list[list[str]] = []
