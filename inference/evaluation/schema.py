@@ -183,7 +183,7 @@ class FrameDecision:
     silence: float
     """Probability of the silence token."""
     silent: bool
-    """Whether silence is the likeliest token."""
+    """Whether a session would have stayed silent: silence is the likeliest token, or one that a session takes for silence."""
 
 
 @dataclass(kw_only=True)

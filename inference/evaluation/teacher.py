@@ -108,35 +108,41 @@ class _Reader:
 
     def turn(self, turn: PlannedTurn, carried: list[int], later: Sequence[int]) -> TeacherTurn:
         """One turn: `carried` is the last token of the text before, `later` are frames of the next turn."""
-        rows = [*carried, *turn.rows]
-        logits = self._feed(self.cache, rows, turn.frames)  # [n, vocab]
-        found = TeacherTurn(span=turn.span, frames=self._decisions(rows, logits))
+        decisions, last = self._watch(self.cache, [*carried, *turn.rows], turn.frames)
+        found = TeacherTurn(span=turn.span, frames=decisions)
         if later:
             fork = self.cache.fork()
             more = [token for _ in later for token in (self._tokenizer.silence_id, self._engine.image_id)]
-            found.later = self._decisions(more, self._feed(fork, more, later))
+            found.later = self._watch(fork, more, later)[0]
             fork.release()
-        told = torch.cat([logits[-1:], self._feed(self.cache, turn.text[:-1], [])]) if turn.text[1:] else logits[-1:]
+        told = last  # [tokens, vocab], as each token of the text is chosen
+        if turn.text[1:]:
+            told = torch.cat([last, self._engine.step(self.cache, turn.text[:-1], every_row=True)])
         target = torch.tensor(turn.text, device=told.device)
         found.losses = torch.nn.functional.cross_entropy(told, target, reduction="none").tolist()
         found.correct = (told.argmax(dim=-1) == target).tolist()
         return found
 
-    def _feed(self, cache: SessionCache, rows: Sequence[int], frames: Sequence[int]) -> torch.Tensor:
-        """fp32 logits [n, vocab] of all rows."""
-        parts, waiting = [], list(frames)
+    def _watch(self, cache: SessionCache, rows: Sequence[int], frames: Sequence[int]) -> tuple[list[FrameDecision], torch.Tensor]:
+        """Feed rows with frames; the decision after each frame, and fp32 logits [1, vocab] of the last row."""
+        decisions: list[FrameDecision] = []
+        waiting, last = list(frames), torch.empty(0)
         for begin in range(0, len(rows), _ROWS_A_STEP):
             part = rows[begin : begin + _ROWS_A_STEP]
             count = sum(token == self._engine.image_id for token in part)
             states = self._bank.get(self._scenario, waiting[:count]) if count else None
             waiting = waiting[count:]
-            parts.append(self._engine.step(cache, part, states, every_row=True))
+            logits = self._engine.step(cache, part, states, every_row=True)
+            decisions += self._decisions(part, logits)
+            last = logits[-1:].clone()
         self.fed += len(frames)
-        return torch.cat(parts)
+        return decisions, last
 
     def _decisions(self, rows: Sequence[int], logits: torch.Tensor) -> list[FrameDecision]:
         """What would have been said after each frame."""
         places = [place for place, token in enumerate(rows) if token == self._engine.image_id]
+        if not places:
+            return []
         chosen = logits[places]  # [frames, vocab]
         silence = chosen.softmax(dim=-1)[:, self._tokenizer.silence_id].tolist()
         allowed = chosen.index_fill(1, torch.tensor(self._banned, device=chosen.device), float("-inf"))

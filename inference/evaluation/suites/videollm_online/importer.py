@@ -32,7 +32,7 @@ def load(path: Path, options: ImportOptions) -> Imported:
         )
     templates, videos = load_templates(TEMPLATES, options.prompts), Videos(options.videos)
     scenarios: list[Scenario] = []
-    notes = ["Two of the repository's four metrics count a text's closing token; here silence closes it, and is not counted."]
+    notes = ["There the speaker's name, its colon and a closing token count as tokens of a text, too; here they do not exist."]
     for uid, by_annotation in list(content.items())[: options.limit]:
         where = f"{path} video {uid}"
         if not isinstance(by_annotation, Mapping):

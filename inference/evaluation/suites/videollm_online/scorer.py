@@ -13,7 +13,7 @@ from inference.evaluation.suites.suite import Pairs
 NAME = "videollm_online"
 THRESHOLDS = {"": 0.0, "_0725": 0.725}
 """By the ending of a metric's name; 0: the likeliest token alone decides."""
-METRICS = ("lm_ppl", "lm_correctness", *(f"{name}{end}" for end in THRESHOLDS for name in ("time_diff", "fluency")))
+METRICS = ("failed", "lm_ppl", "lm_correctness", *(f"{name}{end}" for end in THRESHOLDS for name in ("time_diff", "fluency")))
 
 
 def score(pairs: Pairs, judge: Judge | None = None) -> list[Item]:
@@ -67,6 +67,7 @@ def right_before_the_first_wrong(turn: TeacherTurn) -> int:
 
 def _item(trace: Trace, scenario: Scenario) -> Item:
     values: dict[str, list[float]] = {name: [] for name in METRICS}
+    values["failed"].append(float(bool(trace.error)))
     for turn in trace.turns:
         if turn.losses:
             values["lm_ppl"].append(math.exp(sum(turn.losses) / len(turn.losses)))

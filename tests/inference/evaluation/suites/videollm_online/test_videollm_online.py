@@ -1,7 +1,8 @@
 """VideoLLM-online's metrics on turns counted by hand, and the importer on made-up narrations.
 
 The cases of `frame_difference` and `fluency` follow the arithmetic of `stream_evaluate` (models/modeling_live.py,
-showlab/videollm-online at 4ea416c), which was read; it needs its own model class to run.
+showlab/videollm-online at 4ea416c). A transcript of it, with random logits in place of the model's passes, gave the same four
+metrics as the scorer at both thresholds on 4,000 random streams, those of a single text apart (see the suite).
 """
 
 from __future__ import annotations
