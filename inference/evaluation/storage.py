@@ -242,51 +242,58 @@ def _build_dataclass(kind: type[Any], value: Any, where: str) -> Any:
     return kind(**{name: _build(hints[name], content, f"{prefix}{name}") for name, content in value.items()})
 
 
-def _check_scenario(scenario: Scenario) -> None:
-    def require(condition: bool, message: str) -> None:
-        if not condition:
-            raise InputError(message)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
 
-    require(0 < scenario.fps < float("inf"), f"fps is {scenario.fps}; it must be above 0")
-    require(1 <= scenario.num_frames <= _MOST_FRAMES, f"num_frames is {scenario.num_frames}; give 1 to {_MOST_FRAMES}")
-    require(
-        bool(scenario.video) != bool(scenario.frames),
-        f"video is {scenario.video!r} and frames has {len(scenario.frames)} files; give one of the two",
-    )
-    if scenario.frames:
-        require(
-            len(scenario.frames) == scenario.num_frames,
-            f"frames has {len(scenario.frames)} files and num_frames is {scenario.num_frames}; give one file for each frame",
-        )
-    require(0 <= scenario.begin < math.inf, f"begin is {scenario.begin}; it must be 0 or more and finite")
+
+def _check_scenario(scenario: Scenario) -> None:
+    _check_clip(scenario)
+    _check_stream(scenario)
+    for i, question in enumerate(scenario.questions):
+        _require(question.t is None or question.t >= 0, f"questions[{i}].t is {question.t}; it must be 0 or more")
+        since_ok = question.since is None or 0 <= question.since <= (math.inf if question.t is None else question.t)
+        _require(since_ok, f"questions[{i}].since is {question.since} and .t is {question.t}; give 0 <= since <= t")
+        earlier = all(0 <= other < i for other in question.after)
+        _require(earlier, f"questions[{i}].after is {question.after}; name questions before it, counted from 0")
+        _require(question.kind not in ("", "all"), f"questions[{i}].kind is {question.kind!r}; that name is taken, use another")
+    behaviours = scenario.meta.get("behaviours", [])
+    named = isinstance(behaviours, list) and all(isinstance(name, str) and name for name in behaviours)
+    _require(named, f"meta.behaviours is {behaviours!r}; it must be a list of names")
+
+
+def _check_clip(scenario: Scenario) -> None:
+    """Rate, length, and where the pixels are."""
+    _require(0 < scenario.fps < float("inf"), f"fps is {scenario.fps}; it must be above 0")
+    _require(1 <= scenario.num_frames <= _MOST_FRAMES, f"num_frames is {scenario.num_frames}; give 1 to {_MOST_FRAMES}")
+    files = len(scenario.frames)
+    one = bool(scenario.video) != bool(files)
+    _require(one, f"video is {scenario.video!r} and frames has {files} files; give one of the two")
+    fits = not files or files == scenario.num_frames
+    _require(fits, f"frames has {files} files and num_frames is {scenario.num_frames}; give one file for each frame")
+    _require(0 <= scenario.begin < math.inf, f"begin is {scenario.begin}; it must be 0 or more and finite")
+
+
+def _check_stream(scenario: Scenario) -> None:
+    """Times of what is said, asked and true, and the prompts that are named."""
+    known = len(scenario.prompts)
+    last = (scenario.num_frames - 1) / scenario.fps
     for i, change in enumerate(scenario.changes):
-        require(0 <= change.t < math.inf, f"changes[{i}].t is {change.t}; it must be 0 or more and finite")
+        _require(0 <= change.t < math.inf, f"changes[{i}].t is {change.t}; it must be 0 or more and finite")
     for i, poll in enumerate(scenario.polls):
         fine = 0 <= poll.begin <= poll.end < math.inf and 0 < poll.step < math.inf
-        require(fine, f"polls[{i}] asks from {poll.begin} to {poll.end} every {poll.step} s; give 0 <= begin <= end and step > 0")
-        asks = poll.prompt is None or 0 <= poll.prompt < len(scenario.prompts)
-        require(asks, f"polls[{i}].prompt is {poll.prompt}; the scenario has {len(scenario.prompts)} prompts, counted from 0")
+        _require(
+            fine, f"polls[{i}] asks from {poll.begin} to {poll.end} every {poll.step} s; give 0 <= begin <= end and step > 0"
+        )
+        asks = poll.prompt is None or 0 <= poll.prompt < known
+        _require(asks, f"polls[{i}].prompt is {poll.prompt}; the scenario has {known} prompts, counted from 0")
     for i, span in enumerate(scenario.spans):
-        require(0 <= span.a <= span.b < math.inf, f"spans[{i}] goes from {span.a} to {span.b}; give 0 <= a <= b")
-        last = (scenario.num_frames - 1) / scenario.fps
-        require(span.a <= last + 1e-6, f"spans[{i}].a is {span.a}; the last frame is at {last:g} s")
-        if span.prompt is not None:
-            known = len(scenario.prompts)
-            require(
-                0 <= span.prompt < known, f"spans[{i}].prompt is {span.prompt}; the scenario has {known} prompts, counted from 0"
-            )
+        _require(0 <= span.a <= span.b < math.inf, f"spans[{i}] goes from {span.a} to {span.b}; give 0 <= a <= b")
+        _require(span.a <= last + 1e-6, f"spans[{i}].a is {span.a}; the last frame is at {last:g} s")
+        answers = span.prompt is None or 0 <= span.prompt < known
+        _require(answers, f"spans[{i}].prompt is {span.prompt}; the scenario has {known} prompts, counted from 0")
     for i, prompt in enumerate(scenario.prompts):
-        require(0 <= prompt.t < math.inf, f"prompts[{i}].t is {prompt.t}; it must be 0 or more and finite")
-    behaviours = scenario.meta.get("behaviours", [])
-    if not isinstance(behaviours, list) or not all(isinstance(name, str) and name for name in behaviours):
-        raise InputError(f"meta.behaviours is {behaviours!r}; it must be a list of names")
-    for i, question in enumerate(scenario.questions):
-        require(question.t is None or question.t >= 0, f"questions[{i}].t is {question.t}; it must be 0 or more")
-        since_ok = question.since is None or 0 <= question.since <= (math.inf if question.t is None else question.t)
-        require(since_ok, f"questions[{i}].since is {question.since} and .t is {question.t}; give 0 <= since <= t")
-        earlier = all(0 <= other < i for other in question.after)
-        require(earlier, f"questions[{i}].after is {question.after}; name questions before it, counted from 0")
-        require(question.kind not in ("", "all"), f"questions[{i}].kind is {question.kind!r}; that name is taken, use another")
+        _require(0 <= prompt.t < math.inf, f"prompts[{i}].t is {prompt.t}; it must be 0 or more and finite")
 
 
 def _check_trace(trace: Trace) -> None:
