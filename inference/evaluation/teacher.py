@@ -54,8 +54,10 @@ def plan_turns(scenario: Scenario, tokenizer: Tokenizer) -> list[PlannedTurn]:
         rows.append(tokenizer.silence_id)
         while prompts and prompts[0].t <= frame / scenario.fps + 1e-6:
             markers = (tokenizer.image_id, tokenizer.video_id)
-            rows += [token for token in encode_interruption(prompts.pop(0).text, tokenizer) if token not in markers]
-            rows.append(tokenizer.silence_id)
+            prompt = prompts.pop(0)
+            rows += [token for token in encode_interruption(prompt.text, tokenizer) if token not in markers]
+            if not prompts or prompts[0].t > prompt.t:  # two at the same moment are heard in one step
+                rows.append(tokenizer.silence_id)
         rows.append(tokenizer.image_id)
         seen.append(frame)
         if frame in spoken:

@@ -337,7 +337,7 @@ class RealtimeSession:
     def _take(self) -> bool:
         """Take what has arrived; True where that was a reset, whose rows are set."""
         carried, self.progress.carried = self.progress.carried, Drained()
-        # Speech does not wait for the encoder; on a virtual clock encoding takes no time.
+        # Speech does not wait for the encoder, where encoding takes time.
         idle = self._silent or self.turns.closed or self.pacer.exhausted or not self._takes_time
         drained = self.inbox.drain(self.pacer.time, most=self.settings.frames_per_step, ready_only=not idle)
         self._report_news()
