@@ -93,10 +93,10 @@ def load_profile(path: str | Path) -> LatencyProfile:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read as a latency profile ({error}); measure one with `moss bench inference`"
+            f"{path} cannot be read as a latency profile ({error}); measure one with `moss bench latency`"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path} does not say format {FORMAT!r}; give a file that `--only latency --latency-profile` wrote")
+        raise InputError(f"{path} does not say format {FORMAT!r}; give a file that `moss bench latency` wrote")
     values: dict[str, Any] = {}
     fields = {f.name: f for f in dataclasses.fields(LatencyProfile)}
     for name, value in content.items():

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--latency-profile",
         metavar="FILE",
-        help="on the virtual clock computing takes the times that `moss bench inference --only latency` measured on some machine",
+        help="on the virtual clock computing takes the times that `moss bench latency` measured on some machine",
     )
     parser.add_argument("--strict", action="store_true", help="end at the first scenario that cannot be run")
     parser.add_argument("--limit", type=int, help="only the first so many scenarios of each file")
@@ -179,7 +179,8 @@ def _print_table(results: dict[str, dict[str, Any]]) -> None:
     for section, name in rows:
         values = [scores.get(section, {}).get(name) for scores in results.values()]
         table.add_row(f"{section}.{name}", *("-" if value is None else f"{value:.3f}" for value in values))
-    Console().print(table)
+    # A file or pipe has no width: no column is cut off there.
+    Console(width=None if Console().is_terminal else 200).print(table)
 
 
 def _suites(results: dict[str, dict[str, Any]]) -> list[str]:

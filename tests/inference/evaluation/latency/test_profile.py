@@ -175,7 +175,7 @@ def test_the_file_round_trips(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "x"}, "does not say format 'moss-latency/1'"),
+        ({"format": "x"}, r"does not say format 'moss-latency/1'; give a file that .moss bench latency. wrote"),
         ({"speed": 1}, "field speed is not known"),
         ({"speaking_seconds": -1}, "field speaking_seconds is -1; it must be a float, not negative"),
         ({"steps": []}, r"field steps is \[\]; it must be a list of \[size, seconds\]"),
@@ -193,5 +193,5 @@ def test_bad_files_are_one_sentence(tmp_path: Path, change: dict[str, Any], mess
     with pytest.raises(InputError, match=message):
         load_profile(path)
     path.write_text("{")
-    with pytest.raises(InputError, match="cannot be read as a latency profile"):
+    with pytest.raises(InputError, match=r"cannot be read as a latency profile .*moss bench latency"):
         load_profile(path)
