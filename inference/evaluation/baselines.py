@@ -59,9 +59,13 @@ def _likeliest_sentence(scenarios: Sequence[Scenario]) -> str:
 
 
 def _likeliest_answers(scenarios: Sequence[Scenario]) -> dict[str, str]:
-    """By kind of question."""
-    kinds = {question.kind for scenario in scenarios for question in scenario.questions}
-    return {k: _likeliest(answer_key(q.answer, k) for s in scenarios for q in s.questions if q.kind == k) for k in kinds}
+    """By kind of question; those of benchmarks as they are spelled, for some official scorers tell "B" from "b"."""
+    answers: dict[str, list[str]] = {}
+    for scenario in scenarios:
+        for question in scenario.questions:
+            answer = question.answer if scenario.suite else answer_key(question.answer, question.kind)
+            answers.setdefault(question.kind, []).append(answer)
+    return {kind: _likeliest(values) for kind, values in answers.items()}
 
 
 def _likeliest(values: Iterable[str]) -> str:
