@@ -33,7 +33,7 @@ from inference.evaluation.schema import Trace
 from inference.session.costs import StepSize
 from model.errors import InputError
 
-ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64, 65, 128, 256, 512, 1024)
 ENCODED = (1, 2, 4, 8)
 BASE_ROWS, BASE_FRAMES = 128, 16
 LONG_ROWS, LONG_FRAMES = 1024, 128

@@ -55,7 +55,7 @@ def streams_of(kind: str, seconds: float, fps: float = 2.0) -> list[Stream]:
     """
     question = _SENTENCES[0]
     if kind == "calibrate":
-        count = int(fps * seconds)
+        count = max(9, int(fps * seconds))  # at least two utterances and a prompt
         speak = dict.fromkeys(range(3, count, 4), 12)
         # Prompts come while nothing is said, halfway between two frames.
         times = [((number + 0.5) / fps, question) for number in range(4, count, 4)]

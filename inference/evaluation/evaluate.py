@@ -19,7 +19,7 @@ from inference.evaluation.latency.profile import load_profile
 from inference.evaluation.parallel import make_runner, run_scenarios
 from inference.evaluation.resume import PartialTraces, checkpoint_identity, run_key
 from inference.evaluation.running.frames import check_media
-from inference.evaluation.running.settings import RunSettings
+from inference.evaluation.running.settings import RunSettings, modes_of
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.storage import check_folder, load_scenario_files
 from model.errors import InputError
@@ -85,6 +85,11 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
         raise InputError(f"clock wall and {request.workers} workers: they would take each other's time; leave out --workers")
     scenarios = load_scenario_files(request.files, request.limit)
     check_folder(request.out)
+    if not any(modes_of(scenario, request.settings) for scenario in scenarios):
+        raise InputError(
+            f"no scenario of {', '.join(map(str, request.files))} has anything for the modes {', '.join(request.settings.modes)}; "
+            "name others, or none"
+        )
     for scenario in scenarios:  # a path that leads nowhere is a slip to be mended, before hours of work
         check_media(scenario, request.files[0].parent)
     scores: dict[str, dict[str, Any]] = {}

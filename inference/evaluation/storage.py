@@ -211,7 +211,9 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise InputError(f"{where} is {value!r}; it must be an object")
         return value
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and not (isinstance(value, int) and abs(value) > 1e300)
+    )
     if kind is float and number:
         return float(value)
     if kind is bool and isinstance(value, bool):

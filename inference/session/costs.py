@@ -34,8 +34,12 @@ class Costs(Protocol):
         """From the beginning of a step, its frames encoded, to the moment at which its token has been said."""
         ...
 
-    def encode_seconds(self, frames: int, speaking: bool = False) -> float:
-        """From a frame's arrival at the idle encoder to its features; `speaking`: while the session says something."""
+    def encode_seconds(self, frames: int, speech: float = 0.0) -> float:
+        """From a frame's arrival at the idle encoder to its features; `speech`: share of the time that tokens take meanwhile."""
+        ...
+
+    def speech_share(self, tokens_per_second: float | None) -> float:
+        """Share of the time that tokens take at this pace; None: as fast as they come."""
         ...
 
     @property
@@ -66,7 +70,7 @@ class SimulatedEncoder:
         costs: seconds.
         now: the session's clock.
         encode: makes features [f, P, H] of uint8 [f, 3, S, S], in no time.
-        speaking: whether the session says something.
+        speech: share of the time in which the session computes tokens at present.
     """
 
     def __init__(
@@ -74,9 +78,9 @@ class SimulatedEncoder:
         costs: Costs,
         now: Callable[[], float],
         encode: Callable[[torch.Tensor], torch.Tensor],
-        speaking: Callable[[], bool] = lambda: False,
+        speech: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._costs, self._now, self._encode, self._speaking = costs, now, encode, speaking
+        self._costs, self._now, self._encode, self._speech = costs, now, encode, speech
         self._waiting: list[_Job] = []
         self._free_at = 0.0
 
@@ -116,7 +120,7 @@ class SimulatedEncoder:
             return
         begin = max(self._free_at, self._waiting[0].t)
         batch = [job for job in self._waiting if job.t <= begin][: self._costs.frames_a_call]
-        self._free_at = begin + self._costs.encode_seconds(len(batch), self._speaking())
+        self._free_at = begin + self._costs.encode_seconds(len(batch), self._speech())
         for job in batch:
             job.ready_at = self._free_at
         self._waiting = self._waiting[len(batch) :]

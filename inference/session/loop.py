@@ -412,10 +412,20 @@ class RealtimeSession:
 
     def _encode_on_arrival(self) -> Submit:
         if self._costs is not None:
-            return SimulatedEncoder(self._costs, self.clock.now, self.engine.encode, lambda: self.turns.speaking).submit
+            return SimulatedEncoder(self._costs, self.clock.now, self.engine.encode, self._speech_share).submit
         encoder = self.engine.encoder
         clip = encoder.new_clip()
         return lambda pixels, t: encoder.submit(pixels, clip=clip)
+
+    def _speech_share(self) -> float:
+        """Share of the time in which tokens are computed at present, with a simulated machine."""
+        if self._costs is None or not self.turns.speaking:
+            return 0.0
+        settings = self.settings
+        per_second = settings.tokens_per_second
+        if settings.tokens_per_frame is not None:
+            per_second = settings.tokens_per_frame / settings.frame_seconds
+        return self._costs.speech_share(per_second)
 
     @property
     def _silent(self) -> bool:

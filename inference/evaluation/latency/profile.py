@@ -63,18 +63,28 @@ class LatencyProfile:
         kept = self.row_seconds * (size.kept_rows - self.kept_rows) + self.frame_seconds * (size.kept_frames - self.kept_frames)
         return max(0.0, base + kept + self.new_frame_seconds * size.new_frames + self.prompt_seconds * size.prompts)
 
-    def encode_seconds(self, frames: int, speaking: bool = False) -> float:
-        """Of one call of the encoder."""
-        more = self.encode_overhead_seconds + (self.encode_speaking_seconds if speaking else 0.0)
-        return max(0.0, interpolate(self.encode, frames) + more)
+    def encode_seconds(self, frames: int, speech: float = 0.0) -> float:
+        """Of one call of the encoder. Beside speech without pause it takes `encode_speaking_seconds` longer, since the decoder
+        leaves it so small a part of the machine; beside paced speech it has all of the machine in between."""
+        alone = max(0.0, interpolate(self.encode, frames) + self.encode_overhead_seconds)
+        if alone == 0.0 or not self.encode_speaking_seconds:
+            return alone + (self.encode_speaking_seconds if speech >= 1 else 0.0)
+        taken = self.encode_speaking_seconds / (alone + self.encode_speaking_seconds)
+        return alone / (1 - speech * taken)
+
+    def speech_share(self, tokens_per_second: float | None) -> float:
+        """Share of the time in which tokens are computed."""
+        return 1.0 if tokens_per_second is None else min(1.0, self.speaking_seconds * tokens_per_second)
 
 
 def interpolate(points: Sequence[tuple[int, float]], size: int) -> float:
-    """Linear between the two nearest measured sizes, and beyond the last along the line of the last two."""
+    """Linear between the two nearest measured sizes, and beyond the last along the line of the last two, but never falling."""
     if len(points) == 1 or size <= points[0][0]:
         return points[0][1]
     place = min(max(1, bisect.bisect_left(points, (size, -math.inf))), len(points) - 1)
     (low, before), (high, after) = points[place - 1], points[place]
+    if size > high:
+        return after + max(0.0, after - before) * (size - high) / (high - low)
     return before + (after - before) * (size - low) / (high - low)
 
 
@@ -122,7 +132,7 @@ def _checked(where: str, kind: str, value: Any, *, signed: bool = False) -> Any:
         return value
     if kind.startswith("dict") and isinstance(value, dict):
         return value
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and (signed or value >= 0)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18 and (signed or value >= 0)
     if kind == "float" and number:
         return float(value)
     if kind == "int" and number and value == int(value):

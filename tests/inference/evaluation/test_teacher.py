@@ -33,7 +33,11 @@ SCENARIO = Scenario(
     fps=2.0,
     num_frames=FRAMES,
     system="left right",
-    prompts=[PromptEvent(t=0.5, text="what colour is the ball ?"), PromptEvent(t=1.2, text="up"), PromptEvent(t=1.2, text="down")],
+    prompts=[
+        PromptEvent(t=0.5, text="what colour is the ball ?"),
+        PromptEvent(t=1.2, text="up"),
+        PromptEvent(t=1.2, text="down"),
+    ],
     spans=[
         Span(a=2.0, b=2.0, text="red ball appears"),
         Span(a=3.5, b=4.0, text="green board turns yellow"),

@@ -53,6 +53,7 @@ def test_interpolation() -> None:
     points = [(1, 1.0), (3, 2.0), (7, 4.0)]
     assert [interpolate(points, n) for n in (0, 1, 2, 3, 5, 7, 9)] == [1.0, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0]
     assert interpolate([(4, 2.0)], 100) == 2.0
+    assert interpolate([(96, 3.0), (128, 2.9)], 4000) == 2.9  # a longer step is never quicker
 
 
 def test_a_step_by_hand() -> None:
@@ -65,7 +66,12 @@ def test_a_step_by_hand() -> None:
     assert profile.step_seconds(size) == pytest.approx(0.07 + 0.002 + 0.003 + 0.001 + 0.001)
     assert profile.step_seconds(dataclasses.replace(size, rows=1, new_frames=0, prompts=0, speaking=True)) == pytest.approx(0.022)
     assert dataclasses.replace(profile, encode_overhead_seconds=-0.01).encode_seconds(2) == pytest.approx(0.14)
-    assert dataclasses.replace(profile, encode_speaking_seconds=0.2).encode_seconds(1, speaking=True) == pytest.approx(0.3)
+    beside = dataclasses.replace(profile, encode_speaking_seconds=0.3)
+    # Speech without pause leaves the encoder a quarter of the machine: 0.1 s become 0.4. Tokens of 0.02 s, five a second, take a
+    # tenth of the time: the encoder has 1 - 0.1 * 0.75 of the machine.
+    assert beside.encode_seconds(1, beside.speech_share(None)) == pytest.approx(0.4)
+    assert beside.encode_seconds(1, beside.speech_share(5.0)) == pytest.approx(0.1 / 0.925)
+    assert beside.encode_seconds(1) == pytest.approx(0.1)
 
 
 def test_a_stream_by_hand(engine: StepEngine) -> None:

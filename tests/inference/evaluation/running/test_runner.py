@@ -279,6 +279,13 @@ def test_workers_would_take_each_others_time(folder: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
+def test_modes_that_fit_nothing_are_said(folder: Path, tmp_path: Path) -> None:
+    request = dataclasses.replace(_request(folder, tmp_path / "out"), settings=RunSettings(modes=("poll", "teacher")))
+    with pytest.raises(InputError, match=r"no scenario of .*set\.jsonl has anything for the modes poll, teacher; name others"):
+        evaluate(request)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_interrupted_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate(_request(folder, tmp_path / "whole"))
     ran: list[list[str]] = []
