@@ -86,10 +86,8 @@ def evaluate(request: EvaluationRequest, on_done: Callable[[str, int, int], None
     scenarios = load_scenario_files(request.files, request.limit)
     check_folder(request.out)
     if not any(modes_of(scenario, request.settings) for scenario in scenarios):
-        raise InputError(
-            f"no scenario of {', '.join(map(str, request.files))} has anything for the modes {', '.join(request.settings.modes)}; "
-            "name others, or none"
-        )
+        files, modes = ", ".join(map(str, request.files)), ", ".join(request.settings.modes)
+        raise InputError(f"no scenario of {files} has anything for the modes {modes}; name others, or none")
     for scenario in scenarios:  # a path that leads nowhere is a slip to be mended, before hours of work
         check_media(scenario, request.files[0].parent)
     scores: dict[str, dict[str, Any]] = {}
