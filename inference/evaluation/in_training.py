@@ -77,7 +77,7 @@ class TrainingScorer:
         model = self._builder.finish()
         # Beside a training run memory is scarce: a store that begins small, and no graphs.
         engine = StepEngine(model, KVStore(model.config, model.device, model.dtype), graphs=False)
-        runner = ScenarioRunner(engine, self._tokenizer, self._folder, self._settings, label=str(self._label))
+        runner = ScenarioRunner(engine, self._tokenizer, self._folder, self._settings, label=str(self._label), strict=True)
         begins = range(0, len(self.scenarios), self._together)
         groups = [self.scenarios[begin : begin + self._together] for begin in begins][share::shares]
         return [trace for group in groups for found in runner.run(group) for trace in found]
@@ -87,9 +87,6 @@ class TrainingScorer:
         order = {scenario.id: place for place, scenario in enumerate(self.scenarios)}
         traces = sorted((trace for part in parts for trace in part), key=lambda trace: order[trace.scenario_id])
         own = flat(score([trace for trace in traces if trace.mode in ("push", "offline")], self.scenarios))
-        failed = {trace.scenario_id for trace in traces if trace.error}
-        if failed:  # named by the traces; here a figure that should not be there
-            own["failed_scenarios"] = float(len(failed))
         return own | self._suites(traces) | {"scenarios": float(len(self.scenarios))}
 
     def _suites(self, traces: Sequence[Trace]) -> dict[str, float]:

@@ -19,13 +19,24 @@ def both_orders(build: Build, ours: str, theirs: str, what: str) -> list[JudgeRe
     ]
 
 
+_CHOICE = re.compile(
+    r"""^\W*(?i:(?:the\s+)?(?:commentary|answer|verdict|winner|choice|option|result|preferred|better|is|one)\W+)*
+    (?P<choice>(?:[Aa]\s+)?(?:[Tt]ie|TIE)|A|B)
+    \W*(?i:(?:is|wins|the|better|winner)\W*)*$""",
+    re.VERBOSE,
+)
+"""A line that says nothing but which one: B, "Commentary A", "Verdict: tie.", "B is better"."""
+
+
 def read_choice(reply: str) -> float:
-    """1 for A, 0 for B, 0.5 for a tie: the first of these words that stands alone.
+    """1 for A, 0 for B, 0.5 for a tie. The last line decides, or the first where the last says something else.
 
     Raises:
-        ValueError: there is none of them.
+        ValueError: neither line says nothing but the choice.
     """
-    found = re.search(r"(?<![\w'])(A(?! tie)|B|[Tt]ie|TIE)(?![\w'])", reply)
-    if found is None:
-        raise ValueError(f"the reply {reply[:40]!r} names neither A nor B nor a tie")
-    return {"A": 1.0, "B": 0.0}.get(found[1], 0.5)
+    lines = [line for line in reply.splitlines() if line.strip()]
+    for line in (*lines[-1:], *lines[:1]):
+        found = _CHOICE.match(line)
+        if found is not None:
+            return {"A": 1.0, "B": 0.0}.get(found["choice"], 0.5)
+    raise ValueError(f"the reply {reply[:40]!r} has no line that says only A, B or tie")

@@ -19,7 +19,7 @@ def key_of(model: str, messages: Sequence[dict[str, str]], settings: dict[str, A
         attempt: 0 for the first time that a thing is asked; a reply without a verdict is asked for again as another attempt.
     """
     content = [model, [{"role": one["role"], "content": one["content"]} for one in messages], settings, attempt]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class ReplyCache:
@@ -48,7 +48,7 @@ class ReplyCache:
 
     def put(self, key: str, model: str, what: str, reply: str) -> None:
         """Keep a reply; `model` and `what` are for people who read the file."""
-        line = json.dumps({"key": key, "model": model, "what": what, "reply": reply}, ensure_ascii=False) + "\n"
+        line = json.dumps({"key": key, "model": model, "what": what, "reply": reply}) + "\n"
         with self._lock:
             self._replies[key] = reply
             if self._path is not None:
@@ -58,18 +58,23 @@ class ReplyCache:
 
     def _read(self, path: Path) -> None:
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            *lines, last = path.read_bytes().split(b"\n")
+        except OSError as error:
             raise InputError(f"judge cache {path} cannot be read ({error}); give another file") from error
-        lines = text.split("\n")
         for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+            if line.strip():
+                try:
+                    self._enter(line)
+                except (ValueError, TypeError, KeyError) as error:
+                    raise InputError(f"judge cache {path} line {number} is damaged ({error!r}); remove that line") from error
+        if last.strip():  # a run was killed while it wrote it, or somebody's editor left out the end of the line
             try:
-                entry = json.loads(line)
-                self._replies[str(entry["key"])] = str(entry["reply"])
-            except (ValueError, TypeError, KeyError) as error:
-                if number == len(lines):  # a run was killed while it wrote the last line
-                    path.write_text("".join(one + "\n" for one in lines[:-1]), encoding="utf-8")
-                    return
-                raise InputError(f"judge cache {path} line {number} is damaged ({error!r}); remove that line") from error
+                self._enter(last)
+                lines.append(last)
+            except (ValueError, TypeError, KeyError):
+                pass
+            path.write_bytes(b"".join(line + b"\n" for line in lines))
+
+    def _enter(self, line: bytes) -> None:
+        entry = json.loads(line.decode("utf-8"))
+        self._replies[str(entry["key"])] = str(entry["reply"])

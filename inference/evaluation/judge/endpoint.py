@@ -23,6 +23,16 @@ _AGAIN = (408, 409, 425, 429)
 _LONGEST_PAUSE = 30.0
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to whoever it names: it is a refusal like any other."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """Where a judge is asked, and how.
@@ -81,8 +91,14 @@ class Endpoint:
         if key:
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(f"{self.url.rstrip('/')}/chat/completions", data=body, headers=headers, method="POST")
-        with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-            content: bytes = answer.read(MOST_BYTES + 1)
+        ends = time.monotonic() + self.timeout
+        content = b""
+        with _OPENER.open(request, timeout=self.timeout) as answer:
+            # A server that sends a byte now and then would otherwise be waited for without end.
+            while len(content) <= MOST_BYTES and (part := answer.read1(1 << 16)):
+                content += part
+                if time.monotonic() > ends:
+                    raise TimeoutError(f"the answer was not whole after {self.timeout:g} s")
         if len(content) > MOST_BYTES:
             raise InputError(
                 f"the judge at {self.url} answers with more than {MOST_BYTES} bytes; is it an endpoint of OpenAI's protocol?"
@@ -91,11 +107,13 @@ class Endpoint:
 
     def _read(self, content: bytes) -> str:
         try:
-            text = json.loads(content)["choices"][0]["message"]["content"]
+            choice = json.loads(content)["choices"][0]
+            text = choice["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
             start = self._hidden(content[:80].decode("utf-8", "replace"))
             raise InputError(f"the judge at {self.url} answers {start!r}; give an endpoint of OpenAI's protocol") from None
-        return text if isinstance(text, str) else ""
+        # A reply that was cut may lack its verdict, or hold half a number.
+        return text if isinstance(text, str) and choice.get("finish_reason") != "length" else ""
 
     def _hidden(self, text: str) -> str:
         """Without the key, which an endpoint may repeat."""

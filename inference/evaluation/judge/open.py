@@ -12,6 +12,7 @@ from typing import Any
 from inference.evaluation.judge.cache import ReplyCache, key_of
 from inference.evaluation.judge.endpoint import Endpoint
 from inference.evaluation.judge.judge import JudgeRequest
+from inference.evaluation.judge.replies import without_thoughts
 from model.errors import InputError
 
 ATTEMPTS = 3
@@ -68,7 +69,7 @@ class OpenJudge:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         # Each request reads for itself: equal messages may be read in different ways.
-        return [request.read(verdicts[self._key(request, 0)]) for request in requests]
+        return [request.read(without_thoughts(verdicts[self._key(request, 0)])) for request in requests]
 
     def _reply(self, request: JudgeRequest[Any]) -> str:
         """A reply that holds a verdict."""
@@ -76,7 +77,7 @@ class OpenJudge:
         for attempt in range(ATTEMPTS):
             reply = self._said(request, attempt)
             try:
-                request.read(reply)
+                request.read(without_thoughts(reply))
             except ValueError as error:
                 fault = str(error)
             else:
@@ -103,7 +104,7 @@ class OpenJudge:
 
     def _settings(self, attempt: int) -> dict[str, Any]:
         # The likeliest reply had no verdict: another one may.
-        return {"temperature": 0.0 if attempt == 0 else 0.7, "max_tokens": self._max_tokens}
+        return {"temperature": 0.0 if attempt == 0 else 0.7, "max_tokens": self._max_tokens, "seed": attempt}
 
     def _key(self, request: JudgeRequest[Any], attempt: int) -> str:
         return key_of(self.name, request.messages, self._settings(attempt), attempt)

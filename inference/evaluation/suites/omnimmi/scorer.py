@@ -8,6 +8,7 @@ from typing import Any
 
 from inference.evaluation.items import Item, Metrics
 from inference.evaluation.judge.judge import Judge, JudgeRequest
+from inference.evaluation.judge.replies import whole_number
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.scorers.utterances import read_speech
 from inference.evaluation.suites.omnimmi.prompts import JUDGE_SYSTEM, JUDGE_USER
@@ -50,11 +51,10 @@ def read_verdict(reply: str) -> Verdict:
     Raises:
         ValueError: one of the two is missing.
     """
-    words = re.search(r"\b(yes|no)\b", reply, re.IGNORECASE)
-    number = re.search(r"(?<![\d.])[0-5](?![\d])", reply)
-    if words is None or number is None:
-        raise ValueError(f"the reply {reply[:40]!r} has no yes or no with a number from 0 to 5")
-    return words[1].lower() == "yes", int(number[0])
+    words = {word.lower() for word in re.findall(r"\b(yes|no)\b", reply, re.IGNORECASE)}
+    if len(words) != 1:
+        raise ValueError(f"the reply {reply[:40]!r} has no yes or no, or both")
+    return words.pop() == "yes", whole_number(reply, 0, 5)
 
 
 def alert_values(times: Sequence[float], begin: float, end: float) -> dict[str, float]:

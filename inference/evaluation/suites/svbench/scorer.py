@@ -8,6 +8,7 @@ from typing import Any
 
 from inference.evaluation.items import Item, Metrics
 from inference.evaluation.judge.judge import Judge, JudgeRequest
+from inference.evaluation.judge.replies import whole_number, without_scale
 from inference.evaluation.schema import Scenario, Trace
 from inference.evaluation.suites.suite import Pairs
 from inference.evaluation.suites.svbench.prompts import CRITERIA, JUDGE_CHAIN, JUDGE_SINGLE
@@ -94,30 +95,27 @@ def _dialogue(
 
 
 def read_single(reply: str) -> dict[str, int]:
-    """The first whole number, from 0 to 10, as `accuracy`.
+    """The only number, a whole one from 0 to 10, as `accuracy`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or several.
     """
-    found = re.search(r"(?<![\d.-])\d+(?![\d.]*\d)", reply)
-    if found is None or int(found[0]) > MOST:
-        raise ValueError(f"the reply {reply[:40]!r} has no number from 0 to {MOST}")
-    return {"accuracy": int(found[0])}
+    return {"accuracy": whole_number(reply, 0, MOST)}
 
 
 def read_criteria(reply: str) -> dict[str, int]:
     """The figure of each criterion; -1 of temporal understanding where it does not apply.
 
     Raises:
-        ValueError: one is missing or out of range.
+        ValueError: one is missing, no whole number, or out of range.
     """
     figures = {}
+    text = without_scale(reply)
     for name in CRITERIA:
-        found = re.search(rf"\b{name}\b[^\d\n-]*(-?\d+)", reply)
-        least = -1 if name == "TU" else 0
-        if found is None or not least <= int(found[1]) <= MOST:
-            raise ValueError(f"the reply {reply[:60]!r} has no figure from {least} to {MOST} of {name}")
-        figures[name] = int(found[1])
+        found = re.search(rf"\b{name}\b(?:\s*\([^()\d]*\))?[^\w\n-]*(-?\d+(?:\.\d+)?)", text)
+        if found is None:
+            raise ValueError(f"the reply {reply[:60]!r} has no figure of {name}")
+        figures[name] = whole_number(found[1], -1 if name == "TU" else 0, MOST)
     return figures
 
 

@@ -137,7 +137,7 @@ def test_a_judge_that_likes_the_first_text_decides_nothing() -> None:
     assert [request.read(reply) for request, reply in zip(pair, ("A", "B is better"), strict=True)] == [1.0, 1.0]
     assert [request.read("A tie.") for request in pair] == [0.5, 0.5] and pair[0].what != pair[1].what
     for wrong in ("", "both", "Apples"):
-        with pytest.raises(ValueError, match="neither A nor B"):
+        with pytest.raises(ValueError, match="only A, B or tie"):
             read_choice(wrong)
 
 

@@ -121,7 +121,7 @@ def test_verdicts() -> None:
         read_criteria(lines)
     assert read_criteria(lines.replace("IC - 4", "IC: 4")) == {"SA": 7, "CC": 6, "LC": 5, "TU": -1, "IC": 4, "OS": 10}
     for wrong in ("", "good", "11", "-1", "7.5"):
-        with pytest.raises(ValueError, match="has no number from 0 to 10"):
+        with pytest.raises(ValueError, match="from 0 to 10 is wanted"):
             read_single(wrong)
 
 
