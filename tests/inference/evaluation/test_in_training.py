@@ -17,13 +17,11 @@ from tests.inference.clips import write_clip
 def scorer(tmp_path_factory: pytest.TempPathFactory) -> TrainingScorer:
     folder = tmp_path_factory.mktemp("in_training")
     write_clip(folder / "clip.mp4", [10, 200, 90, 30])
-    (folder / "damaged.mp4").write_bytes((folder / "clip.mp4").read_bytes()[:200])
     question = Question(text="Which?", answer="A", kind="Counting", choices=["A. one", "B. two"])
     clip = {"fps": 1.0, "num_frames": 4}
     scenarios = [
         Scenario(id="own", video="clip.mp4", **clip),
         Scenario(id="bench", video="clip.mp4", suite="streamingbench", questions=[question], **clip),
-        Scenario(id="damaged", video="damaged.mp4", suite="streamingbench", questions=[question], **clip),
     ]
     save_scenarios(folder / "set.jsonl", scenarios)
     tokenizer = tiny_tokenizer()
@@ -32,13 +30,13 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> TrainingScorer:
         tokenizer,
         folder / "set.jsonl",
         limit=9,
-        together=2,
+        together=1,
         settings=RunSettings(),
         label=folder,
     )
 
 
-def test_figures_of_benchmarks_and_of_failures(scorer: TrainingScorer) -> None:
+def test_figures_of_benchmarks(scorer: TrainingScorer) -> None:
     parts = []
     for share in range(2):  # as two ranks would
         scorer.begin(torch.device("cpu"), torch.float32)
@@ -48,8 +46,7 @@ def test_figures_of_benchmarks_and_of_failures(scorer: TrainingScorer) -> None:
     figures = scorer.score(parts)
     traces = {(trace.scenario_id, trace.mode): trace for part in parts for trace in part}
     reply = traces["bench", "offline"].answers[0]
-    # Two questions were asked; the one about the damaged clip counts as wrong.
-    assert figures["streamingbench_overall_accuracy_official"] == (reply[:1] == "A") / 2
-    assert figures["failed_scenarios"] == 1 and figures["scenarios"] == 3
+    assert figures["streamingbench_overall_accuracy_official"] == float(reply[:1] == "A")
+    assert figures["scenarios"] == 2
     assert {"speak_f1", "silence_f1", "question_accuracy"} <= set(figures)
     scorer.forget()
