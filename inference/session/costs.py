@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,12 +35,12 @@ class Costs(Protocol):
         """From the beginning of a step, its frames encoded, to the moment at which its token has been said."""
         ...
 
-    def encode_seconds(self, frames: int, speech: float = 0.0) -> float:
-        """From a frame's arrival at the idle encoder to its features; `speech`: share of the time that tokens take meanwhile."""
+    def hidden_seconds(self) -> float:
+        """The part of a step that the host takes to prepare it, and which passes beside a step that the device still has."""
         ...
 
-    def speech_share(self, tokens_per_second: float | None) -> float:
-        """Share of the time that tokens take at this pace; None: as fast as they come."""
+    def encode_seconds(self, frames: int, speaking: bool = False) -> float:
+        """From a frame's arrival at the idle encoder to its features; `speaking`: beside a decoder that never rests."""
         ...
 
     @property
@@ -59,30 +60,30 @@ class _Job:
     t: float
     """Arrival."""
     ready_at: float | None = None
-    """None: it waits for the encoder."""
+    """None: it waits for the encoder, or is in it."""
     cancelled: bool = False
 
 
 class SimulatedEncoder:
     """Encodes frames on arrival in the time that costs say; frames that come while it works share its next call.
 
+    Beside speech it gets on as slowly as the costs say, but only while the decoder works: when speech ends or pauses, it goes on
+    at its full speed.
+
     Args:
         costs: seconds.
         now: the session's clock.
         encode: makes features [f, P, H] of uint8 [f, 3, S, S], in no time.
-        speech: share of the time in which the session computes tokens at present.
     """
 
-    def __init__(
-        self,
-        costs: Costs,
-        now: Callable[[], float],
-        encode: Callable[[torch.Tensor], torch.Tensor],
-        speech: Callable[[], float] = lambda: 0.0,
-    ) -> None:
-        self._costs, self._now, self._encode, self._speech = costs, now, encode, speech
+    def __init__(self, costs: Costs, now: Callable[[], float], encode: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._costs, self._now, self._encode = costs, now, encode
         self._waiting: list[_Job] = []
-        self._free_at = 0.0
+        self._call: list[_Job] = []
+        self._begin = 0.0
+        """Of the call, or when the encoder became free."""
+        self._speech: list[tuple[float, float]] = []
+        """When the decoder worked on speech, in order; what lies before the call is left out."""
 
     def submit(self, pixels: torch.Tensor, t: float) -> SimulatedTicket:
         """A frame that arrived at stream time `t`."""
@@ -91,14 +92,20 @@ class SimulatedEncoder:
         self._waiting.append(job)
         return SimulatedTicket(self, job, pixels)
 
+    def beside(self, begin: float, end: float) -> None:
+        """The decoder worked on speech from `begin` to `end`, which may lie before the end of the last time but not before its
+        beginning."""
+        if self._speech and begin <= self._speech[-1][1]:
+            begin, last = self._speech.pop()
+            end = max(end, last)
+        self._speech.append((begin, end))
+
     def ready_at(self, job: _Job) -> float:
-        """When a frame's features are there, if nothing more comes."""
+        """When a frame's features are there, if nothing more comes and nothing is said; endless for one that was cancelled."""
         self._advance(self._now())
-        if job.ready_at is None:
-            self._launch()
-            while job.ready_at is None:  # the call before it must end first
-                self._launch()
-        return job.ready_at
+        while job.ready_at is None and (self._call or self._start(math.inf)):
+            self._finish(self._end())
+        return math.inf if job.ready_at is None else job.ready_at
 
     def is_ready(self, job: _Job) -> bool:
         """Whether they are there now."""
@@ -110,20 +117,44 @@ class SimulatedEncoder:
         return self._encode(pixels[None])
 
     def _advance(self, now: float) -> None:
-        """Launch every call that has begun by `now`."""
-        while any(not job.cancelled and max(self._free_at, job.t) <= now for job in self._waiting):
-            self._launch()
+        """Begin and end every call that began or ended by `now`."""
+        while self._call or self._start(now):
+            end = self._end()
+            if end > now:
+                return
+            self._finish(end)
 
-    def _launch(self) -> None:
+    def _start(self, now: float) -> bool:
+        """Begin the next call, if there is one that begins by `now`."""
         self._waiting = [job for job in self._waiting if not job.cancelled]
-        if not self._waiting:
-            return
-        begin = max(self._free_at, self._waiting[0].t)
-        batch = [job for job in self._waiting if job.t <= begin][: self._costs.frames_a_call]
-        self._free_at = begin + self._costs.encode_seconds(len(batch), self._speech())
-        for job in batch:
-            job.ready_at = self._free_at
-        self._waiting = self._waiting[len(batch) :]
+        if not self._waiting or max(self._begin, self._waiting[0].t) > now:
+            return False
+        self._begin = max(self._begin, self._waiting[0].t)
+        self._call = [job for job in self._waiting if job.t <= self._begin][: self._costs.frames_a_call]
+        self._waiting = self._waiting[len(self._call) :]
+        self._speech = [(begin, end) for begin, end in self._speech if end > self._begin]
+        return True
+
+    def _finish(self, end: float) -> None:
+        for job in self._call:
+            job.ready_at = end
+        self._call, self._begin = [], end
+
+    def _end(self) -> float:
+        """Of the call, as far as it is known what is said meanwhile."""
+        alone, beside = (self._costs.encode_seconds(len(self._call), speaking) for speaking in (False, True))
+        t, left = self._begin, 1.0
+        for begin, end in self._speech:
+            pause = max(0.0, begin - t)
+            if alone * left <= pause:
+                break
+            left -= pause / alone if pause else 0.0
+            t = max(t, begin)
+            if beside * left <= end - t:
+                return t + beside * left
+            left -= max(0.0, end - t) / beside
+            t = max(t, end)
+        return t + alone * left
 
 
 class SimulatedTicket:

@@ -53,6 +53,8 @@ class Progress:
     """Among `rows`."""
     device_busy_until: float = 0.0
     """Of a simulated device that has launched a step ahead: stream time of its end."""
+    launched_at: float | None = None
+    """Stream time at which it began with that step; None: there is none."""
     carried: Drained = field(default_factory=Drained)
     """What came with a reset, to be taken at the next token boundary."""
     silent_since: float | None = None
@@ -105,6 +107,7 @@ class RealtimeSession:
             raise InputError("a session on a virtual clock needs tokens_per_second: without it speaking would take no time")
         self._costs = costs
         self._takes_time = costs is not None or clock.wall() is not None
+        self._encoder: SimulatedEncoder | None = None
         self.end_reason = ""
         self.log = EventLog(clock, on_event, self.settings.keep_events)
         self.turns = TurnTaker(tokenizer, self.log)
@@ -254,16 +257,24 @@ class RealtimeSession:
     def _spend(self, size: StepSize, ahead: bool) -> None:
         """Let the virtual clock go on by what the step would have taken, and before it by what its frames still need."""
         assert isinstance(self.clock, VirtualClock) and self._costs is not None
-        tickets = [frame.ticket for frame in self.progress.frames]
-        begin = self.clock.now()
-        if not size.speaking:  # the step that was launched ahead is not wanted, and yet it ends first
-            begin = max(begin, self.progress.device_busy_until)
+        progress, costs = self.progress, self._costs
+        tickets = [frame.ticket for frame in progress.frames]
+        begin = now = self.clock.now()
+        hidden = 0.0
+        if size.speaking and progress.launched_at is not None:
+            begin = progress.launched_at  # where speech is paced it may have ended long ago
+        elif progress.device_busy_until > now:  # what was launched ahead is not wanted, and yet it ends first
+            hidden = min(costs.hidden_seconds(), costs.step_seconds(size))
+            begin = max(now + hidden, progress.device_busy_until)
         ready = max((ticket.ready_at for ticket in tickets if isinstance(ticket, SimulatedTicket)), default=begin)
         bare = sum(ticket is None for ticket in tickets)
-        begin = max(begin, ready) + (self._costs.encode_seconds(bare) if bare else 0.0)
-        end = begin + self._costs.step_seconds(size)
-        self.clock.spend(end - self.clock.now())
-        self.progress.device_busy_until = end + (self._costs.ahead_seconds if ahead else 0.0)
+        begin = max(begin, ready) + (costs.encode_seconds(bare) if bare else 0.0)
+        end = max(now, begin + costs.step_seconds(size) - hidden)
+        self.clock.spend(end - now)
+        progress.device_busy_until = end + (costs.ahead_seconds if ahead else 0.0)
+        progress.launched_at = end if ahead and costs.ahead_seconds else None
+        if ahead and self._encoder is not None:
+            self._encoder.beside(now, progress.device_busy_until)
 
     def _features(self, frame: PendingFrame) -> torch.Tensor:
         """[1, P, H] of a frame that the encoder has, or that came before there was one."""
@@ -412,20 +423,11 @@ class RealtimeSession:
 
     def _encode_on_arrival(self) -> Submit:
         if self._costs is not None:
-            return SimulatedEncoder(self._costs, self.clock.now, self.engine.encode, self._speech_share).submit
+            self._encoder = SimulatedEncoder(self._costs, self.clock.now, self.engine.encode)
+            return self._encoder.submit
         encoder = self.engine.encoder
         clip = encoder.new_clip()
         return lambda pixels, t: encoder.submit(pixels, clip=clip)
-
-    def _speech_share(self) -> float:
-        """Share of the time in which tokens are computed at present, with a simulated machine."""
-        if self._costs is None or not self.turns.speaking:
-            return 0.0
-        settings = self.settings
-        per_second = settings.tokens_per_second
-        if settings.tokens_per_frame is not None:
-            per_second = settings.tokens_per_frame / settings.frame_seconds
-        return self._costs.speech_share(per_second)
 
     @property
     def _silent(self) -> bool:

@@ -48,7 +48,7 @@ class LatencyProfile:
     prompt_seconds: float = 0.0
     """That a prompt takes beyond the step that feeds it: the session wakes, the text is tokenised."""
     encode_speaking_seconds: float = 0.0
-    """That the encoding of frames takes longer while the session speaks."""
+    """That the encoding of frames takes longer beside speech without pause."""
     ahead_seconds: float = 0.0
     """Of a step that was launched ahead and is not wanted; 0: none is launched ahead."""
     frames_a_call: int = 8
@@ -63,18 +63,14 @@ class LatencyProfile:
         kept = self.row_seconds * (size.kept_rows - self.kept_rows) + self.frame_seconds * (size.kept_frames - self.kept_frames)
         return max(0.0, base + kept + self.new_frame_seconds * size.new_frames + self.prompt_seconds * size.prompts)
 
-    def encode_seconds(self, frames: int, speech: float = 0.0) -> float:
-        """Of one call of the encoder. Beside speech without pause it takes `encode_speaking_seconds` longer, since the decoder
-        leaves it so small a part of the machine; beside paced speech it has all of the machine in between."""
-        alone = max(0.0, interpolate(self.encode, frames) + self.encode_overhead_seconds)
-        if alone == 0.0 or not self.encode_speaking_seconds:
-            return alone + (self.encode_speaking_seconds if speech >= 1 else 0.0)
-        taken = self.encode_speaking_seconds / (alone + self.encode_speaking_seconds)
-        return alone / (1 - speech * taken)
+    def hidden_seconds(self) -> float:
+        """What a step of one row takes longer alone than launched ahead: there the host prepares it while the device is busy."""
+        return max(0.0, interpolate(self.steps, 1) - self.speaking_seconds) if self.ahead_seconds else 0.0
 
-    def speech_share(self, tokens_per_second: float | None) -> float:
-        """Share of the time in which tokens are computed."""
-        return 1.0 if tokens_per_second is None else min(1.0, self.speaking_seconds * tokens_per_second)
+    def encode_seconds(self, frames: int, speaking: bool = False) -> float:
+        """Of one call of the encoder, alone or beside speech without pause, which leaves it a small part of the machine."""
+        alone = max(0.0, interpolate(self.encode, frames) + self.encode_overhead_seconds)
+        return alone + (self.encode_speaking_seconds if speaking else 0.0)
 
 
 def interpolate(points: Sequence[tuple[int, float]], size: int) -> float:
