@@ -283,6 +283,8 @@ def make_manifest(
         InputError: there is no scenario: none of the videos was found.
     """
     if not scenarios:
+        if not videos.missing:
+            raise InputError(f"nothing of the annotations can be asked: {'; '.join(list(notes)[:2]) or 'they hold no entry'}")
         some = ", ".join(videos.missing[:3])
         raise InputError(f"none of the {len(videos.missing)} videos was found ({some}, …); give their folder to --videos")
     text = json.dumps(dict(sorted(prompts.items())), ensure_ascii=False)

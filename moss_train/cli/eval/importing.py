@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,23 @@ if TYPE_CHECKING:
     from inference.evaluation.suites.suite import Imported
 
 
+class _List(argparse.Action):
+    """Prints the suites that a release belongs to."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from inference.evaluation.suites.registry import MODULES, get_suite
+
+        for suite in map(get_suite, MODULES):
+            if suite.load is not None:
+                judge = "; some of its scores need a judge" if suite.needs_judge else ""
+                print(f"{suite.name}: {suite.about}; modes {', '.join(suite.modes)}{judge}")
+        parser.exit()
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the action."""
-    parser.add_argument("suite", metavar="SUITE", help="name of the benchmark; a wrong one is answered with the list")
+    parser.add_argument("--list", action=_List, nargs=0, help="say which benchmarks there are, and stop")
+    parser.add_argument("suite", metavar="SUITE", help="name of the benchmark (--list)")
     parser.add_argument("annotations", type=Path, help="its released annotation file, or the folder of several")
     parser.add_argument("--videos", type=Path, required=True, metavar="DIR", help="folder below which its videos lie")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="scenario file; the manifest is put beside it")
@@ -74,9 +89,22 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--out {arguments.out} is a folder; give the name of a file")
 
 
+def _by_task(imported: Imported) -> Counter[str]:
+    """Questions by task, and what is polled or streamed."""
+    counts: Counter[str] = Counter()
+    for scenario in imported.scenarios:
+        counts.update(question.kind for question in scenario.questions)
+        counts["polls"] += len(scenario.polls)
+        counts["streams"] += bool(scenario.prompts)
+    return +counts
+
+
 def _say(imported: Imported, out: Path) -> None:
     manifest = imported.manifest
     print(f"{manifest.scenarios} scenarios with {manifest.items} items: {out}")
+    for task, count in sorted(_by_task(imported).items()):
+        print(f"  {task}: {count}")
+    print(f"license of the annotations: {manifest.license}; videos have their own")
     if manifest.missing_videos:
         some = ", ".join(manifest.missing_videos[:3])
         left = len(manifest.missing_videos)

@@ -14,7 +14,7 @@ from inference.evaluation.schema import Poll, PromptEvent, Question, Scenario, S
 from inference.evaluation.suites.importing import Videos, load_templates, make_manifest, read_list, seconds_of, take, texts
 from inference.evaluation.suites.parsing import LETTERS, bare, lettered
 from inference.evaluation.suites.streamingbench.prompts import TEMPLATES
-from inference.evaluation.suites.streamingbench.tasks import PROACTIVE, SEQUENTIAL, task_of
+from inference.evaluation.suites.streamingbench.tasks import GROUPS, PROACTIVE, SEQUENTIAL, task_of
 from inference.evaluation.suites.suite import Imported, ImportOptions
 from model.errors import InputError
 
@@ -27,6 +27,12 @@ TOLERANCE = 2.0
 
 _FOLDERS = {"Misleading Context Recognition": "Misleading Context Understanding"}
 """Archives that have another name than the questions about their videos."""
+_README_FOLDERS = {
+    "Real-Time Visual Understanding": "real",
+    "Sequential Question Answering": "sqa",
+    "Proactive Output": "proactive",
+}
+"""Folders that the benchmark's guide unpacks archives into, where these bring no folder of their category."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,13 @@ def load(path: Path, options: ImportOptions) -> Imported:
         for number, entry in enumerate(entry for entry in asked if entry.task == PROACTIVE):
             scenario = _proactive(f"{_name(video)}#proactive{number}", video, entry, videos, options, templates)
             if scenario is None:
-                notes.append(f"{entry.where} is left out: its true moment lies outside of its video")
+                notes.append(
+                    f"{entry.where} is left out: its true moment lies behind the last frame of its video, or before the question"
+                )
             else:
                 scenarios.append(scenario)
+    if any(entry.task in GROUPS["omni"] for asked in found.values() for entry in asked):
+        notes.append("omni-source questions are asked of the pictures alone: there is no sound")
     manifest = make_manifest(
         "streamingbench",
         options,
@@ -132,7 +142,8 @@ def _csv_entries(path: Path) -> Iterator[Entry]:
         if "options" in row:
             fields["options"] = _listed(row["options"], where)
         category, sample = parts[1], parts[2]
-        names = [category.replace("_", " "), category, _FOLDERS.get(category, category)]
+        spaced = category.replace("_", " ")
+        names = [_README_FOLDERS.get(spaced, spaced), _FOLDERS.get(category, category), category, spaced]
         yield Entry(where, tuple(f"{name}/sample_{sample}/video.mp4" for name in dict.fromkeys(names)), 2, fields)
 
 

@@ -29,6 +29,9 @@ OPTIONS = ["A cat", "A dog", "Two birds", "None of them"]
         ("The answer is a cat", None),
         ("E", None),  # no such option
         ("The answer is A or B", None),
+        *[(reply, None) for reply in ("A, B", "A. or B.", "A) B)", "(A) (B)", "A: no. B: yes", "A\nB", "Answer: A, B")],
+        ("**B.** A dog", "B"),
+        ("B. A dog and A cat", "B"),
         ("I see several animals", None),
         ("", None),
     ],

@@ -44,6 +44,7 @@ def test_what_is_imported_can_be_run_and_scored(release: Path, capsys: pytest.Ca
     words = ["eval", "import", "streamingbench", str(release / "questions_real.json"), "--videos", str(release / "videos")]
     assert main([*words, "--out", str(out), "--max-frames", "2", "--context-seconds", "inf", "--release", "made up"]) == 0
     said = capsys.readouterr().out
+    assert "  counting: 1\n  polls: 1\n  streams: 1\nlicense of the annotations: not stated" in said
     assert "2 scenarios with 3 items" in said and "asked about them: 1 (./videos/gone.mp4)" in said
     assert f"moss eval {out} --max-frames 2 --checkpoint" in said
     manifest = json.loads((release / "sb" / "scenarios.jsonl.manifest.json").read_text())
@@ -63,6 +64,14 @@ def test_what_is_imported_can_be_run_and_scored(release: Path, capsys: pytest.Ca
     assert {"proactive_output.poll.time_accuracy_official", "proactive_output.push.time_accuracy"} <= set(metrics)
     record = json.loads((release / "eval" / "run.json").read_text())
     assert record["manifests"] == [manifest]
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", "import", "--list"])
+    said = capsys.readouterr().out
+    assert stopped.value.code == 0 and "ovobench: Questions about past" in said and "world" not in said
+    assert "svbench" in said and "; some of its scores need a judge" in said
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_json_release(release: Path, tmp_path: Path) -> None:
     manifest = found.manifest
     assert manifest.missing_videos == ["./videos/gone_real.mp4"] and manifest.context_seconds == 60.0
     assert sorted(manifest.annotations) == ["questions_proactive.json", "questions_real.json", "questions_sqa.json"]
-    assert len(manifest.notes) == 1 and "question 1 is left out: its true moment lies outside" in manifest.notes[0]
+    assert len(manifest.notes) == 1 and "question 1 is left out: its true moment lies behind the last frame" in manifest.notes[0]
     save_scenarios(tmp_path / "s.jsonl", found.scenarios)
     assert load_scenarios(tmp_path / "s.jsonl") == found.scenarios
     assert SUITE.load is load
@@ -106,6 +106,32 @@ def test_csv_release(release: Path, tmp_path: Path) -> None:
     assert question.kind == "misleading_context_understanding" and question.since == 2.5
     # That another folder has a sample_3 as well does not make its video this one's.
     assert found.manifest.missing_videos == ["Scene Understanding/sample_3/video.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("category", "folder"), [("Real-Time Visual Understanding", "real"), ("Sequential Question Answering", "sqa")]
+)
+def test_videos_unpacked_as_the_guide_says(release: Path, tmp_path: Path, category: str, folder: str) -> None:
+    place = tmp_path / "data" / folder / "sample_3"
+    place.mkdir(parents=True)
+    (place / "video.mp4").write_bytes((release / "videos" / "a_real.mp4").read_bytes())
+    row = _question("Emotion Recognition", "How?", "00:00:04") | {
+        "options": str(OPTIONS),
+        "question_id": f"{category}_sample_3_1",
+    }
+    with (tmp_path / "q.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerow(row)
+    found = load(tmp_path / "q.csv", ImportOptions(videos=tmp_path / "data"))
+    assert [scenario.video for scenario in found.scenarios] == [f"{folder}/sample_3/video.mp4"]
+    assert found.manifest.notes == ["omni-source questions are asked of the pictures alone: there is no sound"]
+
+
+def test_moments_behind_the_video_are_said(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.json").write_text(json.dumps([{"questions": [LATE], "video_path": "c_proactive.mp4"}]))
+    with pytest.raises(InputError, match=r"nothing of the annotations can be asked: .* behind the last frame"):
+        load(tmp_path / "q.json", ImportOptions(videos=release / "videos"))
 
 
 @pytest.mark.parametrize(
