@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,10 +19,11 @@ import pytest
 import torch
 
 from moss_train.parallel import local_ranks
+from moss_train.parallel.ports import hold_port
 from moss_train.parallel.spawn import _PROGRESS
 from tests.preloaded import REPOSITORY, PreloadedRank
 
-__all__ = ["REPOSITORY", "Answer", "Launch", "Ranks", "RunRanks", "free_port"]
+__all__ = ["REPOSITORY", "Answer", "Launch", "Ranks", "RunRanks"]
 
 SECONDS_FOR_THE_OTHERS = 20.0
 """How long the ranks that are left may take to end by themselves when one has failed."""
@@ -89,11 +89,11 @@ class Ranks:
             stdout and stderr together.
         """
         processes, arguments = self._preloaded(nproc), [str(arg) for arg in args]
-        shared = {"WORLD_SIZE": str(nproc), "LOCAL_WORLD_SIZE": str(nproc)}
-        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | shared | (env or {})
+        shared = {"WORLD_SIZE": str(nproc), "LOCAL_WORLD_SIZE": str(nproc), "MASTER_ADDR": "127.0.0.1"}
         # A file, not a pipe: nobody has to read while the ranks run.
-        with tempfile.NamedTemporaryFile(mode="r", encoding="utf-8", errors="replace") as messages:
+        with hold_port() as port, tempfile.NamedTemporaryFile(mode="r", encoding="utf-8", errors="replace") as messages:
+            shared |= {"MASTER_PORT": str(port)}
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | shared | (env or {})
             try:
                 for rank, process in enumerate(processes):
                     own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -213,11 +213,3 @@ def _wait(processes: Sequence[PreloadedRank], timeout: float) -> int | None:
             return failed
         time.sleep(0.02)
     return failed or None
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

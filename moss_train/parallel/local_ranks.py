@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from model.errors import InputError
+from moss_train.parallel.ports import hold_port
 
 SECONDS_TO_END = 600.0
 """Grace for ranks that were asked to end before they are killed: a step and the checkpoint of a large model take minutes."""
@@ -35,8 +35,13 @@ def start_local_ranks(ranks: int, module: str, arguments: Sequence[str]) -> int:
     """
     if ranks < 1:
         raise InputError(f"--nproc-per-node is {ranks}; it must be at least 1")
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    with hold_port() as port:
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        shared |= {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+        return _run(ranks, [sys.executable, "-m", module, *arguments], shared)
+
+
+def _run(ranks: int, command: Sequence[str], shared: Mapping[str, str]) -> int:
     defaults = {"OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
     processes: list[subprocess.Popen[bytes]] = []
     forwarded: list[int] = []
@@ -50,8 +55,8 @@ def start_local_ranks(ranks: int, module: str, arguments: Sequence[str]) -> int:
     before = {number: signal.signal(number, forward) for number in (*_TO_END, signal.SIGUSR1)}
     try:
         for rank in range(ranks):
-            environment = defaults | dict(os.environ) | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            processes.append(subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment))
+            environment = defaults | dict(os.environ) | dict(shared) | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            processes.append(subprocess.Popen(command, env=environment))
             if asked := [number for number in forwarded if number in _TO_END]:  # before all were there: nothing has begun
                 _end(processes, grace=5.0)
                 return 128 + asked[-1]
@@ -106,13 +111,6 @@ def _end(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":  # RANKS MODULE ARGUMENTS...

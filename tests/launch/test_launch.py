@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from model.errors import InputError
 from moss_train.config.compose import compose, load_config
 from moss_train.launching import launch_dir, render_sbatch
+from moss_train.parallel.ports import hold_port
 
 SCRIPT = launch_dir() / "torchrun.sh"
 CLEAN = {
@@ -158,12 +159,6 @@ def _tool(folder: Path, name: str, text: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """Slurm's commands as scripts of a few lines: srun starts its task once a node, both nodes being this machine."""
@@ -189,14 +184,21 @@ def cluster(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return tmp_path, environment
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """The job adds its number modulo 1000, which is 0."""
+    with hold_port() as held:
+        yield held
+
+
 @pytest.mark.ranks
-def test_submitted_script_trains_on_two_nodes(cluster: tuple[Path, dict[str, str]]) -> None:
+def test_submitted_script_trains_on_two_nodes(cluster: tuple[Path, dict[str, str]], port: int) -> None:
     folder, environment = cluster
     overrides = [
         "stage=pt1",
         f"run_dir={folder}/run",
         "launcher.nproc_per_node=1",
-        f"launcher.master_port={_free_port()}",
+        f"launcher.master_port={port}",
         "train.steps=7",
     ]
     submitted = subprocess.run(

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.ranks import REPOSITORY, free_port
+from moss_train.parallel.ports import hold_port
+from tests.ranks import REPOSITORY
 
 pytestmark = pytest.mark.ranks
 
@@ -37,10 +39,16 @@ def _host(number: int, port: int, run_dir: Path, errors: Path) -> subprocess.Pop
     )
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    with hold_port() as held:
+        yield held
+
+
 @pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_a_lost_host(tmp_path: Path, lost: int) -> None:
+def test_a_lost_host(tmp_path: Path, lost: int, port: int) -> None:
     """With the first host torchrun's store is lost too."""
-    run_dir, port = tmp_path / "run", free_port()
+    run_dir = tmp_path / "run"
     logs = [tmp_path / f"host_{number}" for number in range(2)]
     hosts = [_host(number, port, run_dir, logs[number]) for number in range(2)]
     pids = [run_dir / f"pid_{rank}" for rank in range(4)]
