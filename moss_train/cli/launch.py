@@ -46,7 +46,8 @@ def _train_args(args: argparse.Namespace) -> list[str]:
 
 def _torchrun(args: argparse.Namespace) -> int:
     from moss_train.config.arguments import config_from_args
-    from moss_train.launching import launch_dir, torchrun_environment
+    from moss_train.launching.environment import torchrun_environment
+    from moss_train.launching.folder import launch_dir
 
     script = ["bash", str(launch_dir() / "torchrun.sh")]
     environment = torchrun_environment(config_from_args(args))
@@ -58,7 +59,8 @@ def _torchrun(args: argparse.Namespace) -> int:
 def _slurm(args: argparse.Namespace) -> int:
     from moss_train.config.arguments import config_from_args
     from moss_train.config.compose import save_config
-    from moss_train.launching import log_dir, render_sbatch
+    from moss_train.launching.folder import log_dir
+    from moss_train.launching.slurm import render_sbatch
 
     config = config_from_args(args)
     here = Path.cwd()

@@ -5,33 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from model.errors import InputError
+from moss_train.config.checks import at_least, one_of
+from moss_train.config.cluster import CacheConfig, ContainerConfig, KubernetesConfig, PreflightConfig, SlurmConfig
 
-KINDS = ("local", "torchrun", "slurm")
-
-
-@dataclass(kw_only=True)
-class SlurmConfig:
-    """Lines of the batch script; an empty string leaves a line out."""
-
-    partition: str = ""
-    account: str = ""
-    qos: str = ""
-    time: str = "24:00:00"
-    """Wall-clock limit, HH:MM:SS or D-HH:MM:SS."""
-    cpus_per_task: int = 16
-    """CPU cores of each node's single task, which starts one process a GPU."""
-    memory: str = "0"
-    """Memory of a node; 0 takes all of it."""
-    exclusive: bool = True
-    constraint: str = ""
-    requeue: bool = True
-    """Let Slurm start the job again after a preemption or a lost node; training resumes from its newest checkpoint."""
-    signal_seconds: int = 120
-    """Seconds before the limit at which SIGTERM asks for a checkpoint; 0 sends none."""
-    setup: list[str] = field(default_factory=list)
-    """Shell lines before the start, such as `module load cuda` or `source .venv/bin/activate`."""
-    extra: list[str] = field(default_factory=list)
-    """Further options of sbatch, each as it would follow `#SBATCH`."""
+KINDS = ("local", "torchrun", "slurm", "kubernetes")
 
 
 @dataclass(kw_only=True)
@@ -39,20 +16,43 @@ class LauncherConfig:
     """Processes, nodes and their environment."""
 
     kind: str = "local"
-    """local | torchrun | slurm"""
+    """local | torchrun | slurm | kubernetes"""
     nodes: int = 1
+    min_nodes: int = 0
+    """The least nodes that the run may go on with when it is started again; 0 means `launcher.nodes`, no fewer."""
     nproc_per_node: int = 1
     """Processes on a node: its GPUs, or CPU ranks."""
     master_port: int = 29500
+    elastic: bool = False
+    """Let torchrun form the world anew, with `min_nodes` to `nodes` nodes, whenever a node is lost or comes; else the nodes are fixed."""
+    max_restarts: int = 0
+    """How often torchrun starts the ranks of a node again after one of them failed; training continues from its newest checkpoint."""
+    gpu: str = ""
+    """H100 | H200 | A100: what `moss plan` holds the run against before it is started; empty checks the layout only."""
+    python: str = ""
+    """Interpreter with moss-train on the nodes, or in the container; empty takes that of the `moss` which launches."""
     log_dir: str = "logs"
     """Folder of the job's output files; relative paths belong to the run folder."""
     env: dict[str, str] = field(default_factory=dict)
     """Environment variables of every process."""
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    container: ContainerConfig = field(default_factory=ContainerConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    kubernetes: KubernetesConfig = field(default_factory=KubernetesConfig)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"launcher.kind is {self.kind!r}; use one of {', '.join(KINDS)}")
-        for name, least in (("nodes", 1), ("nproc_per_node", 1), ("master_port", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"launcher.{name} is {getattr(self, name)}; it must be at least {least}")
+        one_of("launcher.kind", self.kind, KINDS)
+        for name, least in (("nodes", 1), ("min_nodes", 0), ("nproc_per_node", 1), ("master_port", 1), ("max_restarts", 0)):
+            at_least(f"launcher.{name}", getattr(self, name), least)
+        if self.min_nodes > self.nodes:
+            raise InputError(f"launcher.min_nodes is {self.min_nodes}, more than launcher.nodes, which is {self.nodes}; lower it")
+        if self.master_port > 65535:
+            raise InputError(f"launcher.master_port is {self.master_port}; it must be at most 65535")
+        if self.gpu:
+            one_of("launcher.gpu", self.gpu, ("H100", "H200", "A100"))
+
+    @property
+    def least_nodes(self) -> int:
+        """The least nodes that the run may go on with."""
+        return self.min_nodes or self.nodes

@@ -14,7 +14,8 @@ import pytest
 
 from model.errors import InputError
 from moss_train.config.compose import compose, load_config
-from moss_train.launching import launch_dir, render_sbatch
+from moss_train.launching.folder import launch_dir
+from moss_train.launching.slurm import render_sbatch
 from moss_train.parallel.ports import hold_port
 
 SCRIPT = launch_dir() / "torchrun.sh"
