@@ -1,4 +1,4 @@
-"""What a cluster adds to a launcher: Slurm's and Kubernetes' own settings, containers, the check before a start, caches of shards."""
+"""What a cluster adds to a launcher: Slurm, Kubernetes, containers, the check before a start, caches of shards."""
 
 from __future__ import annotations
 

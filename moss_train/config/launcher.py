@@ -24,11 +24,11 @@ class LauncherConfig:
     """Processes on a node: its GPUs, or CPU ranks."""
     master_port: int = 29500
     elastic: bool = False
-    """Let torchrun form the world anew, with `min_nodes` to `nodes` nodes, whenever a node is lost or comes; else the nodes are fixed."""
+    """Let torchrun form the world anew, of `min_nodes` to `nodes` nodes, when a node is lost or comes; else they are fixed."""
     max_restarts: int = 0
-    """How often torchrun starts the ranks of a node again after one of them failed; training continues from its newest checkpoint."""
+    """How often torchrun starts the ranks again after one of them failed; training continues from its newest checkpoint."""
     gpu: str = ""
-    """H100 | H200 | A100: what `moss plan` holds the run against before it is started; empty checks the layout only."""
+    """H100 | H200 | A100: `moss plan` holds the run against it before anything starts; empty checks the layout only."""
     python: str = ""
     """Interpreter with moss-train on the nodes, or in the container; empty takes that of the `moss` which launches."""
     log_dir: str = "logs"
