@@ -9,9 +9,13 @@ import socket
 import sys
 import time
 import traceback
+from typing import TYPE_CHECKING
 
 from model.errors import InputError
 from moss_train.config.schema import RunConfig
+
+if TYPE_CHECKING:
+    from moss_train.trainer import Outcome
 
 EXIT_PEER_LOST = 1
 EXIT_BAD_INPUT = 2
@@ -84,12 +88,21 @@ def _train(config: RunConfig) -> int:
             raise
         return _failed(error, rank)
     if rank == 0:
+        _record(config, outcome, world)
         ending = "finished" if outcome.finished else "was told to end and saved"
         if outcome.data_ended:
             ending = f"stopped before its {config.train.steps} steps because its data ended (repeats, max_samples), and saved"
         print(f"{config.stage.name} {ending} after {outcome.step} steps: {outcome.checkpoint}", flush=True)
     stop_world()
     return 0
+
+
+def _record(config: RunConfig, outcome: Outcome, world: int) -> None:
+    """For whoever decides whether to start the run again."""
+    from moss_train.guards.ending import DATA_ENDED, FINISHED, TOLD, Ending, write_ending
+
+    how = FINISHED if outcome.finished else DATA_ENDED if outcome.data_ended else TOLD
+    write_ending(config.run_dir, Ending(how, 0, step=outcome.step, world_size=world))
 
 
 def _bad_input(error: InputError, rank: int, common: bool) -> int:

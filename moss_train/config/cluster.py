@@ -135,6 +135,14 @@ class KubernetesConfig:
     api: str = "jobset"
     """job | jobset | pytorchjob: what the cluster has. A plain job runs one node."""
     gpu_resource: str = "nvidia.com/gpu"
+    """Name of a GPU among the resources; empty for CPU ranks."""
+    resources: dict[str, str] = field(default_factory=dict)
+    """Further resources of a pod, such as rdma/hca: "1"."""
+    host_network: bool = False
+    capabilities: list[str] = field(default_factory=list)
+    """Such as IPC_LOCK, which RDMA needs."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Further labels, such as kueue.x-k8s.io/queue-name."""
     cpus: str = "96"
     memory: str = "800Gi"
     shared_memory: str = "64Gi"

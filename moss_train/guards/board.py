@@ -87,5 +87,6 @@ def open_board(rank: int, world_size: int, patience: float) -> Board | None:
     store = dist.TCPStore(  # type: ignore[attr-defined]
         address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=patience)
     )
-    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    # The first rank's store is new with its process; the count differs there between hosts that joined at different times.
+    restarts = "0" if store_is_of_first_rank() else os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return Board(store, rank, f"moss/{restarts}/{_generation}")

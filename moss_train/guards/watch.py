@@ -21,6 +21,7 @@ import torch.distributed as dist
 from moss_train.config.schema import RunConfig
 from moss_train.guards.board import Board, open_board, store_is_of_first_rank
 from moss_train.guards.cause import EXIT_HANG, EXIT_LOST_RANK, Cause, Whereabouts, end_process
+from moss_train.guards.ending import FAILED, Ending, write_ending
 from moss_train.guards.hang import FOLDER, Report, explain, ranks_of
 from moss_train.guards.heartbeat import Silence, lost_sentence, pulsing_pause, silent_ranks
 from moss_train.guards.nccl_trace import pending_collective, write_trace
@@ -48,6 +49,7 @@ class Watch:
         self.who = who
         self._board = board
         self._hang_seconds = guard.hang_seconds
+        self._run_dir = config.run_dir
         self._lost_seconds = guard.lost_rank_seconds
         self._tick = min(2.0, max(0.1, guard.lost_rank_seconds / 15))
         self._stacks = StackFile(Path(config.run_dir) / FOLDER, who.rank, 0.7 * guard.lost_rank_seconds)
@@ -112,8 +114,10 @@ class Watch:
                     found = Cause.from_json(self._board.tell_first("cause", found.to_json()))
             own = found.author == self.who.rank
             text = shown if own else f"moss: error: {found.sentence}"
-            if text is not None and self.who.speaks(found):
-                print(text, file=sys.stderr, flush=True)
+            if self.who.speaks(found):
+                self._record(found)
+                if text is not None:
+                    print(text, file=sys.stderr, flush=True)
             if self._board is not None:
                 self._linger(self._board, found)
             self._stacks.close()
@@ -266,11 +270,18 @@ class Watch:
             if self._stopped.is_set() or self._told:
                 return
             if self.who.speaks(cause):
+                self._record(cause)
                 print(f"moss: error: {cause.sentence}", file=sys.stderr, flush=True)
             if self._board is not None:
                 self._linger(self._board, cause)
             self._stacks.close()
             end_process(cause.code)
+
+    def _record(self, cause: Cause) -> None:
+        """For whoever decides whether to start the run again."""
+        author = -1 if cause.lost else cause.author  # who misses others is not to blame
+        found = Ending(FAILED, cause.code, cause.sentence, ranks=cause.lost, author=author, world_size=self.who.world_size)
+        write_ending(self._run_dir, found)
 
     def _linger(self, board: Board, cause: Cause) -> None:
         """All know the cause, and the ones that print it have done so, before a launcher sees the first process end."""

@@ -12,7 +12,7 @@ from model.errors import InputError
 from model.text.stages import check_parallel, check_stage_layers, layers_per_stage
 from moss_train.config.schema import RunConfig
 from moss_train.engines.optimizer.modules import ModuleRates
-from moss_train.parallel.sizes import check_sizes
+from moss_train.parallel.sizes import check_batch, check_sizes
 from moss_train.planning.data_items import DataItem
 from moss_train.planning.data_load import LoadOwed, Speeds, load_owed
 from moss_train.planning.expected import ExpectedPack
@@ -139,17 +139,7 @@ def check_layout(config: RunConfig, ranks: int) -> tuple[int, int]:
     if parallel.stage_layers is not None:
         check_stage_layers(text.num_hidden_layers, pieces, parallel.stage_layers)
     layers_per_stage(text.num_hidden_layers, pieces)
-    count, rest = divmod(config.train.global_batch_size, data)
-    if rest or not count:
-        raise InputError(
-            f"train.global_batch_size is {config.train.global_batch_size}, not a multiple of the {data} data-parallel replicas; "
-            f"choose a multiple of {data}"
-        )
-    if parallel.virtual_pipeline > 1 and count % parallel.pipeline:
-        raise InputError(
-            f"each replica has {count} micro-batches in a step, not a multiple of parallel.pipeline {parallel.pipeline} as "
-            "parallel.virtual_pipeline needs; change train.global_batch_size"
-        )
+    count = check_batch(config, data)
     multiple = parallel.tensor if parallel.sequence_parallel and parallel.context == 1 else 1  # context ranks pad for themselves
     if config.precision.fp8 != "none":
         multiple = FP8_ROWS * parallel.context * (parallel.tensor if parallel.sequence_parallel else 1)
