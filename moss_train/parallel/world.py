@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from model.errors import InputError
+from moss_train.parallel.network import choose_interface
 from moss_train.platform.device import backend_of
 
 TIMEOUT = timedelta(minutes=60)
@@ -32,7 +33,8 @@ def start_world(device: torch.device) -> None:
         return
     backend = backend_of(device)
     if under_torchrun():
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        choose_interface()
+        _meet(backend)
         return
     partial = [name for name in _TORCHRUN_VARIABLES[:2] if name in os.environ]
     if partial:
@@ -43,6 +45,24 @@ def start_world(device: torch.device) -> None:
     with tempfile.NamedTemporaryFile(prefix="moss_world_", delete=False) as store:
         path = store.name
     dist.init_process_group(backend, init_method=f"file://{path}", rank=0, world_size=1, timeout=TIMEOUT)
+
+
+def _meet(backend: str) -> None:
+    """Find the other ranks over the launcher's store."""
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        dist.init_process_group(backend, timeout=TIMEOUT)
+        return
+    # torchrun's own store still holds the addresses of the ranks that ended: new ones would call them and wait.
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore(f"moss/restart/{restarts}", store),  # type: ignore[attr-defined]
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=TIMEOUT,
+    )
 
 
 def stop_world() -> None:

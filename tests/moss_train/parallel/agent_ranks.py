@@ -1,0 +1,38 @@
+"""Ranks under torchrun that meet and then end as they are told: killed_once | code | wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import torch
+import torch.distributed as dist
+
+from moss_train.parallel.world import start_world, stop_world
+
+
+def main(how: str) -> int:
+    """The exit code."""
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
+    start_world(torch.device("cpu"))
+    total = torch.ones(1)
+    dist.all_reduce(total)
+    rank, restarts = dist.get_rank(), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    print(f"rank {rank} of {int(total)} met after {restarts} restarts", flush=True)
+    if how == "killed_once" and restarts == 0 and rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "code" and rank == 1:
+        os._exit(3)
+    while not told and (how != "killed_once" or restarts == 0):
+        time.sleep(0.05)
+    if how == "killed_once":
+        dist.barrier()
+        stop_world()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

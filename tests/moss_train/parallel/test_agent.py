@@ -1,0 +1,66 @@
+"""torchrun as runs are started with it: real ranks that are killed, fail, and are told to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.ranks import REPOSITORY
+
+pytestmark = pytest.mark.ranks
+AGENT = "moss_train.parallel.agent"
+
+
+def _start(how: str, *options: str, agent: str = AGENT, **environment: str) -> subprocess.Popen[str]:
+    words = ["--nproc-per-node", "2", *options, "-m", "tests.moss_train.parallel.agent_ranks", how]
+    return subprocess.Popen(
+        [sys.executable, "-m", agent, *words],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("agent", [AGENT, pytest.param("torch.distributed.run", marks=pytest.mark.slow)])
+def test_a_killed_rank_is_started_again_with_the_others(agent: str) -> None:
+    """In torchrun's common store the new ranks would find the old ones' addresses."""
+    process = _start("killed_once", "--standalone", "--max-restarts", "1", agent=agent)
+    try:
+        output, _ = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert output.count("met after 0 restarts") == output.count("met after 1 restarts") == 2, output
+
+
+def test_the_exit_code_is_that_of_the_rank_that_failed_first() -> None:
+    process = _start("code", "--standalone")
+    try:
+        output, _ = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert process.returncode == 3, output
+    assert "Traceback" not in output
+
+
+def test_told_to_end_it_ends_with_the_code_of_its_ranks() -> None:
+    process = _start("wait", "--standalone")
+    assert process.stdout is not None
+    try:
+        met = 0
+        while met < 2:
+            line = process.stdout.readline()
+            assert line, process.wait()
+            met += "met after" in line
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
