@@ -88,6 +88,11 @@ COMMANDS: dict[str, Command] = {
         "Start a training run with torchrun or as a Slurm job",
         "moss launch slurm stage=pt2 model=11b parallel=tp8 run_dir=runs/pt2 --dry-run",
     ),
+    "preflight": Command(
+        "moss_train.cli.preflight",
+        "Check this machine, or all nodes of a run together, before training starts",
+        "moss preflight --config runs/pt2/launch/config.yaml --nodes 2 --node-rank 0 --master gpu-01:29500",
+    ),
     "demo": Command(
         "moss_train.cli.demo",
         "Make data, train all stages of the small model, stream held-out clips, write a report",
