@@ -1,5 +1,7 @@
 # make demo     the whole way on two CPU ranks: data, four stages, conversion, live stream, report
 # make test     the tests            make lint   style and import table      make types   static types
+# make test-cluster   launching on a real Slurm and on hosts in network namespaces; needs root, and Debian's packages
+#                     slurmctld slurmd slurm-client munge iproute2
 # make install  .venv with the package and its tools; the others do it by themselves
 #
 # Variables: PYTHON (3.11 or newer), VENV (.venv), TORCH (a pip requirement), TORCH_INDEX (a further package index for torch),
@@ -25,7 +27,7 @@ STAMPS := $(VENV)/.stamps
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help install demo test lint types check clean
+.PHONY: help install demo test test-cluster lint types check clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -61,6 +63,9 @@ demo: $(STAMPS)/package
 # A test process that dies ends the run: pytest-xdist would hand the finished tests to the new process and wait for them for ever.
 test: install
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup --max-worker-restart 0 $(PYTEST_ARGS)
+
+test-cluster: install
+	MOSS_CLUSTER_TESTS=1 $(BIN)/python -m pytest -q tests/cluster $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -6,6 +6,9 @@
 # Environment (defaults in brackets):
 #   NPROC_PER_NODE  processes on this node [number of GPUs, 1 without]
 #   NNODES [1]  NODE_RANK [0]  MASTER_ADDR  MASTER_PORT [29500]   the nodes; MASTER_ADDR is the address of node 0
+#   MAX_RESTARTS [0]  how often the ranks are started again after one of them failed
+#   MIN_NODES       at least so many of NNODES make a world; whenever a node is lost or comes, the world is formed anew
+#   RUN_ID [moss]   with either of them: the same on all nodes, another for every run that shares MASTER_ADDR and MASTER_PORT
 #   PYTHON          interpreter with moss-train installed [.venv/bin/python beside this folder, else python3]
 #   TORCHRUN_ARGS   further options of torch.distributed.run, split at blanks
 set -euo pipefail
@@ -35,19 +38,27 @@ NNODES=${NNODES:-1}
 NODE_RANK=${NODE_RANK:-0}
 NPROC_PER_NODE=${NPROC_PER_NODE:-$(gpus)}
 [ "$NPROC_PER_NODE" != 0 ] || NPROC_PER_NODE=1
-for name in NNODES NODE_RANK NPROC_PER_NODE; do
+MAX_RESTARTS=${MAX_RESTARTS:-0}
+MIN_NODES=${MIN_NODES:-$NNODES}
+for name in NNODES NODE_RANK NPROC_PER_NODE MAX_RESTARTS MIN_NODES; do
     [[ ${!name} =~ ^[0-9]+$ ]] || die "$name is '${!name}'; it must be a whole number"
 done
 [ "$NODE_RANK" -lt "$NNODES" ] || die "NODE_RANK is $NODE_RANK; with NNODES=$NNODES it must be below $NNODES"
+[ "$MIN_NODES" -ge 1 ] && [ "$MIN_NODES" -le "$NNODES" ] || die "MIN_NODES is $MIN_NODES; it must be 1 to NNODES, which is $NNODES"
 
-command=("$PYTHON" -m torch.distributed.run --nproc-per-node "$NPROC_PER_NODE" --nnodes "$NNODES")
-if [ "$NNODES" -gt 1 ]; then
+command=("$PYTHON" -m moss_train.parallel.agent --nproc-per-node "$NPROC_PER_NODE" --max-restarts "$MAX_RESTARTS")
+# Nodes that come and go, and restarts on several nodes, need a rendezvous that counts them; it numbers the nodes itself.
+if [ "$MIN_NODES" -lt "$NNODES" ] || { [ "$NNODES" -gt 1 ] && [ "$MAX_RESTARTS" -gt 0 ]; }; then
     [ -n "${MASTER_ADDR:-}" ] || die "MASTER_ADDR is not set; give the address of node 0, the same on every node"
-    command+=(--node-rank "$NODE_RANK" --master-addr "$MASTER_ADDR" --master-port "${MASTER_PORT:-29500}")
+    command+=(--nnodes "$MIN_NODES:$NNODES" --rdzv-backend c10d --rdzv-id "${RUN_ID:-moss}")
+    command+=(--rdzv-endpoint "$MASTER_ADDR:${MASTER_PORT:-29500}")
+elif [ "$NNODES" -gt 1 ]; then
+    [ -n "${MASTER_ADDR:-}" ] || die "MASTER_ADDR is not set; give the address of node 0, the same on every node"
+    command+=(--nnodes "$NNODES" --node-rank "$NODE_RANK" --master-addr "$MASTER_ADDR" --master-port "${MASTER_PORT:-29500}")
 elif [ -n "${MASTER_PORT:-}" ]; then
-    command+=(--master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "$MASTER_PORT")
+    command+=(--nnodes 1 --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "$MASTER_PORT")
 else
-    command+=(--standalone) # any free port
+    command+=(--nnodes 1 --standalone) # any free port
 fi
 # shellcheck disable=SC2206
 [ -z "${TORCHRUN_ARGS:-}" ] || command+=($TORCHRUN_ARGS)

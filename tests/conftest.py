@@ -45,12 +45,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "few"))
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `ranks` never share the cores: where test processes have none of their own, all are one process's.
-    Their files come first, since they take longest; `gpu` skips without CUDA, `slow` without MOSS_SLOW_TESTS."""
+    Their files come first, since they take longest; `gpu` skips without CUDA, `slow` without MOSS_SLOW_TESTS, `cluster` without
+    MOSS_CLUSTER_TESTS."""
     for item in items:
         if item.get_closest_marker("ranks") and not OWN_CORES:
             item.add_marker(pytest.mark.xdist_group(RANKS))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if item.get_closest_marker("cluster") and not os.environ.get("MOSS_CLUSTER_TESTS"):
+            item.add_marker(pytest.mark.skip(reason="for `make test-cluster`"))
         if item.get_closest_marker("slow") and not os.environ.get("MOSS_SLOW_TESTS"):
             item.add_marker(pytest.mark.skip(reason="slow; set MOSS_SLOW_TESTS=1"))
     if "PYTEST_XDIST_WORKER" in os.environ:

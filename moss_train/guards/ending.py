@@ -26,8 +26,12 @@ class Ending:
     """Steps done, where it did not fail."""
     ranks: tuple[int, ...] = ()
     """Ranks that were lost or did not answer."""
+    hosts: tuple[str, ...] = ()
+    """Of those ranks, as far as known: as many, in their order, or none."""
     author: int = -1
     """The rank that found the reason in itself; -1 where none did."""
+    host: str = ""
+    """Of that rank, or of the one that speaks."""
     world_size: int = 1
 
     @property
@@ -51,7 +55,7 @@ def read_ending(run_dir: str | Path) -> Ending | None:
     """How the run last ended; None where it has not, or where nothing could say so (the power was gone, say)."""
     try:
         values = json.loads((Path(run_dir) / NAME).read_text(encoding="utf-8"))
-        return Ending(**values | {"ranks": tuple(values["ranks"])})
+        return Ending(**values | {"ranks": tuple(values["ranks"]), "hosts": tuple(values["hosts"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

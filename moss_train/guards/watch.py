@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from moss_train.guards.nccl_trace import pending_collective, write_trace
 from moss_train.guards.position import Position
 from moss_train.guards.stack_file import StackFile
 from moss_train.guards.stacks import main_thread_spot
+from moss_train.parallel.node_name import node_name
 
 _LOCAL_GRACE = 6.0
 """Seconds after a closed connection in which a launcher of the same machine ends the others by itself, and says why."""
@@ -45,7 +45,7 @@ class Watch:
     def __init__(self, config: RunConfig, who: Whereabouts, board: Board | None) -> None:
         guard = config.guard
         self.position = Position(guard.hang_seconds, guard.slow_seconds, config.data.worker_timeout_seconds)
-        self.host = socket.gethostname()
+        self.host = node_name()
         self.who = who
         self._board = board
         self._hang_seconds = guard.hang_seconds
@@ -280,8 +280,23 @@ class Watch:
     def _record(self, cause: Cause) -> None:
         """For whoever decides whether to start the run again."""
         author = -1 if cause.lost else cause.author  # who misses others is not to blame
-        found = Ending(FAILED, cause.code, cause.sentence, ranks=cause.lost, author=author, world_size=self.who.world_size)
-        write_ending(self._run_dir, found)
+        hosts = [self._host_of(rank) for rank in (*cause.lost, author)]
+        known = tuple(hosts[:-1]) if all(hosts[:-1]) else ()
+        ending = Ending(
+            FAILED, cause.code, cause.sentence, ranks=cause.lost, hosts=known, author=author, host=hosts[-1],
+            world_size=self.who.world_size,
+        )  # fmt: skip
+        write_ending(self._run_dir, ending)
+
+    def _host_of(self, rank: int) -> str:
+        """Empty where it cannot be found out any more."""
+        if rank == self.who.rank:
+            return self.host
+        if rank < 0 or self._board is None:
+            return ""
+        with suppress(dist.DistError):
+            return self._board.read(f"host/{rank}") or ""
+        return ""
 
     def _linger(self, board: Board, cause: Cause) -> None:
         """All know the cause, and the ones that print it have done so, before a launcher sees the first process end."""

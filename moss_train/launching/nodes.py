@@ -10,6 +10,7 @@ from pathlib import Path
 
 from model.errors import InputError
 from moss_train.config.schema import RunConfig
+from moss_train.guards.ending import Ending
 from moss_train.launching.folder import job_dir
 from moss_train.parallel.sizes import check_world
 
@@ -89,10 +90,20 @@ def _fits(config: RunConfig, nodes: int) -> bool:
     return True
 
 
-def nodes_of_ranks(ranks: Sequence[int], nodes: Sequence[str], ranks_a_node: int) -> dict[str, list[int]]:
-    """Node -> which of `ranks` it had, for ranks numbered node by node."""
-    found: dict[str, list[int]] = {}
-    for rank in ranks:
-        if 0 <= rank < len(nodes) * ranks_a_node:
-            found.setdefault(nodes[rank // ranks_a_node], []).append(rank)
-    return found
+def nodes_to_blame(ending: Ending, nodes: Sequence[str], ranks_a_node: int) -> dict[str, int]:
+    """Node -> strikes against it, for a run that failed on `nodes`.
+
+    Ranks are numbered node by node unless their hosts are known.
+    """
+    found: Counter[str] = Counter()
+    for place, rank in enumerate(ending.ranks):
+        name = ending.hosts[place] if ending.hosts else _node_of(rank, nodes, ranks_a_node)
+        found[name] += 1
+    strikes = {name: STRIKES if count >= ranks_a_node and len(nodes) > 1 else 1 for name, count in found.items()}
+    if ending.author >= 0:
+        strikes.setdefault(ending.host or _node_of(ending.author, nodes, ranks_a_node), 1)
+    return {name: count for name, count in strikes.items() if name in nodes}
+
+
+def _node_of(rank: int, nodes: Sequence[str], ranks_a_node: int) -> str:
+    return nodes[rank // ranks_a_node] if rank // ranks_a_node < len(nodes) else ""

@@ -1,43 +1,84 @@
-"""The batch script of a Slurm job, rendered from launch/slurm/train.sbatch.j2."""
+"""The batch script of a Slurm job, rendered from launch/slurm/train.sbatch.j2, and its submission."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 from model.errors import InputError
+from moss_train.config.compose import save_config
 from moss_train.config.schema import RunConfig
-from moss_train.launching.environment import interpreter
-from moss_train.launching.folder import launch_dir, log_dir
+from moss_train.launching.environment import node_environment
+from moss_train.launching.folder import job_dir, log_dir
+from moss_train.launching.nodes import check_node_counts
 from moss_train.launching.templates import render
 
 
-def render_sbatch(config: RunConfig, train_args: list[str], *, work_dir: str | Path) -> str:
+def job_name(config: RunConfig, work_dir: str | Path) -> str:
+    """`moss-pt2-1f0c9a`: the stage, and digits of the run folder's path, so that jobs of one run wait for each other."""
+    path = str((Path(work_dir) / config.run_dir).resolve())
+    return f"moss-{config.stage.name}-{hashlib.sha256(path.encode()).hexdigest()[:6]}"
+
+
+def frozen_config(config: RunConfig, work_dir: str | Path) -> Path:
+    """Where the resolved configuration lies that the job reads: editing `conf/` while it waits in the queue changes nothing."""
+    return (job_dir(Path(work_dir) / config.run_dir) / "config.yaml").resolve()
+
+
+def render_sbatch(config: RunConfig, *, work_dir: str | Path, after: str = "") -> str:
     """The batch script that trains `config` with one torchrun a node.
 
     Args:
-        train_args: arguments of `moss train` on the nodes.
         work_dir: folder in which the nodes start, to which relative paths of the configuration belong.
+        after: number of the job that must have ended well before.
 
     Raises:
-        InputError: the world's size is not a multiple of the model-parallel size.
+        InputError: nodes that cannot hold the run.
     """
-    launcher, parallel = config.launcher, config.parallel
-    world = launcher.nodes * launcher.nproc_per_node
-    model_ranks = parallel.tensor * parallel.pipeline * parallel.context
-    if world % model_ranks:
-        raise InputError(
-            f"launcher.nodes x launcher.nproc_per_node is {world}, not a multiple of the {model_ranks} ranks of a model "
-            f"(tensor {parallel.tensor} x pipeline {parallel.pipeline} x context {parallel.context}); change one of them"
-        )
-    values: dict[str, Any] = {
-        "job_name": f"moss-{config.stage.name}",
-        "launcher": launcher,
-        "slurm": launcher.slurm,
+    check_node_counts(config)
+    # A second job of the run folder waits until the first is gone, whoever submitted it.
+    dependency = ",".join([*([f"afterok:{after}"] if after else []), "singleton"])
+    values = {
+        "job_name": job_name(config, work_dir),
+        "launcher": config.launcher,
+        "slurm": config.launcher.slurm,
+        "dependency": dependency if config.launcher.slurm.segments == 1 else dependency.removesuffix("singleton").rstrip(","),
         "log_dir": log_dir(config, work_dir),
         "work_dir": Path(work_dir).resolve(),
-        "python": interpreter(config),
-        "torchrun": launch_dir() / "torchrun.sh",
-        "train_args": train_args,
+        "environment": node_environment(config),
+        "python": sys.executable,
+        "config_path": frozen_config(config, work_dir),
     }
     return render("slurm/train.sbatch.j2", values)
+
+
+def submit(config: RunConfig, *, work_dir: str | Path, after: str = "") -> str:
+    """Write `RUN/launch/config.yaml` and `train.sbatch` and hand the script to Slurm.
+
+    Returns:
+        The job's number.
+
+    Raises:
+        InputError: no Slurm here, or Slurm's refusal.
+    """
+    if shutil.which("sbatch") is None:
+        raise InputError("sbatch is not on PATH; run this on a login node of the cluster, or add --dry-run to see the script")
+    script = render_sbatch(config, work_dir=work_dir, after=after)
+    path = frozen_config(config, work_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log_dir(config, work_dir).mkdir(parents=True, exist_ok=True)
+    save_config(config, path)
+    temporary = path.parent / f".train.sbatch.{os.getpid()}"
+    temporary.write_text(script, encoding="utf-8")
+    os.replace(temporary, path.parent / "train.sbatch")
+    done = subprocess.run(
+        ["sbatch", "--parsable", str(path.parent / "train.sbatch")], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise InputError(f"sbatch refused {path.parent / 'train.sbatch'}: {reason}")
+    return done.stdout.strip().split(";")[0]

@@ -58,7 +58,7 @@ class Job:
     """As scontrol takes it."""
 
     def tell_steps(self, name: str) -> None:
-        """Send a signal to the processes of all steps. A signal to srun itself would not do: it answers SIGTERM by killing them."""
+        """Send a signal to the processes of all steps. srun itself answers SIGTERM by killing them."""
         _output(["scancel", f"--signal={name}", self.number])
 
     def requeue(self, exclude: Sequence[str]) -> bool:

@@ -1,0 +1,79 @@
+"""The steps of a Slurm job, each one srun with one task a node: check of the nodes, caches, training."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from moss_train.config.schema import RunConfig
+from moss_train.launching.container import srun_options, torchrun_command, wrap
+from moss_train.launching.environment import interpreter
+from moss_train.launching.folder import job_dir, log_dir
+
+MOSS = "moss_train.cli.main"
+
+
+class Steps:
+    """Starts steps on chosen nodes of the job.
+
+    Args:
+        config_path: the frozen configuration, which every node reads.
+        job: number of the job.
+        wait: waits for an srun and gives its exit code.
+    """
+
+    def __init__(self, config: RunConfig, config_path: Path, job: str, wait: Callable[[subprocess.Popen[bytes]], int]) -> None:
+        self._config, self._path, self._wait = config, config_path, wait
+        digits = int("".join(c for c in job if c.isdigit()) or "0")
+        self._port = config.launcher.master_port + digits % 1000  # two jobs on one node differ
+
+    def check(self, nodes: Sequence[str], address: str) -> dict[str, str]:
+        """`moss preflight` on the nodes.
+
+        Returns:
+            Bad node -> why.
+        """
+        out = job_dir(self._config.run_dir) / "preflight"
+        report = out / "report.json"
+        report.unlink(missing_ok=True)
+        code = self._srun("preflight", nodes, address, self._moss("preflight", "--config", str(self._path), "--out", str(out)))
+        try:
+            bad = {str(entry["node"]): str(entry["why"]) for entry in json.loads(report.read_text(encoding="utf-8"))["bad"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            print(f"moss: the check of the nodes left no report (exit code {code}); training starts without", file=sys.stderr)
+            return {}
+        return {node: why for node, why in bad.items() if node in nodes}
+
+    def fill_caches(self, nodes: Sequence[str], address: str) -> None:
+        """`moss data cache` on the nodes; a cache that could not be filled costs time, no more."""
+        if self._config.launcher.cache.folder:
+            code = self._srun("cache", nodes, address, self._moss("data", "cache", "--config", str(self._path)))
+            if code:
+                print(f"moss: a cache of shards was not filled (exit code {code}); they are read where they are", file=sys.stderr)
+
+    def train(self, nodes: Sequence[str], address: str) -> int:
+        """Train with one torchrun a node; its exit code."""
+        return self._srun("train", nodes, address, [*torchrun_command(self._config), "--config", str(self._path)])
+
+    def _moss(self, *words: str) -> list[str]:
+        return [interpreter(self._config), "-m", MOSS, *words]
+
+    def _srun(self, name: str, nodes: Sequence[str], address: str, command: Sequence[str]) -> int:
+        """One task on each of the nodes, the first of which is rank 0 of them.
+
+        Args:
+            address: of the first node.
+        """
+        here, config = Path.cwd(), self._config
+        words = ["srun", f"--job-name={name}", f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1"]
+        words += [f"--nodelist={','.join(nodes)}", "--distribution=block", f"--kill-on-bad-exit={int(name == 'train')}"]
+        words += ["--wait=0", f"--output={log_dir(config, here)}/%x-%j-{name}-%N.out", "--open-mode=append"]
+        words += [*config.launcher.slurm.srun, *srun_options(config, here)]
+        # the number of the task, not of the node in the job: the step may leave nodes of the job out
+        task = wrap(["bash", "-c", 'NODE_RANK=$SLURM_PROCID exec "$0" "$@"', *command], config, here)
+        variables = {"NNODES": str(len(nodes)), "MASTER_ADDR": address, "MASTER_PORT": str(self._port)}
+        return self._wait(subprocess.Popen([*words, *task], env=os.environ | variables))
