@@ -147,8 +147,6 @@ def _slurm(configs: list[RunConfig], args: argparse.Namespace) -> int:
             continue
         number = submit(config, work_dir=here, after=after)
         behind = f", behind job {after}" if after else ""
-        print(
-            f"Slurm job {number}: {config.stage.name} in {config.run_dir}{behind}; logs in {here / config.run_dir / config.launcher.log_dir}"
-        )
+        print(f"Slurm job {number}: {config.stage.name} in {config.run_dir}{behind}; logs in {log_dir(config, here)}")
         after = number
     return 0
