@@ -89,7 +89,7 @@ def start_layout(sizes: ParallelConfig, device: torch.device, seed: int) -> Para
         distributed_timeout_minutes=int(TIMEOUT.total_seconds() // 60),
     )
     model_parallel_cuda_manual_seed(seed)
-    places = tuple(_place_of(rank, sizes, data_size) for rank in range(world_size))
+    places = tuple(place_of(rank, sizes, data_size) for rank in range(world_size))
     rank = dist.get_rank()
     return ParallelLayout(
         device=device,
@@ -129,7 +129,7 @@ def stop_layout() -> None:
     gc.collect()  # modules hold groups in cycles
 
 
-def _place_of(rank: int, sizes: ParallelConfig, data_size: int) -> RankPlace:
+def place_of(rank: int, sizes: ParallelConfig, data_size: int) -> RankPlace:
     """megatron-core's order: tensor fastest, then context, data and pipeline."""
     rest, tensor = divmod(rank, sizes.tensor)
     rest, context = divmod(rest, sizes.context)

@@ -1,0 +1,165 @@
+"""Calls inside the decoder's layers, and around them: embedding, head and loss under tensor parallelism, attention under context
+parallelism. Per layer and pack of R rows of width H on a context-parallel rank, e bytes a number:
+
+    tensor parallel    sums of [R, H] behind attention and MLP; backward before them. A cross layer also sums the gradient of the
+                       features [frames, P, H]
+    sequence parallel  the same as a gather before and a scatter behind; the gather is repeated backward where the weights train
+    context parallel   self layers gather keys and values, cross layers gather queries and return partial results and log-sums
+
+Full recomputation makes the forward calls once more. Where gradients end, the layers below have no backward calls.
+"""
+
+from __future__ import annotations
+
+from moss_train.planning.communication.calls import Calls, Kind, Traffic
+from moss_train.planning.communication.rank import Chunk, Rank
+from moss_train.planning.communication.shape import Pack
+
+LOG_SUM = 4
+"""Bytes of a log-sum, and of each of the three numbers by row that a loss over a split vocabulary sums."""
+
+
+class _Layers:
+    """Adds up the calls of one rank."""
+
+    def __init__(self, rank: Rank, traffic: Traffic) -> None:
+        self.rank, self.traffic = rank, traffic
+        self.whole = rank.own_rows * rank.width * rank.element
+        """Bytes of [R, H]."""
+
+    def sum(self, size: float, times: int = 1, purpose: str = "activations") -> None:
+        calls = Calls(times, times * size, times * size)
+        self.traffic.add(purpose, "all-reduce", "tensor", self.rank.tensor, calls)
+
+    def gather(self, whole: float, times: int = 1, group: str = "tensor") -> None:
+        self._part("all-gather", whole, times, group)
+
+    def scatter(self, whole: float, times: int = 1, group: str = "tensor") -> None:
+        self._part("reduce-scatter", whole, times, group)
+
+    def _part(self, kind: Kind, whole: float, times: int, group: str) -> None:
+        size = self.rank.tensor if group == "tensor" else self.rank.context
+        small, large = times * whole / size, times * whole
+        calls = Calls(times, small, large) if kind == "all-gather" else Calls(times, large, small)
+        self.traffic.add("context" if group == "context" else "activations", kind, group, size, calls)
+
+    def into_columns(self, times: int = 1) -> None:
+        """Forward, before a product whose columns are split."""
+        if self.rank.scattered:
+            self.gather(self.whole, times)
+
+    def out_of_rows(self, times: int = 1) -> None:
+        """Forward, behind a product whose rows are split."""
+        if self.rank.scattered:
+            self.scatter(self.whole, times)
+        else:
+            self.sum(self.whole, times)
+
+    def back_out_of_columns(self, trains: bool, size: float | None = None) -> None:
+        """Backward of the former.
+
+        Args:
+            trains: whether its weights do: their gradient needs all rows once more.
+            size: bytes of the input's gradient, where not [R, H].
+        """
+        size = self.whole if size is None else size
+        if not self.rank.scattered:
+            self.sum(size)
+            return
+        if trains:
+            self.gather(size)
+        self.scatter(size)
+
+    def back_into_rows(self) -> None:
+        """Backward of the latter: nothing without sequence parallelism."""
+        if self.rank.scattered:
+            self.gather(self.whole)
+
+
+def add_decoder(rank: Rank, traffic: Traffic) -> None:
+    """The calls of all packs of a step."""
+    if not rank.decodes:
+        return
+    calls = _Layers(rank, traffic)
+    for chunk in rank.chunks():
+        for pack in rank.packs:
+            for layer in chunk.layers:
+                _layer(calls, chunk, pack, layer)
+            if chunk.first:
+                _embedding(calls)
+            if chunk.last:
+                _head(calls, chunk, pack)
+
+
+def _input_needs(rank: Rank, chunk: Chunk, pack: Pack, layer: int) -> bool:
+    """Whether the rows that come into a layer ask for a gradient."""
+    return chunk.always or (pack.frames > 0 and layer > rank.gradients.entry)
+
+
+def _layer(calls: _Layers, chunk: Chunk, pack: Pack, layer: int) -> None:
+    rank = calls.rank
+    cross = layer in rank.model.text.cross_attention_layers
+    if cross and not pack.frames:
+        return  # rows pass through as they are
+    forward = 2 if rank.config.parallel.recompute == "full" else 1
+    for _ in range(forward):
+        calls.into_columns(2)
+        calls.out_of_rows(2)
+    needed = _input_needs(rank, chunk, pack, layer)
+    starts = cross and layer == rank.gradients.entry
+    if needed or starts:
+        _backward(calls, pack, cross, needed)
+    if rank.context > 1:
+        _context(calls, cross, forward, needed, needed or starts)
+
+
+def _backward(calls: _Layers, pack: Pack, cross: bool, needed: bool) -> None:
+    """Of a layer that gradients reach.
+
+    Args:
+        needed: whether they go on to the layer below.
+    """
+    rank = calls.rank
+    trains = ("cross_layers" if cross else "text") in rank.gradients.parts
+    calls.back_into_rows()
+    calls.back_out_of_columns(trains)  # the MLP's
+    calls.back_into_rows()
+    if trains or needed:
+        calls.back_out_of_columns(trains)
+    frames = rank.own_frames(pack)
+    if cross and frames and (rank.gradients.features or trains):
+        calls.sum(frames * rank.model.vision.tokens_per_frame * rank.width * rank.element)
+
+
+def _context(calls: _Layers, cross: bool, forward: int, needed: bool, reached: bool) -> None:
+    rank, text = calls.rank, calls.rank.model.text
+    heads, groups = text.num_attention_heads // rank.tensor, text.num_key_value_heads // rank.tensor
+    if not cross:
+        keys = rank.rows * 2 * groups * text.head_dim * rank.element
+        calls.gather(keys, forward, "context")
+        if reached:
+            calls.scatter(keys, 1, "context")
+        return
+    queries = rank.rows * heads * text.head_dim * rank.element
+    results = (queries + rank.rows * heads * LOG_SUM) * (forward + reached)
+    calls.gather(queries, forward, "context")
+    both = Calls(2 * (forward + reached), results, results)
+    calls.traffic.add("context", "all-to-all", "context", rank.context, both)
+    if reached and (needed or "cross_layers" in rank.gradients.parts):
+        calls.scatter(queries, 1, "context")
+
+
+def _embedding(calls: _Layers) -> None:
+    calls.out_of_rows()
+    if "text" in calls.rank.gradients.parts:
+        calls.back_into_rows()
+
+
+def _head(calls: _Layers, chunk: Chunk, pack: Pack) -> None:
+    """The product that makes logits, and three sums by row for the loss."""
+    rank = calls.rank
+    rows = rank.own_rows if rank.scattered else pack.targets[rank.place.context]
+    calls.into_columns()
+    calls.sum(rows * LOG_SUM, 3, "loss")
+    if chunk.always or pack.frames:
+        calls.back_out_of_columns("text" in rank.gradients.parts, rows * rank.width * rank.element)

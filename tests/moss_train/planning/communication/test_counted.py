@@ -1,0 +1,101 @@
+"""What the plan says of a step is what real ranks send in one, to the byte, on every rank."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from model.errors import InputError
+from moss_train.planning.communication.calls import Key, Traffic
+from moss_train.verify.communication.case import Case
+from moss_train.verify.communication.report import MODULE, Result, as_markdown, as_text, count_cases, result_of
+from tests.ranks import Answer
+
+FROZEN = "vision+projector+xattn"
+TWO_RANKS = [
+    Case("dp2"),
+    Case("dp2", window_gib=1e-6),
+    Case("dp2", "dense_labels"),
+    Case("dp2", dtype="bf16", grad_fp32=False),
+    Case("tp2", optimizer="muon"),
+    Case("tp2.rc", "projector_only"),
+    Case("tp2.sp"),
+    Case("tp2.sp", FROZEN),
+    Case("tp2.sp", "text_only", "whole"),
+    Case("pp2", "projector_only"),
+    Case("pp2.vpp2", optimizer="whole"),
+    Case("cp2"),
+    Case("cp2", "projector_only"),
+    Case("cp2.rc", frames=False),
+]
+FOUR_RANKS = [
+    Case("tp2.sp.pp2"),
+    Case("tp2.dp2", dtype="bf16"),
+    Case("tp2.cp2", "projector_only"),
+    Case("pp2.vpp2.dp2", FROZEN, "whole"),
+]
+
+
+def _purposes(result: Result) -> set[str]:
+    return {row.key.purpose for row in result.rows}
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("cases", [TWO_RANKS, FOUR_RANKS], ids=["two", "four"])
+def test_real_steps_send_what_is_planned(answer_of_ranks: Answer, cases: list[Case]) -> None:
+    results = count_cases(cases, answer_of_ranks)
+    assert [result.case for result in results] == cases
+    assert not [reason for result in results for reason in result.reasons]
+    for result in results:
+        found, sizes = _purposes(result), result.case.sizes
+        assert {"feed", "control", "norm"} <= found and "elsewhere" not in found
+        assert ("gradients" in found) == (result.case.preset != "text_only")
+        assert ("activations" in found) == (sizes.tensor > 1)
+        assert ("context" in found) == (sizes.context > 1)
+        assert ("pipeline" in found) == (sizes.pipeline > 1)
+        assert ("weights" in found) == (result.case.optimizer == "sharded")
+        assert ("pixels" in found) == result.case.frames
+        assert all(row.key.group != "elsewhere" for row in result.rows)
+
+
+RANKS: dict[str, Any] = {
+    "case": vars(Case("dp2")),
+    "ranks": [
+        {
+            name: [["norm", "all-reduce", "world", 2, 1, 4, 4], ["pixels", "exchange", "world", 2, 1, 8 * rank, 8]]
+            for name in ("counted", "planned")
+        }
+        for rank in range(2)
+    ],
+}
+
+
+def test_a_byte_more_or_a_call_less_on_one_rank_is_told() -> None:
+    assert not result_of(RANKS).reasons
+    more, less = copy.deepcopy(RANKS), copy.deepcopy(RANKS)
+    more["ranks"][1]["planned"][1][5] += 1
+    assert result_of(more).reasons == [
+        "dp2: pixels exchange in group world: counted 1 calls of 8 bytes in and 8 out, planned 1 calls of 9 bytes in and 8 out "
+        "(ranks 1)"
+    ]
+    del less["ranks"][0]["counted"][0]
+    assert len(result_of(less).reasons) == 1 and "(ranks 0)" in result_of(less).reasons[0]
+    assert "DIFFERS" in as_text([result_of(less)]) and "DIFFERS" not in as_text([result_of(RANKS)])
+    assert as_markdown([result_of(RANKS)]).count("\n") == 3
+
+
+def test_traffic_goes_through_json_and_adds_up() -> None:
+    traffic = Traffic.of(RANKS["ranks"][1]["counted"])
+    assert Traffic.of(traffic.as_json()).as_json() == traffic.as_json()
+    assert traffic.get(Key("pixels", "exchange", "world", 2)).payload == 8
+    assert traffic.get(Key("pixels", "exchange", "world", 4)).payload == 0
+
+
+def test_a_case_that_is_none_is_refused() -> None:
+    for broken, word in (({"layout": "xx"}, "xx"), ({"preset": "most"}, "--preset"), ({"optimizer": "lion"}, "--optimizer")):
+        with pytest.raises(InputError, match=word):
+            Case(**({"layout": "dp2"} | broken))
+    assert Case("tp2", optimizer="muon").words == "tp2 optimizer=muon"
+    assert MODULE.endswith("ranks")
