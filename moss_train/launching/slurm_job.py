@@ -7,7 +7,7 @@ Checks the nodes, fills their caches, trains with one torchrun a node, and decid
     told to end, and saved    queued again (`slurm.requeue`), or left to the array's next element (`slurm.segments`)
     failed, a node to blame   queued again without the node, at most `slurm.max_restarts` times without a new checkpoint
     failed of itself          likewise, on any nodes
-    bad input                 the job ends with 2: it would fail again
+    bad input                 the job ends with 2: it would fail again; with 6 where the check finds what no node is to blame for
 
 It is told to end by Slurm's signal before the time limit, by a preemption, or when a node that it has is being drained. `srun`
 passes none of it on in time, so that the steps get SIGTERM by scancel.
@@ -34,6 +34,7 @@ from moss_train.launching.history import History
 from moss_train.launching.nodes import STRIKES, BadNodes, nodes_to_blame, usable_nodes
 from moss_train.launching.slurm_commands import Job, address_of, hostnames, leaving
 from moss_train.launching.slurm_steps import Steps
+from moss_train.preflight.report import EXIT_BAD_NODE
 
 EXIT_BAD_INPUT = 2
 EXIT_UNFINISHED = 75
@@ -116,9 +117,11 @@ def run_job(config: RunConfig, config_path: Path, place: Place) -> int:
     steps = Steps(config, config_path, place.job, waiting.wait)
     nodes = [node for node in place.nodes if node not in bad.names()]
     if config.launcher.preflight.enabled and usable_nodes(config, len(nodes)):
-        found = steps.check(nodes, address_of(nodes[0]))
-        bad.add(found, strikes=STRIKES, job=place.job)
-        nodes = [node for node in nodes if node not in found]
+        checked = steps.check(nodes, address_of(nodes[0]))
+        bad.add(checked.bad, strikes=STRIKES, job=place.job)
+        if not checked.bad and checked.faults and not waiting.reason:
+            return _stop(history, "; ".join(checked.faults), EXIT_BAD_NODE)
+        nodes = [node for node in nodes if node not in checked.bad]
     if waiting.reason:
         return _again(config, job, place, history, waiting.reason)
     count = usable_nodes(config, len(nodes))
@@ -144,18 +147,21 @@ def _blame(
     config: RunConfig, job: Job, place: Place, history: History, ending: Ending | None, code: int, nodes: Sequence[str]
 ) -> int:
     """Training failed: who is to blame, and what follows."""
-    if ending is not None and ending.code == EXIT_BAD_INPUT:
-        history.write("failed", why=ending.sentence, code=EXIT_BAD_INPUT)
-        return EXIT_BAD_INPUT
-    if ending is None and code == EXIT_BAD_INPUT:
-        history.write("failed", why="bad input; see the output", code=code)
-        return code
+    if (code if ending is None else ending.code) == EXIT_BAD_INPUT:
+        return _stop(history, "bad input; see the output" if ending is None else ending.sentence, EXIT_BAD_INPUT)
     why = ending.sentence if ending is not None and ending.sentence else f"training ended with exit code {code}"
     code = ending.code if ending is not None else code
     if ending is not None:
         for node, strikes in nodes_to_blame(ending, nodes, config.launcher.nproc_per_node).items():
             BadNodes(config.run_dir).add({node: why}, strikes=strikes, job=place.job)
     return _failed(config, job, place, history, why, code)
+
+
+def _stop(history: History, why: str, code: int) -> int:
+    """What would fail again on any nodes."""
+    history.write("failed", why=why, code=code)
+    print(f"moss: error: {why}", file=sys.stderr, flush=True)
+    return code
 
 
 def _failed(config: RunConfig, job: Job, place: Place, history: History, why: str, code: int) -> int:

@@ -6,15 +6,27 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moss_train.config.schema import RunConfig
 from moss_train.launching.container import srun_options, torchrun_command, wrap
 from moss_train.launching.environment import interpreter
 from moss_train.launching.folder import job_dir, log_dir
+from moss_train.preflight.report import EXIT_BAD_NODE
 
 MOSS = "moss_train.cli.main"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the check of the nodes has found."""
+
+    bad: Mapping[str, str] = field(default_factory=dict)
+    """Node -> why it must be left out."""
+    faults: tuple[str, ...] = ()
+    """What is wrong that is no single node's."""
 
 
 class Steps:
@@ -31,22 +43,20 @@ class Steps:
         digits = int("".join(c for c in job if c.isdigit()) or "0")
         self._port = config.launcher.master_port + digits % 1000  # two jobs on one node differ
 
-    def check(self, nodes: Sequence[str], address: str) -> dict[str, str]:
-        """`moss preflight` on the nodes.
-
-        Returns:
-            Bad node -> why.
-        """
+    def check(self, nodes: Sequence[str], address: str) -> Checked:
+        """`moss preflight` on the nodes."""
         out = job_dir(self._config.run_dir) / "preflight"
         report = out / "report.json"
         report.unlink(missing_ok=True)
         code = self._srun("preflight", nodes, address, self._moss("preflight", "--config", str(self._path), "--out", str(out)))
         try:
-            bad = {str(entry["node"]): str(entry["why"]) for entry in json.loads(report.read_text(encoding="utf-8"))["bad"]}
+            found = json.loads(report.read_text(encoding="utf-8"))
+            bad = {str(entry["node"]): str(entry["why"]) for entry in found["bad"] if entry["node"] in nodes}
+            return Checked(bad, tuple(str(fault) for fault in found["faults"]))
         except (OSError, ValueError, KeyError, TypeError):
-            print(f"moss: the check of the nodes left no report (exit code {code}); training starts without", file=sys.stderr)
-            return {}
-        return {node: why for node, why in bad.items() if node in nodes}
+            if code == EXIT_BAD_NODE:  # the others waited for the first node, which writes the report
+                return Checked({nodes[0]: "it did not take part in the check of the nodes"})
+            return Checked({}, (f"the check of the nodes left no report and ended with exit code {code}; see its output",))
 
     def fill_caches(self, nodes: Sequence[str], address: str) -> None:
         """`moss data cache` on the nodes; a cache that could not be filled costs time, no more."""

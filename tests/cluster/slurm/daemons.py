@@ -31,6 +31,7 @@ SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+TaskProlog={folder}/task_prolog
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
@@ -74,6 +75,9 @@ class Slurm:
             (folder / name).mkdir(parents=True)
         text = _CONF.format(host=host, port=ports[0], folder=folder, nodes="\n".join(lines))
         (folder / "slurm.conf").write_text(text, encoding="utf-8")
+        prolog = folder / "task_prolog"  # whatever it prints as `export NAME=VALUE` is set in the tasks of a step
+        prolog.write_text(f"#!/bin/sh\ncat {folder}/variables-$SLURMD_NODENAME 2>/dev/null || true\n")
+        prolog.chmod(0o755)
         (folder / "munge").chmod(0o700)
         key = folder / "munge" / "key"
         key.write_bytes(random.SystemRandom().randbytes(1024))
@@ -111,6 +115,19 @@ class Slurm:
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
+
+    @contextmanager
+    def variables(self, node: str, values: dict[str, str]) -> Iterator[None]:
+        """Environment variables of the steps' tasks on one node, as a fault in its installation gives them.
+
+        Not on the first node of a job: the batch script has them too, and gives them to all nodes.
+        """
+        path = self.folder / f"variables-{node}"
+        path.write_text("".join(f"export {name}={value}\n" for name, value in values.items()))
+        try:
+            yield
+        finally:
+            path.unlink()
 
     def states(self) -> dict[str, str]:
         """Node -> its state, such as idle, allocated, draining."""

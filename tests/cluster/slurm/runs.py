@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from moss_train.config.cluster import SlurmConfig
+from moss_train.config.cluster import PreflightConfig, SlurmConfig
 from moss_train.config.launcher import LauncherConfig
 from moss_train.config.schema import RunConfig
 from moss_train.parallel.local_ranks import start_local_ranks
@@ -25,6 +25,7 @@ def cluster_run(data: Path, run_dir: Path, steps: int, launcher: dict[str, Any],
     usual: dict[str, Any] = {"partition": "low", "gpus": "none", "cpus_per_task": 1, "memory": "100", "signal_seconds": 60}
     usual |= {"watch_nodes_seconds": 1.0}
     settings: dict[str, Any] = {"kind": "slurm", "nodes": 2, "nproc_per_node": 1, "env": {"OMP_NUM_THREADS": "1"}} | launcher
+    settings["preflight"] = PreflightConfig(**settings.get("preflight", {}))
     return dataclasses.replace(config, launcher=LauncherConfig(**settings, slurm=SlurmConfig(**usual | slurm)))
 
 
