@@ -194,10 +194,10 @@ def test_variables_keep_their_values(value: str, sign: str) -> None:
 
 @given(folder=st.text(min_size=1), other=st.text(min_size=1))
 def test_made_names_are_names(folder: str, other: str) -> None:
-    names = []
+    names, config = [], _config()
     for text in (folder, other):
         text = text.replace("/", "-").replace("\0", "-")
-        config = _config("jobset", {"run_dir": f"/data/{text}"})
+        config.run_dir = f"/data/{text}"
         name = job_name(config)
         assert len(name) <= LONGEST
         assert all(sign in "abcdefghijklmnopqrstuvwxyz0123456789-" for sign in name)
@@ -282,8 +282,10 @@ class _Cluster:
     """Starts the pods of a manifest as processes of this machine, with what a kubelet would give them."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
-        settings, workload = yaml.safe_load_all(render_manifest(config, config_folder=str(folder)))
-        (folder / "config.yaml").write_text(settings["data"]["config.yaml"], encoding="utf-8")
+        mounted = folder / "etc"
+        settings, workload = yaml.safe_load_all(render_manifest(config, config_folder=str(mounted)))
+        mounted.mkdir()
+        (mounted / "config.yaml").write_text(settings["data"]["config.yaml"], encoding="utf-8")
         self._template = _pods(workload)[0]
         self._folder = folder
 
@@ -368,3 +370,18 @@ def test_launch_prints_or_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     far = _config("jobset", {"run_dir": f"{tmp_path}/not/here/run"}, kubernetes={"volumes": [f"claim:a:{tmp_path}"]})
     assert launch_kubernetes(far, dry_run=False) == 3
     assert calls.read_text() == "apply -f -\n" + render_manifest(far)
+
+
+def test_file_of_the_page_renders(tmp_path: Path) -> None:
+    """The settings for a cluster that docs/kubernetes.md shows, over those of conf/launcher/kubernetes.yaml."""
+    page = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    (tmp_path / "launcher").mkdir()
+    (tmp_path / "launcher" / "my_cluster.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    config = compose(["stage=pt2", "launcher=my_cluster", "run_dir=/data/runs/pt2"], extra_dir=tmp_path)
+    settings, workload = manifest(config)
+    assert settings["metadata"]["namespace"] == "training"
+    assert workload["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "training"
+    template = _pods(workload)[0]
+    assert {"NCCL_IB_HCA": "mlx5", "OMP_NUM_THREADS": "1"}.items() <= _literals(template).items()
+    assert template["spec"]["containers"][0]["securityContext"] == {"capabilities": {"add": ["IPC_LOCK"]}}
+    _valid(workload, models.JobsetV1alpha2JobSet)
