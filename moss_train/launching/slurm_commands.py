@@ -61,6 +61,11 @@ class Job:
         """Send a signal to the processes of all steps. srun itself answers SIGTERM by killing them."""
         _output(["scancel", f"--signal={name}", self.number])
 
+    def runs(self) -> bool:
+        """Whether Slurm lets the job go on: not where it is cancelled, or already queued again by Slurm itself."""
+        code, text = _output(["squeue", "--noheader", f"--jobs={self.number}", "--states=all", "--format=%T"])
+        return code != 0 or text.strip() in ("RUNNING", "SUSPENDED")
+
     def requeue(self, exclude: Sequence[str]) -> bool:
         """Queue the job again, kept away from nodes. Slurm then ends this process, as soon as it likes.
 

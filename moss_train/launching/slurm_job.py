@@ -7,6 +7,7 @@ Checks the nodes, fills their caches, trains with one torchrun a node, and decid
     told to end, and saved    queued again (`slurm.requeue`), or left to the array's next element (`slurm.segments`)
     failed, a node to blame   queued again without the node, at most `slurm.max_restarts` times without a new checkpoint
     failed of itself          likewise, on any nodes
+    cancelled                 left to Slurm, which queues a job again that it preempts or whose node it has lost
     bad input                 the job ends with 2: it would fail again; with 6 where the check finds what no node is to blame for
 
 It is told to end by Slurm's signal before the time limit, by a preemption, or when a node that it has is being drained. `srun`
@@ -179,6 +180,10 @@ def _failed(config: RunConfig, job: Job, place: Place, history: History, why: st
 def _again(config: RunConfig, job: Job, place: Place, history: History, why: str) -> int:
     """Not at its end: queue the job again, or leave the rest to the next element of the array."""
     slurm = config.launcher.slurm
+    if not job.runs():
+        history.write("ended by Slurm", why=why)
+        print(f"moss: {why}; Slurm decides whether the job is queued again (not where it was cancelled)", flush=True)
+        return EXIT_UNFINISHED
     if slurm.requeue:
         exclude = BadNodes(config.run_dir).names()
         history.write("queued again", why=why, exclude=exclude)

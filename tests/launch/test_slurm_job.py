@@ -47,6 +47,7 @@ class FakeSlurm:
             "scontrol": note
             + '[ "$2" != hostnames ] || printf "%s\\n" n1 n2 n3\n[ "$2" != node ] || echo "NodeAddr=127.0.0.1"\n',
             "scancel": note + f"touch {folder}/told\n",
+            "squeue": f"cat {folder}/state 2>/dev/null || echo RUNNING\n",
             "sinfo": f"cat {folder}/states 2>/dev/null || true\n",
             "srun": note + f"NODE=$NNODES source {folder}/step\n",
         }
@@ -191,6 +192,14 @@ def test_told_to_end(fake: FakeSlurm, how: str) -> None:
         how
     ]
     assert fake.events()[-1]["why"] == reason and reason in out
+
+
+def test_cancelled_is_not_queued_again(fake: FakeSlurm) -> None:
+    fake.ends(ENDINGS["told"], 0)
+    (fake.folder / "state").write_text("COMPLETING\n")
+    code, out, _ = fake.run()
+    assert code == 75 and "Slurm decides whether the job is queued again" in out
+    assert not fake.requeued() and fake.events()[-1]["event"] == "ended by Slurm"
 
 
 def test_too_few_nodes_are_left(fake: FakeSlurm) -> None:

@@ -47,3 +47,28 @@ def test_preempted_then_drained(slurm: Slurm, data: Path, tmp_path: Path) -> Non
     assert found[:shrunk] == whole[:shrunk]  # bit for bit on two nodes, whatever interrupted it
     for one, two in zip(found[shrunk:], whole[shrunk:], strict=True):
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)  # one rank adds in another order
+
+
+@pytest.mark.slow
+def test_real_time_limit(slurm: Slurm, data: Path, tmp_path: Path) -> None:
+    """Slurm counts limits in minutes and may signal up to a minute too early."""
+    config = cluster_run(data, tmp_path / "run", 100_000, {}, {"time": "00:02:00", "signal_seconds": 60})
+    job = submit(slurm, config, tmp_path)
+    wait_for(lambda: slurm.job(job)["Restarts"] == "1" and slurm.job(job)["JobState"] == "RUNNING", 200, "a second start")
+    steps = len(rows(config.run_dir))
+    wait_for(lambda: len(rows(config.run_dir)) > steps, 60, "further steps", lambda: output(config.run_dir))
+    slurm.run("scancel", job)
+    events = history(config.run_dir)
+    assert [event["event"] for event in events[:4]] == ["started", "training", "queued again", "started"]
+    assert events[2]["why"] == "the time limit is near" and events[2]["checkpoint"] == steps
+
+
+def test_cancelled_is_not_queued_again(slurm: Slurm, data: Path, tmp_path: Path) -> None:
+    """It saves all the same, and the same command goes on from there."""
+    config = cluster_run(data, tmp_path / "run", 100_000, {}, {})
+    job = submit(slurm, config, tmp_path)
+    wait_for(lambda: len(rows(config.run_dir)) >= 10, 120, "10 steps", lambda: output(config.run_dir))
+    slurm.run("scancel", job)
+    assert slurm.wait_for_end(job, 60)["JobState"] == "CANCELLED"
+    wait_for(lambda: not slurm.squeue(), 60, "an empty queue")
+    assert slurm.job(job)["Restarts"] == "0"
