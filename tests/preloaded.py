@@ -1,9 +1,9 @@
 """Processes that have imported torch, megatron-core and the trainer once and fork a rank from that as often as one is wanted.
 
-A fork is a process of its own with the arguments, environment, session and output that a new one would have. What it lacks is
-the start, which takes longer than most of what ranks do, and at its end the clearing of memory: threads are waited for and
-what is registered for the end is called. Each rank number has its own such process, so that ranks differ in the order of their
-sets of strings as they do elsewhere.
+A fork is a process of its own with the arguments, environment, folder, session and output that a new one would have. What it
+lacks is the start, which takes longer than most of what ranks do, and at its end the clearing of memory: threads are waited for
+and what is registered for the end is called. Each rank number has its own such process, so that ranks differ in the order of
+their sets of strings as they do elsewhere.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class PreloadedRank:
         """Fork `python -m module arguments...`, which appends to the file `output`; returns before it has begun."""
         assert self._code is not None, "the fork before has not ended"
         job = {"module": module, "arguments": list(arguments), "environment": dict(environment), "output": str(output)}
+        job["folder"] = os.getcwd()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(job).encode() + b"\n")
         self.pid = self._code = None
@@ -133,10 +134,11 @@ class _Ending:
 
 
 def _become(job: dict[str, Any], replies: int) -> None:
-    """In the fork: the session, environment, streams and arguments of the rank."""
+    """In the fork: the session, folder, environment, streams and arguments of the rank."""
     os.setsid()
     os.write(replies, _NUMBER.pack(os.getpid()))
     os.close(replies)
+    os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environment"])
     nothing, output = os.open(os.devnull, os.O_RDONLY), os.open(job["output"], os.O_WRONLY | os.O_APPEND)

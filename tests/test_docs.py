@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,13 @@ import pytest
 from inference import offline_infer, realtime_offline_infer, realtime_streaming_infer
 from moss_train.cli.main import COMMANDS, parse_words
 from moss_train.config.compose import choices, compose, conf_dir
+from tests.pages import commands
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("launch/*.md")])
 GROUPS = [p.name for p in conf_dir().iterdir() if p.is_dir()]
+OWN_GROUPS = ("data=mine", "launcher=my_cluster")
+"""Choices that pages give as examples of a reader's own files."""
 
 
 INFERENCE_PROGRAMS = {module.__name__: module for module in (offline_infer, realtime_offline_infer, realtime_streaming_infer)}
@@ -41,7 +43,7 @@ def test_commands_and_choices_exist(page: Path) -> None:
     named = set(re.findall(r"(?:^|`)moss ([a-z]+)", text, flags=re.MULTILINE))
     assert named <= set(COMMANDS)
     for group, name in re.findall(r"\b([a-z]+)=([a-z0-9_]+)\b", text):
-        if group in GROUPS and f"launcher={name}" not in ("launcher=my_cluster",) and f"{group}={name}" != "data=mine":
+        if group in GROUPS and f"{group}={name}" not in OWN_GROUPS:
             assert name in choices(group), f"{group}={name}"
 
 
@@ -54,7 +56,7 @@ def test_configuration_page_lists_every_choice() -> None:
     text = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
     rows = {m.group(1): m.group(0) for m in re.finditer(r"^\| `(\w+)` \|.*$", text, flags=re.MULTILINE)}
     assert set(rows) == set(GROUPS)
-    for group in set(GROUPS) - {"demo"}:
+    for group in set(GROUPS) - {"demo", "experiment"}:  # recipes are in the tables of docs/recipes.md
         assert not [name for name in choices(group) if f"`{name}`" not in rows[group]]
 
 
@@ -65,16 +67,6 @@ def test_readme_states_the_mixtures_that_the_stages_have() -> None:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{stage}` |"))
         shares = [int(n) for n in re.findall(r"(\d+) [/%]", row)]
         assert shares == [round(100 * mixture[m]) for m in ("text", "image", "video", "realtime")]
-
-
-def _commands(page: Path) -> Iterator[list[str]]:
-    """The words of each command line in a page's blocks, those left out that hold `...` or lines of other programs."""
-    for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            if not re.match(r"moss |python -m inference\.", line) or " ..." in line:
-                continue
-            for part in re.split(r"\s&&\s", line):
-                yield [word for word in shlex.split(part, comments=True) if word]
 
 
 def _parser(words: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
@@ -103,10 +95,22 @@ def _complaint(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=_ids(PAGES))
 def test_commands_in_blocks_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known = ("moss", *INFERENCE_PROGRAMS, "inference.benchmark")
-    lines = list(_commands(page))
+    lines = list(commands(page))
     assert not [words for words in lines if words[0] == "python" and importlib.util.find_spec(words[2]) is None]
     complaints = [_complaint(words, capsys) for words in lines if words[0] in known or words[2] in known]
     assert not [complaint for complaint in complaints if complaint]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_ids(PAGES))
+def test_settings_in_blocks_compose(page: Path) -> None:
+    """Every group, key and value that a command line of a page sets; groups of the reader's own are left out."""
+    for words in commands(page):
+        if words[0] != "moss" or words[1] not in ("train", "launch", "plan", "data"):
+            continue
+        parser, arguments = _parser(words)
+        settings = [word for word in getattr(parse_words(parser, arguments), "overrides", []) if word not in OWN_GROUPS]
+        if any(word.startswith(("stage=", "demo=")) for word in settings):
+            compose(settings)
 
 
 def test_every_option_of_inference_is_on_a_page() -> None:
