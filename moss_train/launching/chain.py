@@ -55,7 +55,8 @@ def links(
             raise InputError(f"two links are called {name!r}; their run folders would be one: name the second as link.name=OTHER")
         own = [part for part in own if not part.startswith("link.name=")]
         begin = [f"train.init_from={root}/{made[-1].name}"] if made else start
-        config = compose([*before, *own, *shared, *begin, f"run_dir={root}/{name}"], extra_dir=extra_dir)
+        together = [f"logging.wandb_group={Path(root).name}"]  # W&B shows the stages as one group, unless they say another
+        config = compose([*before, *together, *own, *shared, *begin, f"run_dir={root}/{name}"], extra_dir=extra_dir)
         made.append(Link(name, config))
     if not made:
         raise InputError("--chain names no link; write --chain pt1 pt2, or --chain 'stage=pt1 train.steps=500' stage=pt2")

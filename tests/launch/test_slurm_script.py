@@ -143,7 +143,7 @@ def test_chain_of_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
         (tmp_path / name).write_text(text)
         config = load_config(tmp_path / name)
         assert (config.stage.name, config.run_dir, config.train.init_from) == (name, f"runs/all/{name}", start)
-        assert config.launcher.kind == "slurm"
+        assert (config.launcher.kind, config.logging.wandb_group) == ("slurm", "all")
 
 
 @pytest.mark.parametrize(
