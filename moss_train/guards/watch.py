@@ -55,7 +55,7 @@ class Watch:
         self._stacks = StackFile(Path(config.run_dir) / FOLDER, who.rank, 0.7 * guard.lost_rank_seconds)
         self._stopped = threading.Event()
         self._hung_at: float | None = None
-        self._closed = self._told = False
+        self._closed = self._told = self._said = False
         self._heard = 0
         self._answered = time.monotonic()
         self._next = Silence(self._answered)
@@ -84,13 +84,13 @@ class Watch:
         """End without a cause: the others do not miss this rank."""
         if self._stopped.is_set():
             return
-        self._stopped.set()
         self.position.rest()
         if self._board is not None:
             try:
-                self._board.leave()
+                self._board.leave()  # where no answer comes, the thread that judges time ends this process
             except dist.DistError:  # the store has ended before
                 self._board = None
+        self._stopped.set()
         for thread in self._threads:
             thread.join(2 * self._tick + 2.0)
         self._stacks.close()
@@ -115,6 +115,7 @@ class Watch:
             own = found.author == self.who.rank
             text = shown if own else f"moss: error: {found.sentence}"
             if self.who.speaks(found):
+                self._said = True
                 self._record(found)
                 if text is not None:
                     print(text, file=sys.stderr, flush=True)
@@ -236,13 +237,13 @@ class Watch:
             last = now
             self._stacks.wind()
             if self._board is not None and now - self._answered > self._patience():
-                self._end(self._no_store(now - self._answered))
+                self._end(self._no_store(now - self._answered), ask=False)
             if self._hung_at is None and self.position.overdue(now):
                 self._hung_at = now
             if self._hung_at is not None and (self._board is None or now - self._hung_at > 20 * self._tick + 10.0):
                 report = self._report()
                 sentence = explain({report.rank: report}, self.who.world_size, self._limit(), self._stacks.folder)
-                self._end(Cause(sentence, EXIT_HANG, -1, self.who.node))
+                self._end(Cause(sentence, EXIT_HANG, -1, self.who.node), ask=False)
 
     def _forgive(self, seconds: float) -> None:
         self.position.forgive(seconds)
@@ -264,23 +265,29 @@ class Watch:
         )
         return Cause(sentence, EXIT_LOST_RANK, -1, self.who.node, lost)
 
-    def _end(self, cause: Cause) -> None:
-        """Print the cause where it is this rank's turn, and end the process."""
-        with self._ending:
-            if self._stopped.is_set() or self._told:
-                return
-            if self.who.speaks(cause):
-                self._record(cause)
-                print(f"moss: error: {cause.sentence}", file=sys.stderr, flush=True)
-            if self._board is not None:
-                self._linger(self._board, cause)
-            self._stacks.close()
-            end_process(cause.code)
+    def _end(self, cause: Cause, ask: bool = True) -> None:
+        """Print the cause where it is this rank's turn, and end the process.
 
-    def _record(self, cause: Cause) -> None:
+        Args:
+            ask: False where the store may not answer: a host that is cut off would wait for it for ever.
+        """
+        mine = self._ending.acquire(timeout=-1 if ask else 3 * self._tick + 1.0)
+        if mine and (self._stopped.is_set() or self._told):
+            self._ending.release()
+            return
+        if self.who.speaks(cause) and not self._said:  # not mine: another thread has a cause, and waits for the store
+            self._said = True
+            self._record(cause, ask)
+            print(f"moss: error: {cause.sentence}", file=sys.stderr, flush=True)
+        if self._board is not None and ask:
+            self._linger(self._board, cause)
+        self._stacks.close()
+        end_process(cause.code)
+
+    def _record(self, cause: Cause, ask: bool = True) -> None:
         """For whoever decides whether to start the run again."""
         author = -1 if cause.lost else cause.author  # who misses others is not to blame
-        hosts = [self._host_of(rank) for rank in (*cause.lost, author)]
+        hosts = [self._host_of(rank) if ask or rank == self.who.rank else "" for rank in (*cause.lost, author)]
         known = tuple(hosts[:-1]) if all(hosts[:-1]) else ()
         ending = Ending(
             FAILED, cause.code, cause.sentence, ranks=cause.lost, hosts=known, author=author, host=hosts[-1],

@@ -6,7 +6,7 @@ The options are those of `torch.distributed.run`. What is different:
   ranks of this host saved and ended.
 * Ranks that are told to end have time to save (`TORCH_ELASTIC_SHUTDOWN_TIMEOUT`), also where it is torchrun that tells them,
   since a host has joined.
-* No host needs to know names: with the rendezvous `c10d` each gives the address by which it reaches the first host.
+* No host needs to know names, not even its own: each gives the address by which it reaches the first host.
 * Where ranks may be started again, each new world has a store of its own. In torchrun's common store (torch 2.13) ranks find the
   addresses of those that ended before, and wait for them for ever.
 * A host that does not reach the first one's torchrun says so in one sentence and ends with exit code 3.
@@ -64,7 +64,10 @@ def _know_the_addresses(options: argparse.Namespace) -> None:
     least, _, most = str(options.nnodes).partition(":")
     if int(options.max_restarts) > 0 or most not in ("", least):
         os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    if options.standalone or options.rdzv_backend != "c10d":
+    if options.standalone or (most or least) == "1":
+        options.local_addr = options.local_addr or "127.0.0.1"
+        return
+    if options.rdzv_backend != "c10d":
         return
     first = str(options.rdzv_endpoint).rpartition(":")[0].strip("[]") or str(options.rdzv_endpoint)
     if options.local_addr is None:

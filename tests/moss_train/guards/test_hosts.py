@@ -45,9 +45,13 @@ def port() -> Iterator[int]:
         yield held
 
 
-@pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_a_lost_host(tmp_path: Path, lost: int, port: int) -> None:
-    """With the first host torchrun's store is lost too."""
+@pytest.mark.parametrize(
+    ("lost", "how"),
+    [(1, signal.SIGKILL), (0, signal.SIGSTOP), pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow)],
+    ids=["second", "first_falls_silent", "first"],
+)
+def test_a_lost_host(tmp_path: Path, lost: int, how: signal.Signals, port: int) -> None:
+    """With the first host torchrun's store is lost too; where it falls silent, connections stay open and nothing answers."""
     run_dir = tmp_path / "run"
     logs = [tmp_path / f"host_{number}" for number in range(2)]
     hosts = [_host(number, port, run_dir, logs[number]) for number in range(2)]
@@ -60,11 +64,11 @@ def test_a_lost_host(tmp_path: Path, lost: int, port: int) -> None:
     left = 1 - lost
     begin = time.monotonic()
     for pid in (hosts[lost].pid, *(int(pids[rank].read_text()) for rank in (2 * lost, 2 * lost + 1))):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, how)
     try:
         assert hosts[left].wait(60) != 0
     finally:
-        for pid in (hosts[left].pid, *(int(pids[rank].read_text()) for rank in (2 * left, 2 * left + 1))):
+        for pid in (*(host.pid for host in hosts), *(int(path.read_text()) for path in pids)):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
