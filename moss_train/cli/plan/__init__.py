@@ -24,6 +24,11 @@ ACTIONS = {
         "Run some synthetic steps on this machine's GPU and hold their memory against the prediction",
         "moss plan measure stage=pt1 --pack 4096:64",
     ),
+    "communication": Action(
+        "moss_train.cli.plan.communication",
+        "Bytes of every collective of a step by group and link, and how throughput grows with the number of GPUs",
+        "moss plan communication stage=pt2 parallel=tp8 --ranks 8 64 512 --gpu H100",
+    ),
     "balance": Action(
         "moss_train.cli.plan.balance",
         "How evenly the frames of the workload's stages are spread over many ranks",

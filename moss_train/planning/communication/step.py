@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from model.errors import InputError
 from moss_train.config.schema import RunConfig
 from moss_train.planning.communication.calls import Traffic
 from moss_train.planning.communication.control import add_control
@@ -11,6 +12,18 @@ from moss_train.planning.communication.gradients import add_gradients
 from moss_train.planning.communication.pipeline import add_pipeline
 from moss_train.planning.communication.rank import Rank
 from moss_train.planning.communication.shape import StepShape
+
+
+def check_counted(config: RunConfig) -> None:
+    """Refuses what is not counted.
+
+    Raises:
+        InputError: adapters, or another engine than megatron.
+    """
+    if config.engine != "megatron":
+        raise InputError(f"engine is {config.engine}, whose communication is not counted; use engine=megatron")
+    if config.lora.rank:
+        raise InputError(f"lora.rank is {config.lora.rank}, and the sums of adapters are not counted; use lora=none")
 
 
 def step_traffic(config: RunConfig, ranks: int, shape: StepShape, rank: int = 0) -> Traffic:
@@ -23,8 +36,9 @@ def step_traffic(config: RunConfig, ranks: int, shape: StepShape, rank: int = 0)
         rank: of the world.
 
     Raises:
-        InputError: a layout that does not fit the ranks.
+        InputError: a layout that does not fit the ranks, or a run whose communication is not counted.
     """
+    check_counted(config)
     traffic, one = Traffic(), Rank.of(config, ranks, shape, rank)
     for add in (add_decoder, add_pipeline, add_gradients, add_frames, add_control):
         add(one, traffic)
