@@ -45,6 +45,7 @@ class Verdict:
         self.names = list(names)
         self.findings: dict[int, list[Finding]] = {node: [] for node in range(len(names))}
         self.faults: list[str] = []
+        self._everywhere: set[str] = set()
 
     def add(self, node: int, *findings: Finding) -> None:
         self.findings[node] += findings
@@ -71,9 +72,18 @@ class Verdict:
         levels = {f.level for f in self.findings[node] if check in (None, f.check)}
         return next((level for level in (BAD, WARNING, OK) if level in levels), "")
 
+    def find_common(self) -> None:
+        """What is bad on all nodes that answered is no single node's fault, unless there is but one."""
+        nodes = [node for node in self.findings if self.level(node, "answer") == OK]
+        for check in CHECKS if len(nodes) > 1 else ():
+            if check not in self._everywhere and all(self.level(node, check) == BAD for node in nodes):
+                why = next(f.why for f in self.findings[nodes[0]] if (f.check, f.level) == (check, BAD))
+                self._everywhere.add(check)
+                self.faults.append(f"on all nodes, of which {self.names[nodes[0]]} says: {why}")
+
     @property
     def bad(self) -> list[tuple[str, str]]:
-        """Name of a node and sentence, for everything that is bad."""
+        """Name of a node and sentence, for everything that is bad there and not everywhere."""
         return self._of(BAD)
 
     @property
@@ -82,7 +92,10 @@ class Verdict:
         return self._of(WARNING)
 
     def _of(self, level: str) -> list[tuple[str, str]]:
-        return [(self.names[node], f.why) for node, found in self.findings.items() for f in found if f.level == level]
+        return [(self.names[node], f.why) for node, found in self.findings.items() for f in found if self._is(f, level)]
+
+    def _is(self, finding: Finding, level: str) -> bool:
+        return finding.level == level and (level != BAD or finding.check not in self._everywhere)
 
 
 def as_answer(findings: Sequence[Finding], **further: Any) -> dict[str, Any]:

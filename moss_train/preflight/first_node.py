@@ -46,12 +46,13 @@ class FirstNode:
         shared = SharedToken(request.run_dir, self._token)
         shared.write(0)
         self._exchange.put("roster", {"nodes": present, "token": self._token})
-        self._serve_clocks([node for node in present if node != 0])
-        self._gather(verdict, present)
+        fallen = self._serve_clocks([node for node in present if node != 0])
+        self._gather(verdict, present, fallen)
         self._judge(verdict, shared)
         trials = Trials(self._node, {n: a["ranks"] for n, a in self._answers.items() if a["ranks"]}, verdict)
         judge_allreduce(trials, verdict, request.config.launcher.preflight)
         shared.clear(0)
+        verdict.find_common()
         code = EXIT_BAD_NODE if verdict.bad or verdict.faults else 0
         facts = {node: answer["facts"] for node, answer in self._answers.items()}
         write_report(request.out, verdict, facts, trials.gbytes, began=self._began, code=code)
@@ -88,20 +89,25 @@ class FirstNode:
         )
         return Finding("answer", BAD, "no answer", why)
 
-    def _serve_clocks(self, nodes: Sequence[int]) -> None:
-        end = time.monotonic() + min(CLOCK_SECONDS, self._seconds)
+    def _serve_clocks(self, nodes: Sequence[int]) -> set[int]:
+        """Tell each node the time; returns those that did not ask although there was time to."""
+        end, fallen = time.monotonic() + min(CLOCK_SECONDS, self._seconds), set()
         for node in nodes:
+            left = end - time.monotonic()
             try:
-                serve_clock(self._exchange, node, self._node.request.clock, max(1.0, end - time.monotonic()))
+                serve_clock(self._exchange, node, self._node.request.clock, max(1.0, left))
             except NoAnswerError:
-                continue  # its answer will be missed as well
+                fallen |= {node} if left > 1.0 else set()
+        return fallen
 
-    def _gather(self, verdict: Verdict, present: Sequence[int]) -> None:
+    def _gather(self, verdict: Verdict, present: Sequence[int], fallen: set[int]) -> None:
+        """Everybody's answer; for the fallen nobody waits."""
         self._answers[0] = self._node.answer(self._token, {"seconds": 0.0, "within": 0.0})
         end = time.monotonic() + self._seconds
         for node in present:
+            left = 0.0 if node in fallen else max(0.0, end - time.monotonic())
             try:
-                answer = self._answers[0] if node == 0 else self._exchange.get(f"answer/{node}", max(0.0, end - time.monotonic()))
+                answer = self._answers[0] if node == 0 else self._exchange.get(f"answer/{node}", left)
             except NoAnswerError:
                 verdict.add(node, self._silent("started the check and then gave no answer"))
                 continue
@@ -120,7 +126,7 @@ class FirstNode:
         judge_data(verdict, {node: answer["data"] for node, answer in answers.items()})
         judge_products(verdict, {node: answer["products"] for node, answer in answers.items()})
         wrote = [node for node, answer in answers.items() if node != 0 and answer["wrote"]]  # of the others it is told already
-        seconds = min(SECONDS_TO_SEE, self._seconds / 2)
+        seconds = min(SECONDS_TO_SEE, self._seconds / 6)
         seen = {node: answers[node]["sees"] and shared.see(node, seconds) for node in wrote}
         if verdict.level(0, "folders") != BAD:
             sees = {node: bool(answers[node]["sees"]) for node in wrote}

@@ -132,7 +132,7 @@ def check_gpus(gpus: Sequence[Gpu], trouble: str, processes: int, wanted: str = 
         why = f"its GPUs cannot be listed: {trouble}; look at the driver (dmesg), reboot the node or leave it out"
         return [Finding("gpus", BAD, "not listed", why)]
     if not gpus and wanted:
-        why = f"{wanted}, but this node shows no GPU; ask for GPUs (launcher.slurm.gpus), look at its driver, or leave it out"
+        why = f"{wanted}, but this node shows no GPU; ask for GPUs or look at its driver; CPU ranks need device=cpu"
         return [Finding("gpus", BAD, "no GPU", why)]
     if not gpus:
         return []

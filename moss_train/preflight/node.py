@@ -92,7 +92,7 @@ class Node:
             products=products,
             ranks=self._ranks,
             wrote=wrote,
-            sees=number == 0 or shared.see(0, min(SECONDS_TO_SEE, request.seconds / 2)),
+            sees=number == 0 or shared.see(0, min(SECONDS_TO_SEE, request.seconds / 6)),
             mount=mount_of(request.run_dir),
         )
 
