@@ -159,6 +159,7 @@ def _open_feed(
             world_size=layout.data_size,
             split="train",
             ledger=folder.quarantine,
+            cache=config.launcher.cache.folder or None,
         )
 
     log = SampleLog(folder.path, layout.place.data, layout.data_size) if config.data.log_samples else None

@@ -15,6 +15,7 @@ from megatron.energon.metadataset.loader_interface import LoadedDataset
 
 from data_pipeline.loader.config import DatasetSettings
 from data_pipeline.loader.folder import open_folder
+from data_pipeline.shards.cache.reading import Copies, read_copies
 from data_pipeline.shards.energon_index import SPLIT
 from data_pipeline.storage.errors import StorageError
 from data_pipeline.storage.files import RemotePath
@@ -40,6 +41,13 @@ class Source:
     """Passes; None is endless."""
     max_samples: int | None = None
     """Of the first samples in stored order; None is all."""
+    copies: Copies | None = None
+    """Of its shards on this node's own disk, read where they are there."""
+
+    def close(self) -> None:
+        """Let its copies go."""
+        if self.copies is not None:
+            self.copies.close()
 
 
 def blend(
@@ -48,6 +56,7 @@ def blend(
     root: str,
     field: str,
     storage: StorageSettings | None = None,
+    cache: str | None = None,
 ) -> list[Source]:
     """The datasets with a share: mixture[modality] * weight / sum of the modality's weights.
 
@@ -55,6 +64,7 @@ def blend(
         mixture: share by modality; empty gives every modality the same.
         field: name of the list in messages, `data.datasets`.
         storage: patience with remote folders.
+        cache: folder of copies of shards (`moss data cache`); they are held until the sources are closed.
 
     Raises:
         InputError: no dataset has a share, or a folder with a share is missing or not prepared.
@@ -78,7 +88,7 @@ def blend(
     total = sum(raw.values())
     if total <= 0:
         raise InputError(f"{field} gives no samples; list a dataset and give its modality a share in data.mixture")
-    return [_source(i, datasets[i], raw[i] / total, root, field, storage) for i in raw if raw[i] > 0]
+    return [_source(i, datasets[i], raw[i] / total, root, field, storage, cache) for i in raw if raw[i] > 0]
 
 
 def held_out(
@@ -87,6 +97,7 @@ def held_out(
     root: str,
     field: str,
     storage: StorageSettings | None = None,
+    cache: str | None = None,
 ) -> list[Source]:
     """The datasets of modalities that the stage trains on; with an empty mixture all of them.
 
@@ -100,7 +111,7 @@ def held_out(
         raise InputError(
             f"{field} has no dataset of a modality in data.mixture ({trained}); list one or set train.eval_batches to 0"
         )
-    return [_source(i, d, 1 / len(chosen), root, field, storage) for i, d in chosen]
+    return [_source(i, d, 1 / len(chosen), root, field, storage, cache) for i, d in chosen]
 
 
 def open_sources(sources: Sequence[Source], worker_config: WorkerConfig, shuffle: bool) -> list[LoadedDataset]:
@@ -127,6 +138,7 @@ def _open(source: Source, worker_config: WorkerConfig, shuffle: bool) -> CrudeWe
         return _CappedDataset(
             source.path,
             max_samples=source.max_samples,
+            copies=source.copies,
             decoder=None,
             subflavors={"index": source.index, "name": source.name},
             split_part=SPLIT,
@@ -148,8 +160,9 @@ def _open(source: Source, worker_config: WorkerConfig, shuffle: bool) -> CrudeWe
 class _CappedDataset(CrudeWebdataset):
     """Energon's dataset of undecoded members, of which perhaps only the first samples in stored order take part."""
 
-    def __init__(self, path: EPath, *, max_samples: int | None, **options: Any) -> None:
+    def __init__(self, path: EPath, *, max_samples: int | None, copies: Copies | None, **options: Any) -> None:
         super().__init__(path, **options)
+        self._copies = copies
         if max_samples is not None and max_samples < len(self):
             self.subset = DatasetSubset(absolute_range=(0, max_samples))
 
@@ -157,6 +170,8 @@ class _CappedDataset(CrudeWebdataset):
         dataset = super().build(worker_rotation_offset)
         if isinstance(self.path, RemotePath):
             look_up_remotely(dataset)
+        if self._copies is not None:
+            read_copies(dataset, self._copies)
         return dataset
 
     def __len__(self) -> int:
@@ -164,6 +179,9 @@ class _CappedDataset(CrudeWebdataset):
         return stored if self.subset is None else self.subset.absolute_range[1]
 
 
-def _source(index: int, dataset: DatasetSettings, share: float, root: str, field: str, storage: StorageSettings | None) -> Source:
+def _source(
+    index: int, dataset: DatasetSettings, share: float, root: str, field: str, storage: StorageSettings | None, cache: str | None
+) -> Source:
     path, digest = open_folder(dataset.path, root, f"{field}[{dataset.name}].path", storage)
-    return Source(index, dataset.name, path, digest, share, dataset.repeats, dataset.max_samples)
+    copies = Copies.find(cache, path, digest) if cache else None
+    return Source(index, dataset.name, path, digest, share, dataset.repeats, dataset.max_samples, copies)

@@ -42,6 +42,7 @@ def build_loader(
     world_size: int = 1,
     split: str = "train",
     ledger: str | os.PathLike[str] | None = None,
+    cache: str | None = None,
 ) -> Loader:
     """A loader of one data-parallel rank.
 
@@ -49,6 +50,7 @@ def build_loader(
         rank, world_size: place in the data-parallel group; model-parallel ranks pass the same and read the same.
         split: train (endless, shuffled, resumable) | validation (finite, fixed order).
         ledger: file that lists samples left out; a temporary one by default.
+        cache: folder of copies of shards on this node's own disk; what is not there is read where the shards lie.
 
     Raises:
         InputError: a folder is missing, sizes do not divide, or the tokenizer belongs to another model.
@@ -63,9 +65,9 @@ def build_loader(
         os.close(handle)
     book = open_ledger(ledger, data)
     if split == "train":
-        return TrainLoader(data, stage, model_config, tokenizer, book, rank, world_size)
+        return TrainLoader(data, stage, model_config, tokenizer, book, rank, world_size, cache)
     if split == "validation":
-        return ValidationLoader(data, stage, model_config, tokenizer, book, rank, world_size)
+        return ValidationLoader(data, stage, model_config, tokenizer, book, rank, world_size, cache)
     raise InputError(f"split is {split!r}; use train or validation")
 
 
@@ -91,12 +93,13 @@ class TrainLoader:
         ledger: Ledger,
         rank: int,
         world_size: int,
+        cache: str | None = None,
     ) -> None:
         self.ledger = ledger
         self._rank, self._world_size = rank, world_size
         self._share = readers_per_replica(data.global_data_workers, world_size)
         self._num_processes = reader_processes(data.worker_processes, self._share)
-        sources = blend(data.datasets, data.mixture, data.root, "data.datasets", data.storage)
+        sources = blend(data.datasets, data.mixture, data.root, "data.datasets", data.storage, cache)
         self._parts = ReaderParts(data, stage, model_config, tokenizer, ledger, sources)
         opened = self._parts.open_datasets(rank)
         self.dataset_sizes = {source.name: len(o.dataset) for source, o in zip(sources, opened, strict=True)}
@@ -160,6 +163,8 @@ class TrainLoader:
         """Let go of the readers; processes end at once."""
         if self._turns is not None:
             self._turns.close()
+        for source in self._parts.sources:
+            source.close()
 
     def _own_readers(self) -> list[int]:
         """In the order in which they take turns from here on."""

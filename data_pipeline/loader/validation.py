@@ -34,13 +34,14 @@ class ValidationLoader:
         ledger: Ledger,
         rank: int,
         world_size: int,
+        cache: str | None = None,
     ) -> None:
         self.ledger = ledger
         self._rank, self._world_size = rank, world_size
         self._buffer = max(1, data.packing_buffer)
-        sources = held_out(data.validation, data.mixture, data.root, "data.validation", data.storage)
+        self._sources = held_out(data.validation, data.mixture, data.root, "data.validation", data.storage, cache)
         self._config = WorkerConfig(rank=0, world_size=1, num_workers=0, seed_offset=data.seed)
-        opened = open_sources(sources, self._config, shuffle=False)
+        opened = open_sources(self._sources, self._config, shuffle=False)
         total = sum(len(o.dataset) for o in opened)
         self._encoder = build_encoder(data, stage, model_config, tokenizer, ledger, total, data.samples_per_pack, jitter=0.0)
         # read without a torch loader: its forced garbage collections would cost more than the reading
@@ -70,6 +71,8 @@ class ValidationLoader:
     def close(self) -> None:
         """Let go of the files."""
         self._batches = None
+        for source in self._sources:
+            source.close()
 
     def _own_packs(self) -> Iterator[PackedMicroBatch]:
         self._encoder.begin_pass()

@@ -29,10 +29,18 @@ class RemoteOffsets:
         begins = self._begins(tar_file)
         return int(begins[sample_offset]), int(begins[sample_offset + 1] - begins[sample_offset])
 
+    def content(self, tar_file: EPath) -> bytes:
+        """The index of a shard."""
+        return tar_file.with_suffix(ITAR_SUFFIX).read_bytes()  # type: ignore[no-any-return]
+
+    def knows(self, tar_file: EPath) -> bool:
+        """Whether the index of a shard was read lately."""
+        return str(tar_file) in self._known
+
     def _begins(self, tar_file: EPath) -> np.ndarray[Any, np.dtype[np.uint64]]:
         name = str(tar_file)
         if name not in self._known:
-            content = tar_file.with_suffix(ITAR_SUFFIX).read_bytes()
+            content = self.content(tar_file)
             self._known[name] = np.frombuffer(content[: len(content) // 8 * 8], dtype="<u8")  # [samples + 1]
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)

@@ -92,6 +92,7 @@ class HeldOut:
                 world_size=layout.data_size,
                 split="validation",
                 ledger=session.folder.quarantine,
+                cache=config.launcher.cache.folder or None,
             )
 
         names = [dataset.name for dataset in config.data.validation]

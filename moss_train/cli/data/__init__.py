@@ -41,6 +41,11 @@ ACTIONS = {
         "Predict padding, balance and what the loader owes",
         "moss data plan stage=pt2 --workload --ranks 64",
     ),
+    "cache": Action(
+        "moss_train.cli.data.cache",
+        "Copy the shards that this node reads to its own disk, before training",
+        "moss data cache --config runs/pt2/launch/config.yaml",
+    ),
     "tokenizer": Action(
         "moss_train.cli.data.tokenizer", "Train a small tokenizer, or build Llama 3's", "moss data tokenizer t.json shards/sft"
     ),

@@ -52,6 +52,8 @@ class _Files(_Quiet):
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, self.headers.get("Range")))
+        if self.path in self.server.held:
+            self.server.released.wait(60)
         if self.server.login and self.headers.get("Authorization") != self.server.login:
             return self.answer(401, b"who?")
         path = self.server.folder / unquote(self.path).lstrip("/")
@@ -81,6 +83,9 @@ class WebServer(ThreadingHTTPServer):
         self.denied: set[str] = set()
         self.login: str | None = None
         self.requests: list[tuple[str, str | None]] = []
+        self.held: set[str] = set()
+        """What is not answered before `released` is set."""
+        self.released = threading.Event()
 
     @property
     def address(self) -> str:
