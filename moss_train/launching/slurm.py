@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from model.errors import InputError
-from moss_train.config.compose import save_config
+from moss_train.config.compose import save_config, to_yaml
 from moss_train.config.schema import RunConfig
 from moss_train.launching.environment import node_environment
 from moss_train.launching.folder import job_dir, log_dir
@@ -25,8 +25,13 @@ def job_name(config: RunConfig, work_dir: str | Path) -> str:
 
 
 def frozen_config(config: RunConfig, work_dir: str | Path) -> Path:
-    """Where the resolved configuration lies that the job reads: editing `conf/` while it waits in the queue changes nothing."""
-    return (job_dir(Path(work_dir) / config.run_dir) / "config.yaml").resolve()
+    """Where the resolved configuration lies that the job reads.
+
+    Editing `conf/` while the job waits in the queue changes nothing, nor does another submission for the same run: the name
+    has digits of the content.
+    """
+    digits = hashlib.sha256(to_yaml(config).encode()).hexdigest()[:8]
+    return (job_dir(Path(work_dir) / config.run_dir) / f"config-{digits}.yaml").resolve()
 
 
 def render_sbatch(config: RunConfig, *, work_dir: str | Path, after: str = "") -> str:
@@ -57,7 +62,7 @@ def render_sbatch(config: RunConfig, *, work_dir: str | Path, after: str = "") -
 
 
 def submit(config: RunConfig, *, work_dir: str | Path, after: str = "") -> str:
-    """Write `RUN/launch/config.yaml` and `train.sbatch` and hand the script to Slurm.
+    """Write the configuration and `train.sbatch` into `RUN/launch` and hand the script to Slurm.
 
     Returns:
         The job's number.
@@ -72,6 +77,7 @@ def submit(config: RunConfig, *, work_dir: str | Path, after: str = "") -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     log_dir(config, work_dir).mkdir(parents=True, exist_ok=True)
     save_config(config, path)
+    save_config(config, path.parent / "config.yaml")  # the newest, for people and other commands
     temporary = path.parent / f".train.sbatch.{os.getpid()}"
     temporary.write_text(script, encoding="utf-8")
     os.replace(temporary, path.parent / "train.sbatch")

@@ -131,6 +131,8 @@ def run_job(config: RunConfig, config_path: Path, place: Place) -> int:
         return _failed(config, job, place, history, why, 1)
     nodes = nodes[:count]
     steps.fill_caches(nodes, address_of(nodes[0]))
+    if waiting.reason:
+        return _again(config, job, place, history, waiting.reason)
     forget_ending(config.run_dir)
     history.write("training", nodes=nodes)
     code = steps.train(nodes, address_of(nodes[0]))

@@ -53,7 +53,9 @@ def test_batch_script_says_what_the_group_says(tmp_path: Path) -> None:
     ):
         assert line in lines, line
     assert not any("--account" in line or "--array" in line for line in lines)
-    assert lines[-1].endswith(f"--config '{tmp_path}/runs/x y/launch/config.yaml'")
+    assert re.search(rf"--config '{tmp_path}/runs/x y/launch/config-[0-9a-f]{{8}}.yaml'$", lines[-1]), lines[-1]
+    config.train.steps += 1  # another submission for the run changes nothing for the job that waits
+    assert render_sbatch(config, work_dir=tmp_path, after="17").splitlines()[-1] != lines[-1]
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
