@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import importlib.util
 import re
 import shlex
+import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inference import offline_infer, realtime_offline_infer, realtime_streaming_infer
 from moss_train.cli.main import COMMANDS, parse_words
 from moss_train.config.compose import choices, compose, conf_dir
+from moss_train.config.schema import RunConfig
 from tests.pages import commands
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -22,6 +26,9 @@ GROUPS = [p.name for p in conf_dir().iterdir() if p.is_dir()]
 OWN_GROUPS = ("data=mine", "launcher=my_cluster")
 """Choices that pages give as examples of a reader's own files."""
 
+
+NO_SETTINGS = ("data.json", "train.sbatch", "attention.paged_attention", "train.stpes")
+"""Files, a function, and the example of a setting that is refused."""
 
 INFERENCE_PROGRAMS = {module.__name__: module for module in (offline_infer, realtime_offline_infer, realtime_streaming_infer)}
 
@@ -111,6 +118,31 @@ def test_settings_in_blocks_compose(page: Path) -> None:
         settings = [word for word in getattr(parse_words(parser, arguments), "overrides", []) if word not in OWN_GROUPS]
         if any(word.startswith(("stage=", "demo=")) for word in settings):
             compose(settings)
+
+
+def _is_setting(name: str) -> bool:
+    """Whether `group.field` is one; what is below a mapping, such as `data.mixture.video`, is the reader's."""
+    kind: Any = RunConfig
+    for part in name.split("."):
+        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else None
+        if hints is None:
+            return True
+        if part not in hints:
+            return False
+        kind = hints[part]
+    return True
+
+
+def test_settings_that_pages_name_exist() -> None:
+    """In running text too; decisions and changes tell of what was."""
+    groups = {field.name for field in dataclasses.fields(RunConfig)}
+    unknown = []
+    for page in PAGES:
+        if page.parent.name == "decisions" or page.name == "CHANGELOG.md":
+            continue
+        named = re.findall(r"(?<![\w./-])([a-z_]+(?:\.[a-z_0-9]+)+)(?==|`)", page.read_text(encoding="utf-8"))
+        unknown += [(page.name, n) for n in named if n.split(".")[0] in groups and n not in NO_SETTINGS and not _is_setting(n)]
+    assert not unknown
 
 
 def test_every_option_of_inference_is_on_a_page() -> None:
