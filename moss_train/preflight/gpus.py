@@ -164,12 +164,10 @@ def _health(gpu: Gpu) -> Iterator[Finding]:
         yield Finding(
             "gpus", BAD, f"{name} ECC", f"{name} had {errors:.0f} uncorrected memory errors since it was started; {_RESET}"
         )
-    if gpu.fields.get("remapped_rows.failure") in ("Yes", "1"):
+    if gpu.fields.get("remapped_rows.failure") == "Yes":
         why = f"{name} has no spare memory rows left to replace broken ones; have the card replaced"
         yield Finding("gpus", BAD, f"{name} rows", why)
-    if "Yes" in (gpu.fields.get("retired_pages.pending"), gpu.fields.get("remapped_rows.pending")) or (
-        gpu.fields.get("remapped_rows.pending") == "1"
-    ):
+    if "Yes" in (gpu.fields.get("retired_pages.pending"), gpu.fields.get("remapped_rows.pending")):
         yield Finding("gpus", BAD, f"{name} pages", f"{name} has broken memory that is replaced at its next start; {_RESET}")
     action = gpu.fields.get("gpu_recovery_action", "None")
     if action not in ("None", "[N/A]", "N/A", "[Not Supported]"):
@@ -186,6 +184,10 @@ def judge_products(verdict: Verdict, products: Mapping[int, Sequence[Mapping[str
     Args:
         products: by node, of each GPU: `model`, `digest`, `tflops`; or `error`.
     """
+    for node, found in products.items():
+        speeds = sorted(p["tflops"] for p in found if "error" not in p)
+        if speeds:
+            verdict.add(node, Finding("gpus", OK, f"{speeds[0]:.0f} to {speeds[-1]:.0f} TFLOP/s"))
     good = [(node, i, p) for node, found in products.items() for i, p in enumerate(found) if "error" not in p]
     for node, found in products.items():
         for i, product in enumerate(found):

@@ -21,10 +21,14 @@ _REMEDY = "look at its network (cables, ibstat, NCCL_DEBUG=INFO) or leave the no
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one group: bus bandwidth in GB/s where there was any, and what is wrong; "" where nothing is."""
+    """Of one group."""
 
     gbytes: float | None
+    """Bus bandwidth in GB/s; None where the all-reduce failed."""
     trouble: str
+    """What is wrong; "" where nothing is."""
+    culprits: tuple[int, ...] = ()
+    """Nodes that failed by themselves, and not since others did."""
 
 
 class Trials:
@@ -72,8 +76,10 @@ class Trials:
         results = [(node, result) for node, found in done.items() for result in found]
         errors = [(node, result["error"]) for node, result in results if "error" in result]
         if errors:
-            told = next(((n, e) for n, e in errors if not _is_of_another(e)), errors[0])
-            return Outcome(None, f"it failed on node {self._names[told[0]]} with {told[1]!r}")
+            own = [(node, error) for node, error in errors if not _is_of_another(error)]
+            node, error = (own or errors)[0]
+            culprits = tuple(dict.fromkeys(node for node, _ in own))
+            return Outcome(None, f"it failed on node {self._names[node]} with {error!r}", culprits)
         if not all(result["right"] for _, result in results):
             return Outcome(None, "its sums are wrong")
         seconds, world = max(result["seconds"] for _, result in results), len(results)
@@ -128,18 +134,20 @@ def _in_pairs(trials: Trials, nodes: Sequence[int], outcome: Outcome, seconds: f
 
     def try_pairs(pairs: Sequence[Pair]) -> dict[Pair, bool]:
         found = trials.try_groups(pairs, seconds) if pairs else []
-        troubles.update({pair: outcome.trouble for pair, outcome in zip(pairs, found, strict=True)})
+        troubles.update({pair: tried.trouble for pair, tried in zip(pairs, found, strict=True)})
         return {pair: not troubles[pair] for pair in pairs}
 
     names = verdict.names
     bad, good = find_bad(nodes, try_pairs)
+    if not good and 0 < len(outcome.culprits) < len(nodes):  # no pair works, but not all fail by themselves
+        return dict.fromkeys(outcome.culprits, f"an all-reduce over all nodes: {outcome.trouble}")
     if not bad:
         shown = ", ".join(names[node] for node in nodes[:8]) + (f" and {len(nodes) - 8} others" if len(nodes) > 8 else "")
         how = (
             "every pair of nodes that was tried works by itself: look at what they share, switches and their links"
             if good
-            else "so it is in every pair of nodes: look at the network as a whole (firewalls, NCCL_SOCKET_IFNAME, NCCL_IB_HCA), "
-            "or lower launcher.preflight.min_allreduce_gbytes"
+            else "so it is in every pair of nodes that was tried: look at the network as a whole (firewalls, NCCL_SOCKET_IFNAME, "
+            "GLOO_SOCKET_IFNAME, NCCL_IB_HCA), or lower a bound that it cannot reach"
         )
         verdict.faults.append(f"all-reduce over nodes {shown}: {outcome.trouble}; {how}")
         return {}

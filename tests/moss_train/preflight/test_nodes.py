@@ -101,7 +101,14 @@ def test_network_that_is_too_slow_everywhere_is_no_single_nodes_fault(check: Che
     report, said = check([{}, {}], "launcher.preflight.min_allreduce_gbytes=100000")
     assert report["bad"] == [] and len(report["faults"]) == 1
     assert report["faults"][0].startswith("all-reduce over nodes gpu-0, gpu-1: it reaches ")
-    assert "so it is in every pair of nodes" in report["faults"][0] and report["faults"][0] in said
+    assert "so it is in every pair of nodes that was tried" in report["faults"][0] and report["faults"][0] in said
+
+
+@pytest.mark.ranks
+def test_of_two_nodes_the_one_that_fails_by_itself_is_named(check: Check) -> None:
+    report, _ = check([{}, {"environment": {"GLOO_SOCKET_IFNAME": "nowhere0"}}], seconds=60)
+    bad = _named(report)
+    assert set(bad) == {"gpu-1"} and bad["gpu-1"].startswith("an all-reduce over all nodes: it failed on node gpu-1 with ")
 
 
 @pytest.mark.ranks
