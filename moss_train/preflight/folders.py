@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ def check_folder(folder: Path, min_gib: float, what: str) -> list[Finding]:
         min_gib: least free space.
         what: name of the folder in sentences.
     """
-    file = folder / f".preflight.{os.getpid()}"
+    file = folder / f".preflight.{uuid.uuid4().hex}"  # nodes may share process numbers and the folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         begin = time.monotonic()
