@@ -6,6 +6,7 @@ The options are those of `torch.distributed.run`. What is different:
   ranks of this host saved and ended.
 * Ranks that are told to end have time to save (`TORCH_ELASTIC_SHUTDOWN_TIMEOUT`), also where it is torchrun that tells them,
   since a host has joined.
+* A host that alone is told to end lets the others end too, where all ranks have saved. Those of torchrun wait for it for 300 s.
 * No host needs to know names, not even its own: each gives the address by which it reaches the first host.
 * Where ranks may be started again, each new world has a store of its own. In torchrun's common store (torch 2.13) ranks find the
   addresses of those that ended before, and wait for them for ever.
@@ -18,6 +19,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from moss_train.guards.cause import EXIT_LOST_RANK
@@ -78,12 +80,25 @@ def _know_the_addresses(options: argparse.Namespace) -> None:
 
 
 def _agent_class() -> Any:
+    from torch.distributed.elastic.agent.server.api import _TERMINAL_STATE_SYNC_ID
     from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.utils import store
 
     class Agent(LocalElasticAgent):
         """Gives ranks time to save, and remembers how they ended."""
 
         codes: tuple[int, ...] = ()
+
+        def run(self, role: str = "default") -> Any:
+            try:
+                return super().run(role)
+            except SignalException:
+                if self.codes and not any(self.codes):
+                    with suppress(Exception):  # where the others wait, or no longer do; this host does not
+                        size: Any = self._worker_group.group_world_size
+                        store._barrier_nonblocking(self._store, size, _TERMINAL_STATE_SYNC_ID)
+                raise
 
         def _shutdown(self, *arguments: Any, **named: Any) -> None:
             if arguments or named:
