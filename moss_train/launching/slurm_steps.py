@@ -80,6 +80,8 @@ class Steps:
         """
         here, config = Path.cwd(), self._config
         words = ["srun", f"--job-name={name}", f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1"]
+        # srun takes one core a task by itself, whatever the job has asked for (Slurm 22.05 and newer)
+        words += [f"--cpus-per-task={config.launcher.slurm.cpus_per_task}"]
         words += [f"--nodelist={','.join(nodes)}", "--distribution=block", f"--kill-on-bad-exit={int(name == 'train')}"]
         words += ["--wait=0", f"--output={log_dir(config, here)}/%x-%j-{name}-%N.out", "--open-mode=append"]
         words += [*config.launcher.slurm.srun, *srun_options(config, here)]

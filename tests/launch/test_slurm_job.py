@@ -115,6 +115,9 @@ def test_at_its_end(fake: FakeSlurm, ending: str) -> None:
     assert not fake.requeued()
     assert [event["event"] for event in fake.events()] == ["started", "training", "finished"]
     assert fake.events()[1]["nodes"] == ["n1", "n2"]  # 6 ranks cannot share a batch of 16, 4 can
+    (words,) = fake.calls("srun")
+    for option in ("--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=96", "--nodelist=n1,n2"):
+        assert option in words.split(), words
 
 
 @pytest.mark.parametrize(
