@@ -35,6 +35,7 @@ from moss_train.feed.counts import SampleCounts
 from moss_train.feed.feed import Feed
 from moss_train.feed.sample_log import SampleLog
 from moss_train.frames.settings import EncodeSettings
+from moss_train.guards.resiliency import start_heartbeats
 from moss_train.guards.watch import Watch, start_watch
 from moss_train.parallel.layout import ParallelLayout, start_layout
 from moss_train.parallel.world import start_world
@@ -91,6 +92,7 @@ def start_session(config: RunConfig) -> Session:
     start_world(device)
     watch = start_watch(config, dist.get_rank(), dist.get_world_size())
     with watch.starting():
+        start_heartbeats(config.guard, watch.position)
         return _start(config, device, watch)
 
 

@@ -8,6 +8,7 @@ from model.errors import InputError
 from moss_train.config.checks import above_zero, at_least, one_of
 
 POLICIES = ("stop", "skip", "rewind")
+RESILIENCY = ("none", "heartbeat")
 LONGEST_SECONDS = 3000.0
 """Beyond it the collectives' own time limit would end a rank first, without a cause."""
 
@@ -45,6 +46,8 @@ class GuardConfig:
     """A rank busy this many times as long as the median, in `straggler_reports` reports in a row, is warned about."""
     straggler_reports: int = 3
     """Reports in a row before the warning."""
+    resiliency: str = "none"
+    """none | heartbeat: signs of life to the monitor that ft_launcher of nvidia-resiliency-ext keeps beside each rank."""
 
     def __post_init__(self) -> None:
         one_of("guard.non_finite", self.non_finite, POLICIES)
@@ -75,3 +78,4 @@ class GuardConfig:
         if not 1 < self.straggler_factor < float("inf"):
             raise InputError(f"guard.straggler_factor is {self.straggler_factor}; it must be above 1")
         at_least("guard.straggler_reports", self.straggler_reports, 1)
+        one_of("guard.resiliency", self.resiliency, RESILIENCY)
