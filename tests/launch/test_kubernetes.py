@@ -33,7 +33,10 @@ from moss_train.launching.kubernetes.codes import EXIT_AGAIN, EXIT_RETRY, Stamp,
 from moss_train.launching.kubernetes.failures import retry_code
 from moss_train.launching.kubernetes.manifest import manifest
 from moss_train.launching.kubernetes.names import LONGEST, job_name
+from moss_train.launching.kubernetes.pod import not_fit
 from moss_train.parallel.ports import hold_port
+from moss_train.preflight.findings import BAD, Finding, Verdict
+from moss_train.preflight.report import EXIT_BAD_NODE, write_report
 from tests.moss_train.runs import run_config, write_data
 
 POD = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "pod"}}
@@ -276,6 +279,19 @@ def test_failures_in_a_row_end_a_pytorchjob(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "checkpoint.json").write_text("{}")
     assert [retry_code(3, EXIT_RETRY, config, 1) for _ in range(3)] == [EXIT_RETRY, EXIT_RETRY, 3]
+
+
+def test_faults_of_no_single_node_are_bad_input(tmp_path: Path) -> None:
+    config, out = _config("jobset", {"run_dir": str(tmp_path)}), tmp_path / "launch" / "preflight"
+    assert not_fit(EXIT_BAD_NODE, config) == EXIT_BAD_NODE  # no report
+    verdict = Verdict(["gpu-1", "gpu-2", "gpu-3"])
+    verdict.faults.append("no node can read /data/shards")
+    write_report(out, verdict, {}, None, began=0.0, code=EXIT_BAD_NODE)
+    assert not_fit(EXIT_BAD_NODE, config) == 2
+    assert not_fit(2, config) == 2
+    verdict.add(1, Finding("clock", BAD, "+9 s", "its clock is wrong"))
+    write_report(out, verdict, {}, None, began=0.0, code=EXIT_BAD_NODE)
+    assert not_fit(EXIT_BAD_NODE, config) == EXIT_BAD_NODE
 
 
 class _Cluster:

@@ -9,6 +9,7 @@ passed on to the ranks, which save and end.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import socket
@@ -25,8 +26,10 @@ from moss_train.config.schema import RunConfig
 from moss_train.guards.ending import Ending, forget_ending, read_ending
 from moss_train.launching.container import torchrun_command
 from moss_train.launching.environment import torchrun_environment
+from moss_train.launching.folder import job_dir
 from moss_train.launching.kubernetes.codes import EXIT_AGAIN, EXIT_BAD_INPUT, Stamp, exit_code, nothing_left
 from moss_train.launching.kubernetes.failures import retry_code
+from moss_train.preflight.report import EXIT_BAD_NODE, FILE
 
 SECONDS_FOR_THE_NAME = 600.0
 """The name of the first pod is known when it has an address: after it was given a node, before its image is there."""
@@ -100,16 +103,26 @@ def run_pod(config: RunConfig, path: str, phases: Phases) -> int:
         alone = {"NNODES": "1", "NODE_RANK": "0"} if launcher.elastic else {}
         code = phases.run([*moss, "preflight", "--config", path], environment | alone)
         if code:
-            return EXIT_AGAIN if phases.told else code
+            return EXIT_AGAIN if phases.told else not_fit(code, config)
     if launcher.cache.folder:
         code = phases.run([*moss, "data", "cache", "--config", path], environment)
-        if code:
-            return EXIT_AGAIN if phases.told else code
+        if code and not phases.told:
+            print(f"moss: the cache of shards was not filled (exit code {code}); they are read where they are", file=sys.stderr)
     if rank == 0:
         forget_ending(config.run_dir)
     stamp = Stamp.of(Path(config.run_dir))
     code = phases.run([*torchrun_command(config), "--config", path], environment)
     return exit_code(code, phases.told, _ending(stamp, code == 0 or phases.told))
+
+
+def not_fit(code: int, config: RunConfig) -> int:
+    """The pod's exit code after a check that did not end well. Faults that are no single node's, such as data that no node can
+    read, are bad input: other nodes would have them too."""
+    try:
+        report = json.loads((job_dir(config.run_dir) / "preflight" / FILE).read_text(encoding="utf-8"))
+        return EXIT_BAD_INPUT if code == EXIT_BAD_NODE and report["faults"] and not report["bad"] else code
+    except (OSError, ValueError, KeyError, TypeError):
+        return code
 
 
 def _ending(stamp: Stamp, expected: bool) -> Ending | None:
