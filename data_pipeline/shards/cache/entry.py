@@ -73,8 +73,7 @@ class Entry:
         return cls(cache / hashlib.sha256(source.encode()).hexdigest()[:32])
 
     def create(self, described: Described) -> None:
-        """Make the folder, or clear what an interrupted copy left in it."""
-        shutil.rmtree(self.partial, ignore_errors=True)
+        """Make the folder, if it is not there."""
         for folder in (self.folder, self.partial, self._records):
             folder.mkdir(parents=True, exist_ok=True)
         self.lock.touch()
@@ -195,8 +194,8 @@ def entries(cache: Path) -> list[Entry]:
 
 
 def remove_leftovers(cache: Path) -> None:
-    """What an interrupted removal left."""
-    for path in cache.glob(f"{_GONE}*"):
+    """What interrupted removals and copies left; only for who works alone in the folder."""
+    for path in [*cache.glob(f"{_GONE}*"), *(entry.partial for entry in entries(cache))]:
         shutil.rmtree(path, ignore_errors=True)
 
 

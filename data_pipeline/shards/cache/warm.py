@@ -13,7 +13,7 @@ from typing import Protocol
 from megatron.energon.epathlib import EPath
 
 from data_pipeline.shards.cache.copying import Copied, Copier, Job, unwritable
-from data_pipeline.shards.cache.entry import BLOCK, Described, Entry, entries, hold, on_disk, remove_leftovers
+from data_pipeline.shards.cache.entry import BLOCK, DISK_BLOCK, Described, Entry, entries, hold, on_disk, remove_leftovers
 from data_pipeline.shards.cache.plan import RESERVE, Disk, Old, Unit, choose, evict, most
 from data_pipeline.shards.cache.source import SourceFile, SourceFolder
 
@@ -89,7 +89,6 @@ class Progress(Protocol):
 class _Plan:
     """One entry: its source, its units by name, and what is missing of each."""
 
-    wanted: list[Wanted]
     source: SourceFolder
     entry: Entry
     units: dict[str, tuple[SourceFile, ...]]
@@ -186,10 +185,9 @@ def _plans(cache: Path, wanted: Sequence[Wanted]) -> list[_Plan]:
         plan = plans.get(source.address)
         if plan is None:
             part = Part(one.name, source.address, entry.folder, len(one.samples), 0)
-            plan = plans[source.address] = _Plan([], source, entry, {"": tuple(source.metadata())}, part)
+            plan = plans[source.address] = _Plan(source, entry, {"": tuple(source.metadata())}, part)
         elif one.name not in plan.part.name.split(", "):
             plan.part.name += f", {one.name}"
-        plan.wanted.append(one)
         names = [name for name in one.samples if name in one.needed and name not in plan.units]
         for shard in source.shards(one.samples, names):
             plan.units[shard.tar.name] = (shard.index, shard.tar)
@@ -209,7 +207,7 @@ def _make_room(
 ) -> tuple[set[tuple[str, str]], Outcome]:
     """Choose what stays at the source, and remove what is in the way of the rest."""
     units = [
-        Unit(plan.entry.folder.name, name, _unit_bytes(files) + (_entry_bytes() if not name else 0))
+        Unit(plan.entry.folder.name, name, _unit_bytes(files) + (0 if name else DISK_BLOCK))  # with what describes the entry
         for plan in usable
         for name, files in plan.units.items()
     ]
@@ -225,9 +223,9 @@ def _make_room(
         ]
         outcome.room = most(_disk(cache), sum(sizes.values()), max_gib)
         chosen = choose(units, outcome.room - sum(entry.bytes for entry in old if entry.in_use))
-        left = outcome.room - sum(unit.bytes for unit in chosen)
         begun = {unit.key for unit in chosen if not unit.name}  # no shard without what lies beside it
         chosen = [unit for unit in chosen if unit.key in begun]
+        left = outcome.room - sum(unit.bytes for unit in chosen)
         kept = {(unit.key, unit.name) for unit in chosen}
         victims = evict(old, left)
         if dry_run:
@@ -318,8 +316,3 @@ def _disk(cache: Path) -> Disk:
 def _source_of(entry: Entry) -> str:
     described = entry.described()
     return described.source if described is not None else str(entry.folder)
-
-
-def _entry_bytes() -> int:
-    """Of what describes an entry."""
-    return on_disk(2048)
