@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.errors import InputError
 from moss_train.cli.plan.shared import add_cluster_arguments, cluster_of, samples_of, wide_console
 from moss_train.config.arguments import add_config_arguments, config_from_args, print_config
 
@@ -20,16 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument(
         "--ranks", nargs="+", metavar="N",
-        help="numbers of GPUs, or a range that doubles as 8..512 (default: the smallest number that parallel allows)",
+        help="numbers of GPUs, or a range that doubles as 8..512 (default: the launcher's where they are several, else the "
+        "smallest number that parallel allows)",
     )  # fmt: skip
     add_cluster_arguments(parser)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw efficiency by number of GPUs into this SVG file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the calls of a step on the first number of GPUs, and how throughput grows over all of them.
 
     Raises:
-        InputError: what a run of the first number would refuse, or what is not counted.
+        InputError: what a run of the first number would refuse, what is not counted, or a plot that has nowhere to go.
     """
     config = config_from_args(args)
     if args.print_config:
@@ -42,13 +47,18 @@ def run(args: argparse.Namespace) -> int:
     from moss_train.planning.layouts import parse_ranks
 
     cluster, sizes = cluster_of(args, config), config.parallel
-    numbers = parse_ranks(args.ranks) if args.ranks else [sizes.tensor * sizes.pipeline * sizes.context]
+    launched = config.launcher.nodes * config.launcher.nproc_per_node
+    one = launched if launched > 1 else sizes.tensor * sizes.pipeline * sizes.context
+    numbers = parse_ranks(args.ranks) if args.ranks else [one]
+    _check_plot(args.plot, numbers)
     pack, stream = samples_of(args, config)
     plan = plan_communication(config, numbers[0], cluster, pack, stream)
     series: dict[str, list[Point]] = {}
     if len(numbers) > 1:
         series["strong"] = strong_scaling(config, numbers, cluster, pack, stream)
         series["weak"] = weak_scaling(config, numbers, cluster, pack, stream)
+    if args.plot is not None:
+        args.plot.write_text(_plot(series), encoding="utf-8")
     if args.json:
         content = {"gpu": cluster.gpu.name, "network_gbps": cluster.network_gbps, "pack": pack.source, **plan.to_dict()}
         content |= {name: _series(points, efficiency(points)) for name, points in series.items()}
@@ -60,6 +70,27 @@ def run(args: argparse.Namespace) -> int:
     for name, points in series.items():
         console.print(_growth(name, points, efficiency(points)))
     return 0
+
+
+def _check_plot(path: Path | None, numbers: list[int]) -> None:
+    if path is None:
+        return
+    if len(numbers) < 2:
+        raise InputError(f"--plot {path}: one number of GPUs grows nowhere; give several, as --ranks 8..512")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--plot {path}: there is no folder {path.absolute().parent}; make it first")
+
+
+def _plot(series: dict[str, list[Point]]) -> str:
+    """Efficiency over doublings."""
+    from moss_train.planning.communication.scaling import efficiency
+    from moss_train.report.chart import Series, line_chart
+
+    lines = []
+    for name, points in series.items():
+        found = [(math.log2(p.ranks), 100 * e) for p, e in zip(points, efficiency(points), strict=True) if e is not None]
+        lines.append(Series(name, [x for x, _ in found], [y for _, y in found], dots=True))
+    return line_chart("Predicted samples/s of a GPU", lines, unit="% of the first number", x_label="doublings of one GPU") + "\n"
 
 
 def _series(points: list[Point], efficiencies: list[float | None]) -> list[dict[str, object]]:

@@ -69,8 +69,8 @@ class Carried:
 
     @property
     def link(self) -> str:
-        """The slower of the two that takes part."""
-        return BETWEEN if self.network else NVLINK
+        """Where the bytes go: over the network, if any of them do."""
+        return BETWEEN if self.network else NVLINK if self.nvlink else "-"
 
     def seconds(self, cluster: Cluster) -> float:
         """Both at once, at the rates that collectives reach."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
 from model.errors import InputError
-from moss_train.planning.communication.calls import Key, Traffic
+from moss_train.planning.communication.calls import Calls, Key, Traffic
+from moss_train.planning.communication.step import step_traffic
 from moss_train.verify.communication.case import Case
 from moss_train.verify.communication.report import MODULE, Result, as_markdown, as_text, count_cases, result_of
-from tests.ranks import Answer
+from moss_train.verify.communication.trial import run_config, shape_of
+from tests.ranks import REPOSITORY, Answer
 
 FROZEN = "vision+projector+xattn"
 TWO_RANKS = [
@@ -99,3 +102,18 @@ def test_a_case_that_is_none_is_refused() -> None:
             Case(**({"layout": "dp2"} | broken))
     assert Case("tp2", optimizer="muon").words == "tp2 optimizer=muon"
     assert MODULE.endswith("ranks")
+
+
+def test_recorded_counts_are_still_planned() -> None:
+    """What real ranks of 17 layouts once sent, without starting them: see docs/benchmarks/communication.md."""
+    recorded = json.loads((REPOSITORY / "docs" / "benchmarks" / "communication.json").read_text(encoding="utf-8"))["counted"]
+    assert len(recorded) == 17 and max(Case.of(entry["case"]).ranks for entry in recorded) == 8
+    for entry in recorded:
+        case = Case.of(entry["case"])
+        sizes = case.sizes
+        shape = shape_of(case, case.ranks // (sizes.tensor * sizes.pipeline * sizes.context))
+        planned = [step_traffic(run_config(case), case.ranks, shape, rank) for rank in range(case.ranks)]
+        for row in entry["rows"]:
+            key = Key(row["purpose"], row["kind"], row["group"], row["ranks"])
+            assert Calls(**row["counted"]) in [traffic.get(key) for traffic in planned], (case.words, key)
+        assert {key for traffic in planned for key, _ in traffic} == {Key(*list(row.values())[:4]) for row in entry["rows"]}

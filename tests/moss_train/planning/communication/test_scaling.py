@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,14 +105,16 @@ def _json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str,
     return content
 
 
-def test_the_command_prints_calls_and_growth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_calls_and_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["stage=pt1", "model=11b", "parallel=tp8", "train.global_batch_size=8", "--gpu", "H100", "--ranks", "8", "64"]
     content = _json(arguments, capsys)
     assert content["ranks"] == 8 and {row["link"] for row in content["rows"]} == {"NVLink"}
     assert [point["ranks"] for point in content["weak"]] == [8, 64] and content["strong"][1]["efficiency"] > 0.5
     assert content["seconds"]["step"] == pytest.approx(content["seconds"]["computing"] + content["seconds"]["communication"])
-    assert main(["plan", "communication", *arguments]) == 0
+    plot = tmp_path / "growth.svg"
+    assert main(["plan", "communication", *arguments, "--plot", str(plot)]) == 0
     shown = capsys.readouterr().out
+    assert plot.read_text(encoding="utf-8").count("<circle") >= 4
     assert "reduce-scatter" in shown and "Weak scaling" in shown and "samples/s" in shown
 
 
@@ -120,6 +123,8 @@ def test_what_cannot_be_planned_ends_in_a_sentence(capsys: pytest.CaptureFixture
         (["lora=text"], "lora.rank"),
         (["parallel=tp8", "--ranks", "4"], "does not divide the 4 ranks"),
         (["--ranks", "none"], "--ranks has 'none'"),
+        (["--plot", "x.svg"], "one number of GPUs grows nowhere"),
+        (["--ranks", "2", "4", "--plot", "nowhere/x.svg"], "there is no folder"),
     ):
         assert main(["plan", "communication", "stage=pt1", *words]) == 2
         assert told in capsys.readouterr().err
