@@ -42,6 +42,10 @@ class ExpectedPack:
             head_rows=round((self.real_rows - self.frames) * packs),
         )
 
+    def steps(self, samples: int, packs: int) -> int:
+        """Of so many packs that so many samples take."""
+        return max(1, -(-samples // max(1, round(self.samples * packs))))
+
 
 def expected_pack(
     config: RunConfig, stream: Callable[[int], Iterator[DataItem]] | None, source: str, seed: int = 0

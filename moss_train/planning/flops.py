@@ -13,6 +13,7 @@ What is computed a second time to save memory is work of the hardware, not of th
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -168,8 +169,8 @@ class Gradients:
             weights = frozenset({"projector"}) & parts if "projector" in lora.train_also else frozenset()
             moved = frozenset(part for part in parts - {"projector"} if _adapts(part, lora))
         features = "vision_tower" in moved or "projector" in weights
-        selfs = [i for i in range(text.num_hidden_layers) if i not in crosses]
-        starts = [0] if "text" in weights else selfs[:1] if "text" in moved else []
+        selfs = (i for i in range(text.num_hidden_layers) if i not in crosses)
+        starts = [0] if "text" in weights else list(itertools.islice(selfs, int("text" in moved)))
         starts += list(crosses[:1]) if "cross_layers" in moved or features else []
         return cls(weights, moved - {"projector"}, features, min(starts, default=text.num_hidden_layers))
 

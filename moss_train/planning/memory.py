@@ -295,25 +295,32 @@ class _Rank:
     def _activations(self) -> tuple[int, int]:
         """Kept of all micro-batches in flight, and what a layer that is computed again keeps for a moment."""
         config, load, shape = self.config, self.load, self.shape
-        crosses = self.model.text.cross_attention_layers
+        crosses = frozenset(self.model.text.cross_attention_layers)
         full = config.parallel.recompute == "full"
-        weights, adapted = self.gradients.parts, self.gradients.moved if config.lora.rank else frozenset()
+        sizes: dict[tuple[bool, bool], int] = {}  # all layers of a kind keep the same
         total, largest = 0, 0
         for part, pieces in enumerate(self.stage.layers):
             kept = 0
             for index in pieces:
                 passes = full or index > self.gradients.entry or (index == self.gradients.entry and index not in crosses)
-                if index in crosses:
-                    trains = Trains(passes, "cross_layers" in weights, self.gradients.features, "cross_layers" in adapted)
-                    bytes_ = activations.cross_layer(shape, load.rows, load.frames, trains)
-                else:
-                    trains = Trains(passes, "text" in weights, adapters="text" in adapted)
-                    bytes_ = activations.self_layer(shape, load.rows, trains, load.samples)
-                largest = max(largest, bytes_)
-                kept += shape.hidden(load.rows) if full else bytes_
+                kind = (index in crosses, passes)
+                if kind not in sizes:
+                    sizes[kind] = self._layer(*kind)
+                largest = max(largest, sizes[kind])
+                kept += shape.hidden(load.rows) if full else sizes[kind]
             total += kept * self._held(part)
         edges = shape.hidden(load.rows) * (2 if self.depth > 1 else 1)  # what comes in, and what goes out
         return total + edges * self._held(0), largest if full else 0
+
+    def _layer(self, cross: bool, passes: bool) -> int:
+        """Kept of one decoder layer of a micro-batch."""
+        weights, load = self.gradients.parts, self.load
+        adapted = self.gradients.moved if self.config.lora.rank else frozenset()
+        if cross:
+            trains = Trains(passes, "cross_layers" in weights, self.gradients.features, "cross_layers" in adapted)
+            return activations.cross_layer(self.shape, load.rows, load.frames, trains)
+        trains = Trains(passes, "text" in weights, adapters="text" in adapted)
+        return activations.self_layer(self.shape, load.rows, trains, load.samples)
 
     def _held(self, virtual: int) -> int:
         sizes = self.config.parallel

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from moss_train.planning.layouts import missing, parse_ranks, search, smallest
     from moss_train.planning.run_plan import check_modules
 
-    cluster, ranks = cluster_of(args), parse_ranks(args.ranks)
+    cluster, ranks = cluster_of(args, config), parse_ranks(args.ranks)
     check_modules(config)
     pack, _ = samples_of(args, config)
     steps = steps_of(args, config, pack)

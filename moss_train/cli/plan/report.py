@@ -13,13 +13,18 @@ from moss_train.config.arguments import add_config_arguments, config_from_args, 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from moss_train.config.schema import RunConfig
     from moss_train.planning.run_plan import RunPlan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the action."""
     add_config_arguments(parser)
-    parser.add_argument("--ranks", type=int, help="GPUs (default: the smallest number that parallel allows)")
+    parser.add_argument(
+        "--ranks",
+        type=int,
+        help="GPUs (default: launcher.nodes x launcher.nproc_per_node where they are several, else the fewest of parallel)",
+    )
     add_cluster_arguments(parser)
 
 
@@ -38,9 +43,8 @@ def run(args: argparse.Namespace) -> int:
     platform.install()
     from moss_train.planning.run_plan import check_layout, check_modules, plan_run
 
-    cluster = cluster_of(args)
-    sizes = config.parallel
-    ranks = args.ranks if args.ranks is not None else sizes.tensor * sizes.pipeline * sizes.context
+    cluster = cluster_of(args, config)
+    ranks = _ranks(config) if args.ranks is None else args.ranks
     if ranks < 1:
         raise InputError(f"--ranks is {ranks}; it must be at least 1")
     check_layout(config, ranks)
@@ -54,6 +58,13 @@ def run(args: argparse.Namespace) -> int:
     if not plan.fits:
         raise InputError(f"the run does not fit: {plan.why_not()}; {_remedy(plan)}")
     return 0
+
+
+def _ranks(config: RunConfig) -> int:
+    """GPUs where none are named: the launcher's, else a single replica's."""
+    launched = config.launcher.nodes * config.launcher.nproc_per_node
+    sizes = config.parallel
+    return launched if launched > 1 else sizes.tensor * sizes.pipeline * sizes.context
 
 
 def _remedy(plan: RunPlan) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Stream = Callable[[int], Iterator[DataItem]]
 
 
+DEFAULT_GPU = "H200"
 WIDTH = 130
 """Columns of output that goes to a file."""
 
@@ -33,7 +34,7 @@ def wide_console() -> Console:
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     """What the run shall run on, and what it reads."""
-    parser.add_argument("--gpu", default="H200", help="A100 | H100 | H200, with 80, 80 and 141 GB (default: H200)")
+    parser.add_argument("--gpu", help="A100 | H100 | H200, with 80, 80 and 141 GB (default: launcher.gpu, else H200)")
     parser.add_argument("--price", type=float, metavar="USD", help="of a GPU-hour, for the cost")
     parser.add_argument(
         "--network-gbps", type=float, default=400.0, help="network of each GPU between nodes of eight (default: 400)"
@@ -47,7 +48,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
-def cluster_of(args: argparse.Namespace) -> Cluster:
+def cluster_of(args: argparse.Namespace, config: RunConfig) -> Cluster:
     """The cluster that the arguments describe.
 
     Raises:
@@ -61,7 +62,7 @@ def cluster_of(args: argparse.Namespace) -> Cluster:
             raise InputError(f"--{name} is {value}; it must be at least 1")
     if args.steps is not None and args.samples is not None:
         raise InputError("--steps and --samples are both given; each says how long the run is: give one of them")
-    return Cluster.of(args.gpu, args.network_gbps, args.price)
+    return Cluster.of(args.gpu or config.launcher.gpu or DEFAULT_GPU, args.network_gbps, args.price)
 
 
 def samples_of(args: argparse.Namespace, config: RunConfig) -> tuple[ExpectedPack, Stream | None]:
@@ -99,7 +100,6 @@ SAMPLES = 2000
 def steps_of(args: argparse.Namespace, config: RunConfig, pack: ExpectedPack) -> int:
     """Steps of the run."""
     if args.samples is not None:
-        samples: int = args.samples
-        return max(1, -(-samples // max(1, round(pack.samples * config.train.global_batch_size))))
+        return pack.steps(args.samples, config.train.global_batch_size)
     steps: int | None = args.steps
     return config.train.steps if steps is None else steps

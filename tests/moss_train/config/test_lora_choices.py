@@ -11,7 +11,7 @@ from moss_train.config.compose import choices, compose
 from moss_train.engines.adapters import lora_spec
 
 FITTING = [
-    ("pt2", "cross"), ("sft_offline", "text"), ("sft_offline", "cross"), ("sft_offline", "everywhere"),
+    ("pt2", "cross"), ("sft_offline", "text"), ("sft_offline", "cross"), ("sft_offline", "everywhere"), ("pt2", "decoder"),
     ("sft_realtime", "everywhere"), ("warm_text", "text"),
 ]  # fmt: skip
 
@@ -19,7 +19,7 @@ FITTING = [
 def test_no_choice_asks_for_no_adapters() -> None:
     config = compose(["stage=sft_realtime"])
     assert lora_spec(config.lora, config.stage) is None
-    assert set(choices("lora")) == {"none", "text", "cross", "everywhere"}
+    assert set(choices("lora")) == {"none", "text", "cross", "decoder", "everywhere"}
 
 
 @pytest.mark.parametrize("model", ["11b", "90b", "tiny"])
