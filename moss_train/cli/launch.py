@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,14 +108,25 @@ def _torchrun(config: RunConfig, args: argparse.Namespace) -> int:  # noqa: RET5
     from moss_train.launching.environment import torchrun_environment
 
     environment = torchrun_environment(config)
+    moss = [environment["PYTHON"], "-m", "moss_train.cli.main"]
+    check, fill = [*moss, "preflight", *_train_args(args)], [*moss, "data", "cache", *_train_args(args)]
+    before = [check] * config.launcher.preflight.enabled + [fill] * bool(config.launcher.cache.folder)
     script = [*torchrun_command(config), *(["--dry-run"] if args.dry_run else []), *_train_args(args)]
-    command = wrap(script, config, Path.cwd(), environment=environment)
-    if args.dry_run and config.launcher.container.runtime != "none":
-        print(shlex.join(command))
-        return 0
+    commands = [wrap(words, config, Path.cwd(), environment=environment) for words in (*before, script)]
+    if args.dry_run:
+        shown = commands if config.launcher.container.runtime != "none" else commands[:-1]  # the script shows its own command
+        print("".join(f"{shlex.join(words)}\n" for words in shown), end="", flush=True)
+        if shown == commands:
+            return 0
+    for words in () if args.dry_run else commands[:-1]:
+        code = subprocess.run(words, env=environment, check=False).returncode
+        if code and "preflight" in words:
+            return code
+        if code:
+            print(f"moss: the cache of shards was not filled (exit code {code}); they are read where they are", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execvpe(command[0], command, environment)
+    os.execvpe(commands[-1][0], commands[-1], environment)
 
 
 def _chain(args: argparse.Namespace, own: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,23 @@ def test_local_ranks_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"moss train {shown}\n"
     assert main([*words, "parallel=tp4", "--dry-run"]) == 2
     assert "does not divide the 2 ranks" in capsys.readouterr().err
+
+
+def test_torchrun_checks_the_node_and_fills_its_cache_first(tmp_path: Path) -> None:
+    words = [
+        "launch",
+        "torchrun",
+        "stage=pt1",
+        "model=tiny",
+        "device=cpu",
+        f"run_dir={tmp_path}/run",
+        f"data.root={tmp_path}/none",
+    ]
+    words += ["launcher.nproc_per_node=1", "train.global_batch_size=1", f"launcher.cache.folder={tmp_path}/copies"]
+    command = [sys.executable, "-m", "moss_train.cli.main", *words, "launcher.preflight.enabled=true"]
+    dry = subprocess.run([*command, "--dry-run"], capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+    assert re.findall(r"cli.main (preflight|data cache|train) ", "\n".join(dry)) == ["preflight", "data cache", "train"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert found.returncode == 6, found.stderr
+    assert "no node can read" in found.stderr and "train" not in found.stdout  # it went no further
+    assert (tmp_path / "run" / "launch" / "preflight" / "report.json").is_file()
