@@ -147,21 +147,18 @@ def shape_of(case: Case, replicas: int) -> StepShape:
     """The packs of the case as the plan takes them."""
     sizes, batches = case.sizes, packs_of(case)
     shares = [batches[own_batches(sizes, replicas, replica)] for replica in range(replicas)]
-    packs = [tuple(_pack(batch, targets) for batch, targets in zip(own, _targets(own, sizes), strict=True)) for own in shares]
-    return StepShape(tuple(packs), len(DATASETS), tuple(len(pack_rows(own)) for own in shares))
+    content = tuple(len(pack_rows(own)) for own in shares)
+    return StepShape(tuple(shapes_of(own, sizes) for own in shares), len(DATASETS), content)
 
 
-def _pack(batch: PackedMicroBatch, targets: tuple[int, ...]) -> Pack:
-    return Pack(tuple(batch.cu_seqlens.diff().tolist()), batch.num_frames, targets)
-
-
-def _targets(batches: Sequence[PackedMicroBatch], sizes: ParallelConfig) -> list[tuple[int, ...]]:
-    """Rows with a target on every context-parallel rank; the head runs on one at least."""
-    rows = [PackedRows.of(batch) for batch in batches]
+def shapes_of(batches: Sequence[PackedMicroBatch], sizes: ParallelConfig) -> tuple[Pack, ...]:
+    """A replica's micro-batches as the plan takes them."""
+    rows = [PackedRows.of(batch, "cpu") for batch in batches]
     multiple = sizes.tensor if sizes.sequence_parallel else 1
     by_rank = [share_rows(rows, sizes.context, rank, multiple) for rank in range(sizes.context)]
-    found = []
-    for shares in zip(*by_rank, strict=True):
+    packs = []
+    for batch, shares in zip(batches, zip(*by_rank, strict=True), strict=True):
         chosen = [share.targets for share in shares if share.targets is not None]
-        found.append(tuple(max(1, int((targets != IGNORE_INDEX).sum())) for targets in chosen))
-    return found
+        targets = tuple(max(1, int((found != IGNORE_INDEX).sum())) for found in chosen)  # the head runs on a row at least
+        packs.append(Pack(tuple(batch.cu_seqlens.diff().tolist()), batch.num_frames, targets))
+    return tuple(packs)

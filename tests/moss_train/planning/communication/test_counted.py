@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,28 +15,26 @@ from moss_train.planning.communication.step import step_traffic
 from moss_train.verify.communication.case import Case
 from moss_train.verify.communication.report import MODULE, Result, as_markdown, as_text, count_cases, result_of
 from moss_train.verify.communication.trial import run_config, shape_of
-from tests.ranks import REPOSITORY, Answer
+from tests.moss_train.runs import run_config as run_on_shards
+from tests.moss_train.runs import save_run_config, write_data
+from tests.ranks import REPOSITORY, Answer, RunRanks
 
 FROZEN = "vision+projector+xattn"
 TWO_RANKS = [
-    Case("dp2"),
     Case("dp2", window_gib=1e-6),
     Case("dp2", "dense_labels"),
     Case("dp2", dtype="bf16", grad_fp32=False),
     Case("tp2", optimizer="muon"),
     Case("tp2.rc", "projector_only"),
-    Case("tp2.sp"),
     Case("tp2.sp", FROZEN),
     Case("tp2.sp", "text_only", "whole"),
     Case("pp2", "projector_only"),
     Case("pp2.vpp2", optimizer="whole"),
-    Case("cp2"),
     Case("cp2", "projector_only"),
     Case("cp2.rc", frames=False),
 ]
 FOUR_RANKS = [
     Case("tp2.sp.pp2"),
-    Case("tp2.dp2", dtype="bf16"),
     Case("tp2.cp2", "projector_only"),
     Case("pp2.vpp2.dp2", FROZEN, "whole"),
 ]
@@ -99,7 +98,7 @@ def test_traffic_goes_through_json_and_adds_up() -> None:
 def test_a_case_that_is_none_is_refused() -> None:
     for broken, word in (({"layout": "xx"}, "xx"), ({"preset": "most"}, "--preset"), ({"optimizer": "lion"}, "--optimizer")):
         with pytest.raises(InputError, match=word):
-            Case(**({"layout": "dp2"} | broken))
+            Case.of({"layout": "dp2"} | broken)
     assert Case("tp2", optimizer="muon").words == "tp2 optimizer=muon"
     assert MODULE.endswith("ranks")
 
@@ -117,3 +116,17 @@ def test_recorded_counts_are_still_planned() -> None:
             key = Key(row["purpose"], row["kind"], row["group"], row["ranks"])
             assert Calls(**row["counted"]) in [traffic.get(key) for traffic in planned], (case.words, key)
         assert {key for traffic in planned for key, _ in traffic} == {Key(*list(row.values())[:4]) for row in entry["rows"]}
+
+
+@pytest.mark.ranks
+def test_the_trainer_sends_what_is_planned(run_ranks: RunRanks, tmp_path: Path) -> None:
+    """In runs on real shards, with everything that a trainer does around a step."""
+    write_data(tmp_path, 12)
+    every: dict[str, Any] = {"logging__gradient_norms_every": 1, "logging__memory_every": 1, "guard__report_stragglers_every": 1}
+    configs = []
+    for name, sizes in (("dp2", {}), ("tp2", {"tensor": 2, "sequence_parallel": True})):
+        changes: dict[str, Any] = {f"parallel__{field}": value for field, value in sizes.items()}
+        config = run_on_shards(tmp_path, tmp_path / name, steps=2, guard__check_copies_every=1, **every, **changes)
+        configs.append(save_run_config(config, tmp_path / f"{name}.yaml"))
+    output = run_ranks("tests.moss_train.planning.communication.trainer_ranks", 2, *configs)
+    assert output.count("kinds agree") == 2

@@ -59,7 +59,7 @@ def test_sequence_parallelism_moves_a_quarter_more_in_the_layers() -> None:
     plain, scattered = (planned(config_of(*words), 8) for words in (["parallel.tensor=8"], ["parallel=tp8"]))
 
     def moved(plan: CommunicationPlan) -> float:
-        return sum(row["wire"] for row in plan.rows() if row["purpose"] == "activations")
+        return sum(float(row["wire"]) for row in plan.rows() if row["purpose"] == "activations")
 
     features = next(r["wire"] for r in scattered.rows() if (r["purpose"], r["kind"]) == ("activations", "all-reduce"))
     assert (moved(scattered) - features) / (moved(plain) - features) == pytest.approx(1.25, abs=0.01)
