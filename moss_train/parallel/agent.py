@@ -10,6 +10,7 @@ The options are those of `torch.distributed.run`. What is different:
 * No host needs to know names, not even its own: each gives the address by which it reaches the first host.
 * Where ranks may be started again, each new world has a store of its own. In torchrun's common store (torch 2.13) ranks find the
   addresses of those that ended before, and wait for them for ever.
+* Bad input (exit code 2) is not tried again.
 * A host that does not reach the first one's torchrun says so in one sentence and ends with exit code 3.
 """
 
@@ -18,19 +19,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from moss_train.guards.cause import EXIT_LOST_RANK
-from moss_train.parallel.network import is_own, own_address
+from moss_train.guards.cause import EXIT_BAD_INPUT, EXIT_LOST_RANK, end_process
+from moss_train.parallel.network import answers, is_own, own_address
 
 SECONDS_TO_SAVE = 600
 """How long ranks that are told to end may take, unless `TORCH_ELASTIC_SHUTDOWN_TIMEOUT` or `--shutdown-timeout` says it."""
+SECONDS_OUT_OF_REACH = 20.0
+"""For how long a host without ranks tries to reach the one where all meet."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run torchrun; the exit code."""
+    # Names that lead nowhere and stores that ended first are no news. Torch reads it when it is imported, here and in the ranks.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed import DistError, run  # type: ignore[attr-defined]
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -40,7 +47,10 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
     options = run.parse_args(list(sys.argv[1:] if words is None else words))
     _know_the_addresses(options)
+    address, port = _first(options)
     agent = _agent_class()
+    if options.rdzv_backend == "c10d" and port:
+        agent.meeting = (address, port)
     api.LocalElasticAgent = agent  # type: ignore[attr-defined]
     try:
         run.run(options)
@@ -51,14 +61,25 @@ def main(words: Sequence[str] | None = None) -> int:
         return next(filter(None, map(_code, codes)), 0) if codes else 128 + int(error.sigval)
     except (RendezvousError, DistError) as error:
         reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
-        print(
-            f"moss: error: torchrun on host {options.rdzv_endpoint or options.master_addr}, by which the hosts meet, gives no "
-            f"answer ({reason}); this host's ranks end, start the run again to continue",
-            file=sys.stderr,
-            flush=True,
-        )
+        _say_it_is_lost(f"{address}:{port}" if port else address, reason)
         return EXIT_LOST_RANK
     return 0
+
+
+def _say_it_is_lost(meeting: str, reason: str) -> None:
+    print(
+        f"moss: error: torchrun on host {meeting}, by which the hosts meet, gives no answer ({reason}); this host ends, start "
+        "the run again to continue",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _first(options: argparse.Namespace) -> tuple[str, int]:
+    """Address and port by which the hosts meet; port 0 for one that is not known yet."""
+    endpoint = str(options.rdzv_endpoint) or f"{options.master_addr}:{options.master_port or 0}"
+    address, colon, port = endpoint.rpartition(":")
+    return (address.strip("[]"), int(port)) if colon and port.isdecimal() else (endpoint.strip("[]"), 29400)
 
 
 def _know_the_addresses(options: argparse.Namespace) -> None:
@@ -71,7 +92,7 @@ def _know_the_addresses(options: argparse.Namespace) -> None:
         return
     if options.rdzv_backend != "c10d":
         return
-    first = str(options.rdzv_endpoint).rpartition(":")[0].strip("[]") or str(options.rdzv_endpoint)
+    first, _ = _first(options)
     if options.local_addr is None:
         options.local_addr = own_address(first)
     if "is_host" not in options.rdzv_conf:
@@ -86,11 +107,14 @@ def _agent_class() -> Any:
     from torch.distributed.elastic.utils import store
 
     class Agent(LocalElasticAgent):
-        """Gives ranks time to save, and remembers how they ended."""
+        """Gives ranks time to save, remembers how they ended, and ends where the other hosts are out of reach."""
 
         codes: tuple[int, ...] = ()
+        meeting: tuple[str, int] | None = None
 
         def run(self, role: str = "default") -> Any:
+            if self.meeting is not None:
+                threading.Thread(target=self._watch_the_way, args=self.meeting, name="moss_way", daemon=True).start()
             try:
                 return super().run(role)
             except SignalException:
@@ -100,6 +124,12 @@ def _agent_class() -> Any:
                         store._barrier_nonblocking(self._store, size, _TERMINAL_STATE_SYNC_ID)
                 raise
 
+        def _monitor_workers(self, worker_group: Any) -> Any:
+            result = super()._monitor_workers(worker_group)
+            if any(failure.exitcode == EXIT_BAD_INPUT for failure in result.failures.values()):
+                self._remaining_restarts = 0
+            return result
+
         def _shutdown(self, *arguments: Any, **named: Any) -> None:
             if arguments or named:
                 super()._shutdown(*arguments, **named)
@@ -107,6 +137,19 @@ def _agent_class() -> Any:
                 super()._shutdown(timeout=self._shutdown_timeout or SECONDS_TO_SAVE)
             handlers = getattr(self._pcontext, "subprocess_handlers", {})
             Agent.codes = tuple(handler.proc.returncode or 0 for handler in handlers.values())
+
+        def _watch_the_way(self, address: str, port: int) -> None:
+            """While no rank runs: this host's calls to the store would wait for ever where packets are lost."""
+            last = time.monotonic()
+            while True:
+                time.sleep(2.0)
+                handlers = getattr(self._pcontext, "subprocess_handlers", {})
+                ran = any(handler.proc.poll() is None for handler in handlers.values())
+                if ran or answers(address, port, seconds=5.0):
+                    last = time.monotonic()
+                elif time.monotonic() - last > SECONDS_OUT_OF_REACH:
+                    _say_it_is_lost(f"{address}:{port}", f"no connection for {time.monotonic() - last:.0f} s")
+                    end_process(EXIT_LOST_RANK)
 
     return Agent
 

@@ -41,6 +41,15 @@ def is_own(host: str) -> bool:
         return False
 
 
+def answers(host: str, port: int, seconds: float) -> bool:
+    """Whether a connection can be opened within that time."""
+    try:
+        with socket.create_connection((host, port), timeout=seconds):
+            return True
+    except OSError:
+        return False
+
+
 def interface_of(address: str) -> str | None:
     """Name of the network interface with that address; None where there is none, as in some containers' networks."""
     if ":" in address:

@@ -39,6 +39,7 @@ class Run:
             steps=steps,
             stage__schedule="constant",
             stage__warmup_ratio=0.0,
+            stage__learning_rate=3e-4,
             train__global_batch_size=4,
             train__save_every=save_every,
             guard__lost_rank_seconds=LOST_SECONDS,
@@ -81,7 +82,7 @@ class Run:
         """Of each start the step that it went on from, and its ranks."""
         return [(line["step"], line["ranks"]) for line in self._lines("events.jsonl") if line["event"] == "started"]
 
-    def wait_for(self, what: Callable[[Run], bool], seconds: float = 60.0) -> None:
+    def wait_for(self, what: Callable[[Run], bool], seconds: float = 120.0) -> None:
         """Until it holds."""
         deadline = time.monotonic() + seconds
         while not what(self):
@@ -110,7 +111,7 @@ def tell_to_end(processes: list[subprocess.Popen[bytes]]) -> None:
         process.send_signal(signal.SIGTERM)
 
 
-def end(run: Run, processes: list[subprocess.Popen[bytes]], seconds: float = 90.0) -> list[int]:
+def end(run: Run, processes: list[subprocess.Popen[bytes]], seconds: float = 120.0) -> list[int]:
     """Wait for torchrun on every host; the exit codes."""
     deadline = time.monotonic() + seconds
     for process in processes:

@@ -1,4 +1,4 @@
-"""Ranks under torchrun that meet and then end as they are told: killed_once | code | wait."""
+"""Ranks under torchrun that meet and then end as they are told: killed_once | CODE | wait."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def main(how: str) -> int:
     print(f"rank {rank} of {int(total)} met after {restarts} restarts", flush=True)
     if how == "killed_once" and restarts == 0 and rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "code" and rank == 1:
-        os._exit(3)
+    if how.isdecimal() and rank == 1:
+        os._exit(int(how))
     while not told and (how != "killed_once" or restarts == 0):
         time.sleep(0.05)
     if how == "killed_once":

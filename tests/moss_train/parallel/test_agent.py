@@ -39,13 +39,16 @@ def test_a_killed_rank_is_started_again_with_the_others(agent: str) -> None:
     assert output.count("met after 0 restarts") == output.count("met after 1 restarts") == 2, output
 
 
-def test_the_exit_code_is_that_of_the_rank_that_failed_first() -> None:
-    process = _start("code", "--standalone")
+@pytest.mark.parametrize(("code", "restarts"), [(3, 0), (2, 2)])
+def test_the_exit_code_is_that_of_the_rank_that_failed_first(code: int, restarts: int) -> None:
+    """Bad input stays bad: it is not tried again."""
+    process = _start(str(code), "--standalone", "--max-restarts", str(restarts))
     try:
         output, _ = process.communicate(timeout=90)
     finally:
         process.kill()
-    assert process.returncode == 3, output
+    assert process.returncode == code, output
+    assert "met after 1" not in output
     assert "Traceback" not in output
 
 
