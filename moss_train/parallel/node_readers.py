@@ -14,8 +14,8 @@ _NAMES = ("NODE_RANK", "NNODES", "NPROC_PER_NODE")
 def node_readers(config: RunConfig, environment: Mapping[str, str]) -> frozenset[int] | None:
     """Numbers of the readers whose replica's first rank, the one that reads, is on this node; None where that is not known.
 
-    It is known from launch/torchrun.sh's variables NODE_RANK, NNODES and NPROC_PER_NODE, while the ranks of the nodes are fixed: a
-    run whose world may form anew gives a node other ranks then.
+    It is known from launch/torchrun.sh's variables NODE_RANK, NNODES and NPROC_PER_NODE, while the ranks of the nodes are
+    fixed: a run whose world may form anew gives a node other ranks then.
 
     Raises:
         InputError: the variables are no numbers, or the layout or the readers do not fit them.
