@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,12 +29,11 @@ from moss_train.config.cluster import ContainerConfig
 from moss_train.config.compose import compose, from_plain
 from moss_train.config.schema import RunConfig
 from moss_train.guards.ending import DATA_ENDED, FAILED, FINISHED, TOLD, Ending, read_ending, write_ending
-from moss_train.launching.kubernetes import launch_kubernetes, render_manifest
+from moss_train.launching.kubernetes import launch_kubernetes, pod, render_manifest
 from moss_train.launching.kubernetes.codes import EXIT_AGAIN, EXIT_RETRY, Stamp, exit_code, nothing_left
 from moss_train.launching.kubernetes.failures import retry_code
 from moss_train.launching.kubernetes.manifest import manifest
 from moss_train.launching.kubernetes.names import LONGEST, job_name
-from moss_train.launching.kubernetes.pod import not_fit
 from moss_train.parallel.ports import hold_port
 from moss_train.preflight.findings import BAD, Finding, Verdict
 from moss_train.preflight.report import EXIT_BAD_NODE, write_report
@@ -283,15 +283,35 @@ def test_failures_in_a_row_end_a_pytorchjob(tmp_path: Path) -> None:
 
 def test_faults_of_no_single_node_are_bad_input(tmp_path: Path) -> None:
     config, out = _config("jobset", {"run_dir": str(tmp_path)}), tmp_path / "launch" / "preflight"
-    assert not_fit(EXIT_BAD_NODE, config) == EXIT_BAD_NODE  # no report
+    assert pod.not_fit(EXIT_BAD_NODE, config) == EXIT_BAD_NODE  # no report
     verdict = Verdict(["gpu-1", "gpu-2", "gpu-3"])
     verdict.faults.append("no node can read /data/shards")
     write_report(out, verdict, {}, None, began=0.0, code=EXIT_BAD_NODE)
-    assert not_fit(EXIT_BAD_NODE, config) == 2
-    assert not_fit(2, config) == 2
+    assert pod.not_fit(EXIT_BAD_NODE, config) == 2
+    assert pod.not_fit(2, config) == 2
     verdict.add(1, Finding("clock", BAD, "+9 s", "its clock is wrong"))
     write_report(out, verdict, {}, None, began=0.0, code=EXIT_BAD_NODE)
-    assert not_fit(EXIT_BAD_NODE, config) == EXIT_BAD_NODE
+    assert pod.not_fit(EXIT_BAD_NODE, config) == EXIT_BAD_NODE
+
+
+def test_first_pod_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hold_port() as port:
+        with pytest.raises(OSError, match=f"127.0.0.1, the first pod, does not answer on port {port} after 0 s"):
+            _wait_shortly(monkeypatch, "127.0.0.1", port)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            _wait_shortly(monkeypatch, "127.0.0.1", server.getsockname()[1])
+    with pytest.raises(OSError, match=r"nowhere\.invalid, the first pod, has no address after 0 s"):
+        _wait_shortly(monkeypatch, "nowhere.invalid")
+    with pytest.raises(InputError, match="MASTER_ADDR is not set"):
+        _wait_shortly(monkeypatch, "")
+    told = pod.Phases()
+    told.told = True
+    pod.wait_for("nowhere.invalid", told)  # a pod that is told to end does not wait
+
+
+def _wait_shortly(monkeypatch: pytest.MonkeyPatch, host: str, port: int = 0) -> None:
+    monkeypatch.setattr(pod, "SECONDS_FOR_THE_FIRST", 0.0)
+    pod.wait_for(host, pod.Phases(), port)
 
 
 class _Cluster:

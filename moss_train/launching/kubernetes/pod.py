@@ -31,8 +31,8 @@ from moss_train.launching.kubernetes.codes import EXIT_AGAIN, EXIT_BAD_INPUT, St
 from moss_train.launching.kubernetes.failures import retry_code
 from moss_train.preflight.report import EXIT_BAD_NODE, FILE
 
-SECONDS_FOR_THE_NAME = 600.0
-"""The name of the first pod is known when it has an address: after it was given a node, before its image is there."""
+SECONDS_FOR_THE_FIRST = 600.0
+"""How long the first pod is waited for. Its name is known when it was given a node, before its image is there."""
 SECONDS_FOR_THE_ENDING = 5.0
 """How long the first rank's word about the end is waited for, on other nodes."""
 _OF_AN_OPERATOR = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -96,7 +96,7 @@ def run_pod(config: RunConfig, path: str, phases: Phases) -> int:
     caller = {name: value for name, value in os.environ.items() if name not in _OF_AN_OPERATOR}
     environment = torchrun_environment(config, caller | {"NODE_RANK": str(rank)})
     if launcher.nodes > 1:
-        _wait_for(environment.get("MASTER_ADDR", ""), phases)
+        wait_for(environment.get("MASTER_ADDR", ""), phases)
     moss = [environment["PYTHON"], "-m", "moss_train.cli.main"]
     if launcher.preflight.enabled:
         # A pod that comes back to an elastic run is checked alone: the others are training.
@@ -110,6 +110,9 @@ def run_pod(config: RunConfig, path: str, phases: Phases) -> int:
             print(f"moss: the cache of shards was not filled (exit code {code}); they are read where they are", file=sys.stderr)
     if rank == 0:
         forget_ending(config.run_dir)
+    elif launcher.nodes > 1 and (launcher.elastic or launcher.max_restarts):
+        # Where nodes come and go, torchrun gives up on a first node that does not answer; it may still be loading its image.
+        wait_for(environment["MASTER_ADDR"], phases, int(environment["MASTER_PORT"]))
     stamp = Stamp.of(Path(config.run_dir))
     code = phases.run([*torchrun_command(config), "--config", path], environment)
     return exit_code(code, phases.told, _ending(stamp, code == 0 or phases.told))
@@ -132,24 +135,27 @@ def _ending(stamp: Stamp, expected: bool) -> Ending | None:
     return stamp.ending
 
 
-def _wait_for(host: str, phases: Phases) -> None:
-    """Until the name can be looked up.
+def wait_for(host: str, phases: Phases, port: int = 0) -> None:
+    """Until the name can be looked up, and with a port until somebody answers there.
 
     Raises:
         InputError: there is no name.
-        OSError: it is unknown still.
+        OSError: none of it in time.
     """
     if not host:
         raise InputError("MASTER_ADDR is not set; it must be the name of the first pod")
-    deadline = time.monotonic() + SECONDS_FOR_THE_NAME
+    deadline = time.monotonic() + SECONDS_FOR_THE_FIRST
     while not phases.told:
         try:
             socket.getaddrinfo(host, None)
+            if port:
+                socket.create_connection((host, port), timeout=5).close()
             return
         except OSError as error:
             if time.monotonic() > deadline:
-                seconds = f"{SECONDS_FOR_THE_NAME:.0f} s ({error.strerror})"
-                raise OSError(f"{host}, the first pod, has no address after {seconds}; see why it waits") from None
+                what = f"does not answer on port {port}" if port else "has no address"
+                seconds = f"{SECONDS_FOR_THE_FIRST:.0f} s ({error.strerror or error})"
+                raise OSError(f"{host}, the first pod, {what} after {seconds}; see why it waits") from None
         time.sleep(1)
 
 
