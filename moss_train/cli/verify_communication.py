@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--optimizer", default="sharded", help="sharded | whole | muon (default sharded)")
     parser.add_argument("--dtype", default="fp32", help="fp32 | bf16, of parameters and activations (default fp32)")
     parser.add_argument("--bf16-gradients", action="store_true", help="sum the decoder's gradients in bf16")
+    parser.add_argument("--lora", default="", metavar="TARGETS", help="adapters, as attention_qkv,mlp_fc1,gates (default none)")
     parser.add_argument("--text-only", action="store_true", help="packs without frames")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every rank's calls to this file")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise InputError(f"--json {args.json}: there is no folder {args.json.absolute().parent}; make it first")
     cases = [
-        Case(name, args.preset, args.optimizer, args.dtype, not args.bf16_gradients, not args.text_only)
+        Case(name, args.preset, args.optimizer, args.dtype, not args.bf16_gradients, not args.text_only, args.lora)
         for name in args.layout or USUAL
     ]
 

@@ -12,7 +12,8 @@ Full recomputation makes the forward calls once more. Where gradients end, the l
 from __future__ import annotations
 
 from moss_train.planning.communication.calls import Calls, Kind, Traffic
-from moss_train.planning.communication.rank import Chunk, Rank
+from moss_train.planning.communication.rank import Rank
+from moss_train.planning.communication.reach import Reach
 from moss_train.planning.communication.shape import Pack
 
 LOG_SUM = 4
@@ -75,6 +76,21 @@ class _Layers:
         if self.rank.scattered:
             self.gather(self.whole)
 
+    def adapter(self, name: str, forward: int) -> None:
+        """A row-parallel layer's adapter sums in the forward pass, a column-parallel one's in the backward pass.
+
+        Args:
+            name: of the layer.
+            forward: forward passes.
+        """
+        size = self.rank.own_rows * self.rank.config.lora.rank * self.rank.element
+        row = name in ("linear_proj", "linear_fc2")
+        if not self.rank.scattered:
+            self.sum(size, forward if row else 1)
+            return
+        self.gather(size, 1 if row else forward)
+        self.scatter(size, forward if row else 1)
+
 
 def add_decoder(rank: Rank, traffic: Traffic) -> None:
     """The calls of all packs of a step."""
@@ -83,69 +99,77 @@ def add_decoder(rank: Rank, traffic: Traffic) -> None:
     calls = _Layers(rank, traffic)
     for chunk in rank.chunks():
         for pack in rank.packs:
+            needed = chunk.always
             for layer in chunk.layers:
-                _layer(calls, chunk, pack, layer)
+                needed = _layer(calls, pack, layer in rank.model.text.cross_attention_layers, needed)
             if chunk.first:
                 _embedding(calls)
             if chunk.last:
-                _head(calls, chunk, pack)
+                _head(calls, pack, needed or rank.trains_also("norms", "text"))
 
 
-def _input_needs(rank: Rank, chunk: Chunk, pack: Pack, layer: int) -> bool:
-    """Whether the rows that come into a layer ask for a gradient."""
-    return chunk.always or (pack.frames > 0 and layer > rank.gradients.entry)
+def _layer(calls: _Layers, pack: Pack, cross: bool, needed: bool) -> bool:
+    """Whether the rows that leave the layer ask for a gradient.
 
-
-def _layer(calls: _Layers, chunk: Chunk, pack: Pack, layer: int) -> None:
+    Args:
+        needed: whether those that come into it do.
+    """
     rank = calls.rank
-    cross = layer in rank.model.text.cross_attention_layers
     if cross and not pack.frames:
-        return  # rows pass through as they are
+        return needed  # rows pass through as they are
     forward = 2 if rank.config.parallel.recompute == "full" else 1
     for _ in range(forward):
         calls.into_columns(2)
         calls.out_of_rows(2)
-    needed = _input_needs(rank, chunk, pack, layer)
-    starts = cross and layer == rank.gradients.entry
-    if needed or starts:
-        _backward(calls, pack, cross, needed)
+    reach = Reach.of(rank, cross, needed)
+    _backward(calls, cross, reach)
+    adapted = rank.adapted("cross_layers" if cross else "text")
+    for name in adapted - {"linear_kv"}:
+        calls.adapter(name, forward)
+    if cross:
+        _frames(calls, rank.own_frames(pack), "linear_kv" in adapted)
     if rank.context > 1:
-        _context(calls, cross, forward, needed, needed or starts)
+        _context(calls, cross, forward, reach)
+    return reach.output
 
 
-def _backward(calls: _Layers, pack: Pack, cross: bool, needed: bool) -> None:
-    """Of a layer that gradients reach.
-
-    Args:
-        needed: whether they go on to the layer below.
-    """
-    rank = calls.rank
-    trains = ("cross_layers" if cross else "text") in rank.gradients.parts
-    calls.back_into_rows()
-    calls.back_out_of_columns(trains)  # the MLP's
-    calls.back_into_rows()
-    if trains or needed:
+def _backward(calls: _Layers, cross: bool, reach: Reach) -> None:
+    trains = ("cross_layers" if cross else "text") in calls.rank.gradients.parts
+    if reach.mlp_inner:
+        calls.back_into_rows()
+    if reach.mlp_rows:
         calls.back_out_of_columns(trains)
-    frames = rank.own_frames(pack)
-    if cross and frames and (rank.gradients.features or trains):
-        calls.sum(frames * rank.model.vision.tokens_per_frame * rank.width * rank.element)
+    if reach.mixed:
+        calls.back_into_rows()
+    if reach.rows:
+        calls.back_out_of_columns(trains)
 
 
-def _context(calls: _Layers, cross: bool, forward: int, needed: bool, reached: bool) -> None:
+def _frames(calls: _Layers, frames: int, adapted: bool) -> None:
+    """Gradients of the features that a cross layer's keys and values are made of."""
+    rank = calls.rank
+    rows = frames * rank.model.vision.tokens_per_frame * rank.element
+    if frames and (rank.gradients.features or "cross_layers" in rank.gradients.parts):
+        calls.sum(rows * rank.width)
+    if frames and adapted:
+        calls.sum(rows * rank.config.lora.rank)
+
+
+def _context(calls: _Layers, cross: bool, forward: int, reach: Reach) -> None:
     rank, text = calls.rank, calls.rank.model.text
     heads, groups = text.num_attention_heads // rank.tensor, text.num_key_value_heads // rank.tensor
     if not cross:
         keys = rank.rows * 2 * groups * text.head_dim * rank.element
         calls.gather(keys, forward, "context")
-        if reached:
+        if reach.queries:
             calls.scatter(keys, 1, "context")
         return
     queries = rank.rows * heads * text.head_dim * rank.element
-    results = (queries + rank.rows * heads * LOG_SUM) * (forward + reached)
+    passes = forward + reach.mixed
+    results = (queries + rank.rows * heads * LOG_SUM) * passes
     calls.gather(queries, forward, "context")
-    both = Calls(2 * (forward + reached), results, results)
-    calls.traffic.add("context", "all-to-all", "context", rank.context, both)
-    if reached and (needed or "cross_layers" in rank.gradients.parts):
+    calls.traffic.add("context", "all-to-all", "context", rank.context, Calls(2 * passes, results, results))
+    if reach.queries:
         calls.scatter(queries, 1, "context")
 
 
@@ -155,11 +179,11 @@ def _embedding(calls: _Layers) -> None:
         calls.back_into_rows()
 
 
-def _head(calls: _Layers, chunk: Chunk, pack: Pack) -> None:
+def _head(calls: _Layers, pack: Pack, needed: bool) -> None:
     """The product that makes logits, and three sums by row for the loss."""
     rank = calls.rank
     rows = rank.own_rows if rank.scattered else pack.targets[rank.place.context]
     calls.into_columns()
     calls.sum(rows * LOG_SUM, 3, "loss")
-    if chunk.always or pack.frames:
+    if needed:
         calls.back_out_of_columns("text" in rank.gradients.parts, rows * rank.width * rank.element)

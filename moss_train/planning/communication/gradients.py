@@ -52,7 +52,7 @@ def add_gradients(rank: Rank, traffic: Traffic) -> None:
     fp32 = config.precision.grad_reduce_fp32 or config.precision.dtype == "fp32"
     gradient = FP32 if fp32 else rank.element
     chunks = [decoder_tensors(rank, chunk) for chunk in rank.chunks()]
-    decoder_trains = bool(rank.gradients.parts & {"text", "cross_layers"}) and rank.decodes
+    decoder_trains = bool(rank.gradients.moved & {"text", "cross_layers"}) and rank.decodes
     if rank.decodes:
         for tensors in chunks:
             _buffer(rank, traffic, buffer_elements(tensors, same, sharded), "data", same, gradient)
@@ -74,7 +74,7 @@ def add_gradients(rank: Rank, traffic: Traffic) -> None:
 
 def _finish(rank: Rank, traffic: Traffic, tensors: list[Tensor], same: int, gradient: int) -> None:
     """Gradients of what every tensor-parallel rank holds but sees a part of, and the number of targets."""
-    partial = sum(t.elements for t in tensors if t.trains and (t.per_head or (t.whole and rank.scattered)))
+    partial = sum(t.elements for t in tensors if t.trains and (t.per_head or (t.partial and rank.scattered)))
     if partial:
         traffic.add("finish", "all-reduce", "tensor", rank.tensor, Calls(1, partial * gradient, partial * gradient))
     traffic.add("finish", "broadcast", "pipeline", rank.config.parallel.pipeline, Calls(1, COUNT, COUNT))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from model.config import VideoMllamaConfig
 from model.rows import frame_share
 from moss_train.config.schema import RunConfig
+from moss_train.engines.adapters import lora_spec
 from moss_train.parallel.layout import RankPlace, place_of
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning.communication.shape import Pack, StepShape, rows_of
@@ -100,6 +101,16 @@ class Rank:
     @property
     def gradients(self) -> Gradients:
         return Gradients.of(self.model, self.config.stage, self.config.lora)
+
+    def adapted(self, part: str) -> frozenset[str]:
+        """Linear layers with adapters in every layer of a part (text, cross_layers, vision_tower), by their last name."""
+        spec = lora_spec(self.config.lora, self.config.stage)
+        return frozenset() if spec is None else frozenset(path.rpartition(".")[2] for path in spec.modules(part))
+
+    def trains_also(self, group: str, part: str) -> bool:
+        """Whether norms or gates of a part train beside adapters."""
+        spec = lora_spec(self.config.lora, self.config.stage)
+        return spec is not None and group in spec.train_also and part in spec.parts
 
     @property
     def decodes(self) -> bool:

@@ -18,12 +18,10 @@ def check_counted(config: RunConfig) -> None:
     """Refuses what is not counted.
 
     Raises:
-        InputError: adapters, or another engine than megatron.
+        InputError: another engine than megatron.
     """
     if config.engine != "megatron":
         raise InputError(f"engine is {config.engine}, whose communication is not counted; use engine=megatron")
-    if config.lora.rank:
-        raise InputError(f"lora.rank is {config.lora.rank}, and the sums of adapters are not counted; use lora=none")
 
 
 def step_traffic(config: RunConfig, ranks: int, shape: StepShape, rank: int = 0) -> Traffic:

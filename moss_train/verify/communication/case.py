@@ -35,6 +35,8 @@ class Case:
     """`precision.grad_reduce_fp32`."""
     frames: bool = True
     """False: packs of text alone."""
+    lora: str = ""
+    """Targets of adapters, and what else trains: `attention_qkv,mlp_fc1,gates`; none."""
     window_gib: float = 4.0
     """`vision.window_gib`; little makes several windows of a step."""
 

@@ -13,8 +13,10 @@ from model.context_rows import share_rows
 from model.rows import PackedRows
 from model.text.provider import torch_provider
 from moss_train.config.schema import (
+    LORA_ALSO,
     GuardConfig,
     LoggingConfig,
+    LoraConfig,
     OptimizerConfig,
     ParallelConfig,
     PrecisionConfig,
@@ -24,6 +26,7 @@ from moss_train.config.schema import (
     VisionStepConfig,
 )
 from moss_train.dense_step import DenseStep
+from moss_train.engines.adapters import adapt
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
 from moss_train.feed.agreement import Agreement
@@ -45,6 +48,13 @@ from moss_train.verify.layouts.subject import DATASETS, DENSE_CLASSES, ROWS, SAM
 from moss_train.verify.layouts.trial import own_batches
 
 
+def lora_of(case: Case) -> LoraConfig:
+    """The adapters of a case."""
+    words = case.lora.split(",") if case.lora else []
+    targets, also = [w for w in words if w not in LORA_ALSO], [w for w in words if w in LORA_ALSO]
+    return LoraConfig(rank=4, targets=targets, train_also=also) if words else LoraConfig()
+
+
 def run_config(case: Case) -> RunConfig:
     """The configuration of a case, from which both the step and the prediction are made. Every monitor works in every step."""
     dense = case.preset == "dense_labels"
@@ -60,6 +70,7 @@ def run_config(case: Case) -> RunConfig:
         optimizer=OptimizerConfig(distributed=case.optimizer == "sharded", name="muon" if case.optimizer == "muon" else "adam"),
         precision=PrecisionConfig(dtype=case.dtype, grad_reduce_fp32=case.grad_fp32),
         vision=VisionStepConfig(window_gib=case.window_gib),
+        lora=lora_of(case),
         modules="torch",
         guard=GuardConfig(check_copies_every=1, report_stragglers_every=1),
         logging=LoggingConfig(gradient_norms_every=1, memory_every=1),
@@ -102,7 +113,8 @@ def count_step(case: Case, layout: ParallelLayout) -> Traffic:
     models = build_models(
         subject_config(), layout, dtype=case.dtype, dense_classes=DENSE_CLASSES if dense else None, provider=torch_provider()
     )
-    freeze(models, config.stage)
+    adapt(models, config.lora, config.stage, seed=1)
+    freeze(models, config.stage, config.lora)
     optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, config.optimizer, config.precision)
     step, agreement = _step(config, models, optimization, layout), Agreement(layout)
     own = packs_of(case)[own_batches(layout.sizes, layout.data_size, layout.place.data)]

@@ -20,19 +20,28 @@ from tests.moss_train.runs import save_run_config, write_data
 from tests.ranks import REPOSITORY, Answer, RunRanks
 
 FROZEN = "vision+projector+xattn"
+EVERYWHERE = "attention_qkv,attention_proj,cross_q,cross_kv,cross_proj,mlp_fc1,mlp_fc2,vision_attention,vision_mlp"
 TWO_RANKS = [
-    Case("dp2", window_gib=1e-6),
+    Case("dp2", dtype="bf16", grad_fp32=False, window_gib=1e-6),
     Case("dp2", "dense_labels"),
-    Case("dp2", dtype="bf16", grad_fp32=False),
     Case("tp2", optimizer="muon"),
-    Case("tp2.rc", "projector_only"),
     Case("tp2.sp", FROZEN),
-    Case("tp2.sp", "text_only", "whole"),
-    Case("pp2", "projector_only"),
-    Case("pp2.vpp2", optimizer="whole"),
+    Case("tp2.sp.rc", lora=f"{EVERYWHERE},projector,norms,gates"),
+    Case("pp2.vpp2", "projector_only", "whole"),
     Case("cp2", "projector_only"),
-    Case("cp2.rc", frames=False),
+    Case("cp2", optimizer="whole", lora="cross_kv,cross_proj"),
 ]
+MORE = [
+    Case("tp2.rc", "projector_only"),
+    Case("tp2.sp", "text_only", "whole"),
+    Case("tp2", lora="mlp_fc1,mlp_fc2"),
+    Case("pp2", lora=EVERYWHERE),
+    Case("cp2.rc", frames=False),
+    Case("cp2", lora="cross_q,cross_kv,cross_proj,projector,gates"),
+    Case("tp2.dp2", dtype="bf16"),
+    Case("tp2.sp.cp2", lora=EVERYWHERE),
+]
+"""For whoever has time for them."""
 FOUR_RANKS = [
     Case("tp2.sp.pp2"),
     Case("tp2.cp2", "projector_only"),
@@ -45,19 +54,22 @@ def _purposes(result: Result) -> set[str]:
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("cases", [TWO_RANKS, FOUR_RANKS], ids=["two", "four"])
+@pytest.mark.parametrize(
+    "cases", [TWO_RANKS, FOUR_RANKS, pytest.param(MORE, marks=pytest.mark.slow)], ids=["two", "four", "more"]
+)
 def test_real_steps_send_what_is_planned(answer_of_ranks: Answer, cases: list[Case]) -> None:
     results = count_cases(cases, answer_of_ranks)
     assert [result.case for result in results] == cases
     assert not [reason for result in results for reason in result.reasons]
     for result in results:
         found, sizes = _purposes(result), result.case.sizes
-        assert {"feed", "control", "norm"} <= found and "elsewhere" not in found
-        assert ("gradients" in found) == (result.case.preset != "text_only")
+        assert {"feed", "control"} <= found and "elsewhere" not in found
+        towers = result.case.preset != "text_only" and (not result.case.lora or "vision" in result.case.lora)
+        assert ("gradients" in found) == (towers or sizes.context > 1 or "dp" in result.case.layout)
         assert ("activations" in found) == (sizes.tensor > 1)
         assert ("context" in found) == (sizes.context > 1)
         assert ("pipeline" in found) == (sizes.pipeline > 1)
-        assert ("weights" in found) == (result.case.optimizer == "sharded")
+        assert ("weights" in found) == (result.case.optimizer == "sharded" and "gradients" in found)
         assert ("pixels" in found) == result.case.frames
         assert all(row.key.group != "elsewhere" for row in result.rows)
 

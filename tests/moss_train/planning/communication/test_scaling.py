@@ -120,7 +120,7 @@ def test_the_command_prints_calls_and_growth(tmp_path: Path, capsys: pytest.Capt
 
 def test_what_cannot_be_planned_ends_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     for words, told in (
-        (["lora=text"], "lora.rank"),
+        (["engine=deepspeed"], "engine is deepspeed"),
         (["parallel=tp8", "--ranks", "4"], "does not divide the 4 ranks"),
         (["--ranks", "none"], "--ranks has 'none'"),
         (["--plot", "x.svg"], "one number of GPUs grows nowhere"),
