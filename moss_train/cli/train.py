@@ -74,6 +74,8 @@ def _train(config: RunConfig) -> int:
     try:
         outcome = train(config, [make_streaming_evaluation])
     except InputError as error:
+        if rank == 0 and isinstance(error, CommonError):
+            _record_bad_input(config, error, world)
         if world == 1 or (rank == 0 and isinstance(error, CommonError)):
             raise
         return _bad_input(error, rank, isinstance(error, CommonError))
@@ -103,6 +105,13 @@ def _record(config: RunConfig, outcome: Outcome, world: int) -> None:
 
     how = FINISHED if outcome.finished else DATA_ENDED if outcome.data_ended else TOLD
     write_ending(config.run_dir, Ending(how, 0, step=outcome.step, world_size=world))
+
+
+def _record_bad_input(config: RunConfig, error: InputError, world: int) -> None:
+    """Whoever starts runs on several nodes sees the code of the node that was ended first, which says nothing."""
+    from moss_train.guards.ending import FAILED, Ending, write_ending
+
+    write_ending(config.run_dir, Ending(FAILED, EXIT_BAD_INPUT, str(error), world_size=world))
 
 
 def _bad_input(error: InputError, rank: int, common: bool) -> int:

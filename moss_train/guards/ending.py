@@ -60,6 +60,14 @@ def read_ending(run_dir: str | Path) -> Ending | None:
         return None
 
 
+def ending_since(run_dir: str | Path, moment: float) -> bool:
+    """Whether the file was written after a moment, in seconds since 1970."""
+    try:
+        return (Path(run_dir) / NAME).stat().st_mtime > moment
+    except OSError:
+        return False
+
+
 def forget_ending(run_dir: str | Path) -> None:
     """Before a start: what is there afterwards is of this start."""
     (Path(run_dir) / NAME).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from moss_train.config.schema import RunConfig
 from moss_train.guards.board import Board, open_board, store_is_of_first_rank
 from moss_train.guards.cause import EXIT_HANG, EXIT_LOST_RANK, Cause, Whereabouts, end_process
-from moss_train.guards.ending import FAILED, Ending, write_ending
+from moss_train.guards.ending import FAILED, Ending, ending_since, write_ending
 from moss_train.guards.hang import FOLDER, Report, explain, ranks_of
 from moss_train.guards.heartbeat import Silence, lost_sentence, pulsing_pause, silent_ranks
 from moss_train.guards.nccl_trace import pending_collective, write_trace
@@ -50,6 +50,7 @@ class Watch:
         self._board = board
         self._hang_seconds = guard.hang_seconds
         self._run_dir = config.run_dir
+        self._began = time.time()
         self._lost_seconds = guard.lost_rank_seconds
         self._tick = min(2.0, max(0.1, guard.lost_rank_seconds / 15))
         self._stacks = StackFile(Path(config.run_dir) / FOLDER, who.rank, 0.7 * guard.lost_rank_seconds)
@@ -286,6 +287,8 @@ class Watch:
 
     def _record(self, cause: Cause, ask: bool = True) -> None:
         """For whoever decides whether to start the run again."""
+        if not ask and ending_since(self._run_dir, self._began):
+            return  # a host that is cut off takes the others for lost; those that still have the store know better
         author = -1 if cause.lost else cause.author  # who misses others is not to blame
         hosts = [self._host_of(rank) if ask or rank == self.who.rank else "" for rank in (*cause.lost, author)]
         known = tuple(hosts[:-1]) if all(hosts[:-1]) else ()

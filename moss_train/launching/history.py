@@ -31,22 +31,23 @@ class History:
     def write(self, event: str, **more: Any) -> None:
         """Append a line."""
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        entry = {"time": when, "job": self._job, "start": self._start, "event": event, "checkpoint": self._newest()} | more
+        entry = {"time": when, "job": self._job, "start": self._start, "event": event, "checkpoint": self.newest()} | more
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def failures_without_progress(self) -> int:
-        """How often training has failed since there has been a newer checkpoint than at the failure before."""
-        count, newest = 0, self._newest()
+        """How often training has failed in this job, or this array, since there has been a newer checkpoint."""
+        count, newest = 0, self.newest()
         for entry in reversed(self._entries()):
-            if entry.get("event") == "failed":
+            if entry.get("event") == "failed" and str(entry.get("job")).split("_")[0] == self._job.split("_")[0]:
                 if entry.get("checkpoint") != newest:
                     break
                 count += 1
         return count
 
-    def _newest(self) -> int | None:
+    def newest(self) -> int | None:
+        """Step of the newest checkpoint."""
         folder = newest_checkpoint(self._run_dir)
         return None if folder is None else step_of(folder)
 

@@ -90,18 +90,20 @@ def _fits(config: RunConfig, nodes: int) -> bool:
     return True
 
 
-def nodes_to_blame(ending: Ending, nodes: Sequence[str], ranks_a_node: int) -> dict[str, int]:
+def nodes_to_blame(ending: Ending, nodes: Sequence[str], ranks_a_node: int, in_order: bool = True) -> dict[str, int]:
     """Node -> strikes against it, for a run that failed on `nodes`.
 
-    Ranks are numbered node by node unless their hosts are known.
+    Args:
+        in_order: ranks whose hosts are not known are numbered node by node; where torchrun numbers the nodes itself
+            (`launcher.elastic`, `launcher.max_restarts`) they are not, and nobody is blamed.
     """
     found: Counter[str] = Counter()
     for place, rank in enumerate(ending.ranks):
-        name = ending.hosts[place] if ending.hosts else _node_of(rank, nodes, ranks_a_node)
+        name = ending.hosts[place] if ending.hosts else _node_of(rank, nodes if in_order else (), ranks_a_node)
         found[name] += 1
     strikes = {name: STRIKES if count >= ranks_a_node and len(nodes) > 1 else 1 for name, count in found.items()}
     if ending.author >= 0:
-        strikes.setdefault(ending.host or _node_of(ending.author, nodes, ranks_a_node), 1)
+        strikes.setdefault(ending.host or _node_of(ending.author, nodes if in_order else (), ranks_a_node), 1)
     return {name: count for name, count in strikes.items() if name in nodes}
 
 

@@ -7,14 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from model.errors import InputError
 from moss_train.config.compose import save_config, to_yaml
 from moss_train.config.schema import RunConfig
-from moss_train.launching.environment import node_environment
+from moss_train.launching.environment import interpreter, node_environment
 from moss_train.launching.folder import job_dir, log_dir
 from moss_train.launching.nodes import check_node_counts
+from moss_train.launching.slurm_steps import MOST_ADDED_TO_THE_PORT
 from moss_train.launching.templates import render
 
 
@@ -45,17 +47,29 @@ def render_sbatch(config: RunConfig, *, work_dir: str | Path, after: str = "") -
         InputError: nodes that cannot hold the run.
     """
     check_node_counts(config)
-    # A second job of the run folder waits until the first is gone, whoever submitted it.
+    if config.launcher.elastic:
+        raise InputError(
+            "launcher.elastic is true, which is torchrun's own way without a scheduler; set it to false: "
+            "a Slurm job goes on with launcher.min_nodes when it is queued again"
+        )
+    if config.launcher.master_port + MOST_ADDED_TO_THE_PORT > 65535:
+        raise InputError(
+            f"launcher.master_port is {config.launcher.master_port}; a Slurm job adds up to {MOST_ADDED_TO_THE_PORT} to it: "
+            f"choose at most {65535 - MOST_ADDED_TO_THE_PORT}"
+        )
+    if config.launcher.container.runtime == "docker":
+        raise InputError("launcher.container.runtime is docker, which srun cannot start; use pyxis or apptainer")
+    # A second job of the run folder waits until the first is gone; Slurm knows only those of the same user.
     dependency = ",".join([*([f"afterok:{after}"] if after else []), "singleton"])
     values = {
         "job_name": job_name(config, work_dir),
         "launcher": config.launcher,
         "slurm": config.launcher.slurm,
         "dependency": dependency if config.launcher.slurm.segments == 1 else dependency.removesuffix("singleton").rstrip(","),
-        "log_dir": log_dir(config, work_dir),
+        "log_dir": str(log_dir(config, work_dir)).replace("%", "%%"),
         "work_dir": Path(work_dir).resolve(),
         "environment": node_environment(config),
-        "python": sys.executable,
+        "python": interpreter(config) if config.launcher.container.runtime == "none" else sys.executable,
         "config_path": frozen_config(config, work_dir),
     }
     return render("slurm/train.sbatch.j2", values)
@@ -82,9 +96,19 @@ def submit(config: RunConfig, *, work_dir: str | Path, after: str = "") -> str:
     temporary.write_text(script, encoding="utf-8")
     os.replace(temporary, path.parent / "train.sbatch")
     done = subprocess.run(
-        ["sbatch", "--parsable", str(path.parent / "train.sbatch")], capture_output=True, text=True, check=False
+        ["sbatch", "--parsable", str(path.parent / "train.sbatch")],
+        env=_outside_of_jobs(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise InputError(f"sbatch refused {path.parent / 'train.sbatch'}: {reason}")
     return done.stdout.strip().split(";")[0]
+
+
+def _outside_of_jobs(variables: Mapping[str, str]) -> dict[str, str]:
+    """Without what an interactive job has set: memory and CPU masks of that one would be taken for those of the job's steps."""
+    kept = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_CONF_SERVER", "SLURM_JWT")
+    return {name: value for name, value in variables.items() if not name.startswith("SLURM_") or name in kept}

@@ -34,13 +34,14 @@ from moss_train.guards.ending import TOLD, Ending, forget_ending, read_ending
 from moss_train.launching.history import History
 from moss_train.launching.nodes import STRIKES, BadNodes, nodes_to_blame, usable_nodes
 from moss_train.launching.slurm_commands import Job, address_of, hostnames, leaving
-from moss_train.launching.slurm_steps import Steps
+from moss_train.launching.slurm_steps import EXIT_BAD_INPUT, Steps
 from moss_train.preflight.report import EXIT_BAD_NODE
 
-EXIT_BAD_INPUT = 2
 EXIT_UNFINISHED = 75
 """The run is not at its end and the job is not queued again: what depends on it must not start."""
+EXIT_NOT_SAVED = 5
 _POLL_SECONDS = 0.2
+_NEAR_LIMIT = "the time limit is near"
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,9 @@ class Place:
         if missing:
             raise InputError(f"{' and '.join(missing)} not set; this is started by a batch script: use `moss launch slurm`")
         task, last = variables.get("SLURM_ARRAY_TASK_ID"), variables.get("SLURM_ARRAY_TASK_MAX")
+        array = variables.get("SLURM_ARRAY_JOB_ID")
         return cls(
-            variables["SLURM_JOB_ID"],
+            f"{array}_{task}" if array and task else variables["SLURM_JOB_ID"],
             int(variables.get("SLURM_RESTART_COUNT", "0")),
             tuple(hostnames(variables["SLURM_JOB_NODELIST"])),
             task is None or task == last,
@@ -72,33 +74,54 @@ class Place:
 
 
 class Waiting:
-    """Waits for a step, and meanwhile for reasons to end it."""
+    """Waits for a step, and meanwhile for reasons to end it.
 
-    def __init__(self, job: Job, nodes: Sequence[str], look_seconds: float) -> None:
+    Args:
+        look_seconds: how often the nodes' states are looked at; 0 for never.
+        limit_seconds: how long a step may take to end before the time limit; Slurm would end the job for good; 0 for ever.
+        sign: a file that changes as soon as training has something to save.
+    """
+
+    def __init__(self, job: Job, nodes: Sequence[str], look_seconds: float, limit_seconds: float, sign: Path) -> None:
         self.reason = ""
         """Why the steps were told to end; empty while they were not."""
         self._job, self._nodes, self._look = job, nodes, look_seconds
+        self._limit, self._sign, self._since = limit_seconds, sign, 0.0
 
     def signalled(self, number: int, frame: FrameType | None) -> None:
         """Handler of SIGUSR1 (the time limit is near) and SIGTERM (a preemption, or scancel)."""
-        self._end("the time limit is near" if number == signal.SIGUSR1 else "Slurm ends the job")
+        self._end(_NEAR_LIMIT if number == signal.SIGUSR1 else "Slurm ends the job")
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
         """The exit code of `process`, an srun."""
-        looked = time.monotonic()
-        if self.reason:  # it came while no step was there
-            self._job.tell_steps("TERM")
+        looked, before = time.monotonic(), self._signed()
+        dropped = False
         while process.poll() is None:
             time.sleep(_POLL_SECONDS)
+            if self.reason and not dropped and self._signed() == before:
+                dropped = True
+                process.terminate()  # tasks that srun has not started yet never get the signal, and there is nothing to save
+            if self.reason == _NEAR_LIMIT and self._limit and time.monotonic() - self._since > self._limit:
+                print("moss: the step does not end in time; it is given up before the time limit ends the job", flush=True)
+                break
             if self._look and not self.reason and time.monotonic() - looked > self._look:
                 looked = time.monotonic()
                 for node, state in leaving(self._nodes).items():
                     self._end(f"node {node} is {state}")
-        return process.returncode
+        code = process.poll()
+        if code and not self.reason and self._job.preempted():
+            self.reason = "Slurm preempts the job"
+        return 1 if code is None else code
+
+    def _signed(self) -> int | None:
+        try:
+            return self._sign.stat().st_mtime_ns
+        except OSError:
+            return None
 
     def _end(self, reason: str) -> None:
         if not self.reason:
-            self.reason = reason
+            self.reason, self._since = reason, time.monotonic()
             print(f"moss: {reason}: training saves a checkpoint and ends", flush=True)
             self._job.tell_steps("TERM")
 
@@ -111,7 +134,8 @@ def run_job(config: RunConfig, config_path: Path, place: Place) -> int:
     """
     slurm, job = config.launcher.slurm, Job(place.job)
     bad, history = BadNodes(config.run_dir), History(config.run_dir, place.job, place.restarts)
-    waiting = Waiting(job, place.nodes, slurm.watch_nodes_seconds if slurm.requeue else 0.0)
+    look, limit = slurm.watch_nodes_seconds if slurm.requeue else 0.0, max(5.0, slurm.signal_seconds - 8.0)
+    waiting = Waiting(job, place.nodes, look, limit, Path(config.run_dir) / "metrics.jsonl")
     for number in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, waiting.signalled)
     history.write("started", nodes=list(place.nodes))
@@ -119,9 +143,14 @@ def run_job(config: RunConfig, config_path: Path, place: Place) -> int:
     nodes = [node for node in place.nodes if node not in bad.names()]
     if config.launcher.preflight.enabled and usable_nodes(config, len(nodes)):
         checked = steps.check(nodes, address_of(nodes[0]))
+        if waiting.reason:  # what nodes say that were told to end is not held against them
+            return _again(config, job, place, history, waiting.reason)
         bad.add(checked.bad, strikes=STRIKES, job=place.job)
-        if not checked.bad and checked.faults and not waiting.reason:
-            return _stop(history, "; ".join(checked.faults), EXIT_BAD_NODE)
+        if not checked.bad and checked.faults:
+            why = "; ".join(checked.faults)
+            if checked.answered:
+                return _stop(history, why, EXIT_BAD_NODE)
+            return _failed(config, job, place, history, why, EXIT_BAD_NODE)
         nodes = [node for node in nodes if node not in checked.bad]
     if waiting.reason:
         return _again(config, job, place, history, waiting.reason)
@@ -135,12 +164,16 @@ def run_job(config: RunConfig, config_path: Path, place: Place) -> int:
         return _again(config, job, place, history, waiting.reason)
     forget_ending(config.run_dir)
     history.write("training", nodes=nodes)
+    begin = history.newest()
     code = steps.train(nodes, address_of(nodes[0]))
     ending = read_ending(config.run_dir)
     if ending is not None and ending.complete:
         history.write("finished", step=ending.step)
         print(f"moss: training is at its end after {ending.step} steps", flush=True)
         return 0
+    if waiting.reason == _NEAR_LIMIT and history.newest() == begin:  # the next start would come no further
+        why = f"{waiting.reason}, and there is no new checkpoint since the start; raise launcher.slurm.time or signal_seconds"
+        return _failed(config, job, place, history, why, EXIT_NOT_SAVED)
     if waiting.reason or (ending is not None and ending.outcome == TOLD):
         return _again(config, job, place, history, waiting.reason or "the ranks were told to end")
     return _blame(config, job, place, history, ending, code, nodes)
@@ -155,7 +188,8 @@ def _blame(
     why = ending.sentence if ending is not None and ending.sentence else f"training ended with exit code {code}"
     code = ending.code if ending is not None else code
     if ending is not None:
-        for node, strikes in nodes_to_blame(ending, nodes, config.launcher.nproc_per_node).items():
+        in_order = not (config.launcher.elastic or config.launcher.max_restarts)
+        for node, strikes in nodes_to_blame(ending, nodes, config.launcher.nproc_per_node, in_order).items():
             BadNodes(config.run_dir).add({node: why}, strikes=strikes, job=place.job)
     return _failed(config, job, place, history, why, code)
 
@@ -168,12 +202,13 @@ def _stop(history: History, why: str, code: int) -> int:
 
 
 def _failed(config: RunConfig, job: Job, place: Place, history: History, why: str, code: int) -> int:
-    """Queue the job again if it may fail once more."""
+    """Queue the job again, or leave the rest to the array's next element, if it may fail once more."""
     failures = history.failures_without_progress() + 1
     history.write("failed", why=why, code=code)
     slurm = config.launcher.slurm
-    if not slurm.requeue or failures > slurm.max_restarts:
-        more = f" for the {failures}. time without a new checkpoint (launcher.slurm.max_restarts)" if slurm.requeue else ""
+    goes_on = slurm.requeue or not place.last_segment
+    if not goes_on or failures > slurm.max_restarts:
+        more = f" for the {failures}. time without a new checkpoint (launcher.slurm.max_restarts)" if goes_on else ""
         print(f"moss: error: training failed{more}: {why}", file=sys.stderr, flush=True)
         return code or 1
     return _again(config, job, place, history, f"training failed: {why}")

@@ -16,6 +16,8 @@ from moss_train.launching.environment import interpreter
 from moss_train.launching.folder import job_dir, log_dir
 from moss_train.preflight.report import EXIT_BAD_NODE
 
+EXIT_BAD_INPUT = 2
+MOST_ADDED_TO_THE_PORT = 999
 MOSS = "moss_train.cli.main"
 
 
@@ -27,6 +29,8 @@ class Checked:
     """Node -> why it must be left out."""
     faults: tuple[str, ...] = ()
     """What is wrong that is no single node's."""
+    answered: bool = True
+    """False where the step broke down before there was a report: the next start may do better."""
 
 
 class Steps:
@@ -41,7 +45,7 @@ class Steps:
     def __init__(self, config: RunConfig, config_path: Path, job: str, wait: Callable[[subprocess.Popen[bytes]], int]) -> None:
         self._config, self._path, self._wait = config, config_path, wait
         digits = int("".join(c for c in job if c.isdigit()) or "0")
-        self._port = config.launcher.master_port + digits % 1000  # two jobs on one node differ
+        self._port = config.launcher.master_port + digits % (MOST_ADDED_TO_THE_PORT + 1)  # two jobs on one node differ
 
     def check(self, nodes: Sequence[str], address: str) -> Checked:
         """`moss preflight` on the nodes."""
@@ -56,7 +60,8 @@ class Steps:
         except (OSError, ValueError, KeyError, TypeError):
             if code == EXIT_BAD_NODE:  # the others waited for the first node, which writes the report
                 return Checked({nodes[0]: "it did not take part in the check of the nodes"})
-            return Checked({}, (f"the check of the nodes left no report and ended with exit code {code}; see its output",))
+            why = f"the check of the nodes left no report and ended with exit code {code}; see its output"
+            return Checked({}, (why,), answered=code == EXIT_BAD_INPUT)
 
     def fill_caches(self, nodes: Sequence[str], address: str) -> None:
         """`moss data cache` on the nodes; a cache that could not be filled costs time, no more."""
@@ -83,7 +88,9 @@ class Steps:
         # srun takes one core a task by itself, whatever the job has asked for (Slurm 22.05 and newer)
         words += [f"--cpus-per-task={config.launcher.slurm.cpus_per_task}"]
         words += [f"--nodelist={','.join(nodes)}", "--distribution=block", f"--kill-on-bad-exit={int(name == 'train')}"]
-        words += ["--wait=0", f"--output={log_dir(config, here)}/%x-%j-{name}-%N.out", "--open-mode=append"]
+        words += ["--export=ALL"]  # where sbatch was told to export nothing, srun would keep NNODES and the rest to itself
+        logs = str(log_dir(config, here)).replace("%", "%%")
+        words += ["--wait=0", f"--output={logs}/%x-%j-{name}-%N.out", "--open-mode=append"]
         words += [*config.launcher.slurm.srun, *srun_options(config, here)]
         # the number of the task, not of the node in the job: the step may leave nodes of the job out
         task = wrap(["bash", "-c", 'NODE_RANK=$SLURM_PROCID exec "$0" "$@"', *command], config, here)

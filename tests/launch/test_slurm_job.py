@@ -20,6 +20,7 @@ import pytest
 from moss_train.config.compose import compose, save_config
 from moss_train.guards.ending import Ending, write_ending
 from moss_train.launching.history import History
+from moss_train.launching.nodes import nodes_to_blame
 from tests.ranks import REPOSITORY
 
 ENDINGS = {
@@ -45,7 +46,9 @@ class FakeSlurm:
         note = f'echo "$(basename "$0") $*" >> {calls}\n'
         scripts = {
             "scontrol": note
-            + '[ "$2" != hostnames ] || printf "%s\\n" n1 n2 n3\n[ "$2" != node ] || echo "NodeAddr=127.0.0.1"\n',
+            + '[ "$2" != hostnames ] || printf "%s\\n" n1 n2 n3\n[ "$2" != node ] || echo "NodeAddr=127.0.0.1"\n'
+            + f'[ "$2" != job ] || cat {folder}/job 2>/dev/null || true\n'
+            + f'[ "$1" != requeue ] || [ ! -e {folder}/deaf ] || {{ rm {folder}/deaf; echo "no answer" >&2; exit 1; }}\n',
             "scancel": note + f"touch {folder}/told\n",
             "squeue": f"cat {folder}/state 2>/dev/null || echo RUNNING\n",
             "sinfo": f"cat {folder}/states 2>/dev/null || true\n",
@@ -73,6 +76,7 @@ class FakeSlurm:
     def start(self, *overrides: str, **variables: str) -> subprocess.Popen[str]:
         """The job's process."""
         words = ["stage=pt1", "launcher=slurm", f"run_dir={self.run_dir}", "launcher.preflight.enabled=false"]
+        (self.folder / "up").unlink(missing_ok=True)
         words += ["launcher.nproc_per_node=2", "launcher.nodes=3", "launcher.min_nodes=1", "train.global_batch_size=16"]
         config = compose([*words, "data.global_data_workers=48", "launcher.slurm.watch_nodes_seconds=0.1", *overrides])
         save_config(config, self.folder / "config.yaml")
@@ -116,7 +120,7 @@ def test_at_its_end(fake: FakeSlurm, ending: str) -> None:
     assert [event["event"] for event in fake.events()] == ["started", "training", "finished"]
     assert fake.events()[1]["nodes"] == ["n1", "n2"]  # 6 ranks cannot share a batch of 16, 4 can
     (words,) = fake.calls("srun")
-    for option in ("--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=96", "--nodelist=n1,n2"):
+    for option in ("--export=ALL", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=96", "--nodelist=n1,n2"):
         assert option in words.split(), words
 
 
@@ -172,17 +176,26 @@ def test_without_requeueing_the_next_element_goes_on_and_the_last_one_fails(fake
     assert not fake.requeued()
 
 
+def _begun(fake: FakeSlurm, *overrides: str) -> subprocess.Popen[str]:
+    """A job whose step is there."""
+    process = fake.start(*overrides)
+    deadline = time.monotonic() + 30
+    while not (fake.folder / "up").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    return process
+
+
 @pytest.mark.parametrize("how", ["limit", "term", "drain"])
 def test_told_to_end(fake: FakeSlurm, how: str) -> None:
     """By the signal before the time limit, by a preemption, by an operator: scancel gives SIGTERM to the steps."""
     fake.ends(ENDINGS["told"], 0)
     step = fake.folder / "step"
-    step.write_text(f"touch {fake.folder}/up; while [ ! -e {fake.folder}/told ]; do sleep 0.05; done\n" + step.read_text())
-    process = fake.start()
-    deadline = time.monotonic() + 30
-    while not (fake.folder / "up").exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
+    folder = fake.run_dir / "checkpoints" / "step_00000005"
+    saves = f"mkdir -p {folder}; echo '{{}}' > {folder}/checkpoint.json\n"
+    trains = f"sleep 0.1; echo >> {fake.run_dir}/metrics.jsonl; touch {fake.folder}/up\n"
+    step.write_text(f"{trains}while [ ! -e {fake.folder}/told ]; do sleep 0.05; done\n{saves}{step.read_text()}")
+    process = _begun(fake)
     if how == "drain":
         (fake.folder / "states").write_text("n1|allocated|none\nn2|draining@|a fan is loud\nn9|down|other\n")
     else:
@@ -195,6 +208,83 @@ def test_told_to_end(fake: FakeSlurm, how: str) -> None:
         how
     ]
     assert fake.events()[-1]["why"] == reason and reason in out
+
+
+def test_told_to_end_before_srun_has_started_its_tasks(fake: FakeSlurm) -> None:
+    """They never get the signal. The time limit is as near at each start, so that these starts are counted."""
+    (fake.folder / "step").write_text(f"touch {fake.folder}/up\nexec sleep 50\n")
+    for restarts, code in ((1, 0), (1, 5)):
+        process = _begun(fake, f"launcher.slurm.max_restarts={restarts}")
+        process.send_signal(signal.SIGUSR1)
+        assert process.communicate(timeout=20) and process.returncode == code
+        failed = next(event for event in reversed(fake.events()) if event["event"] == "failed")
+        assert failed["why"].startswith("the time limit is near, and there is no new checkpoint since the start"), failed
+    assert fake.calls("scontrol").count("requeue 1000") == 1
+
+
+def test_step_that_does_not_end_is_given_up_before_the_time_limit(fake: FakeSlurm) -> None:
+    """Slurm never starts a job again that reached it."""
+    trains = f"sleep 0.1; echo >> {fake.run_dir}/metrics.jsonl; touch {fake.folder}/up\n"
+    (fake.folder / "step").write_text(trains + "trap '' TERM\nexec sleep 50\n")
+    process = _begun(fake, "launcher.slurm.signal_seconds=10")
+    process.send_signal(signal.SIGUSR1)
+    try:
+        process.wait(25)
+    finally:
+        process.kill()
+    assert fake.requeued()
+
+
+def test_check_that_is_preempted_blames_nobody(fake: FakeSlurm) -> None:
+    """With a grace time the steps get SIGTERM, the batch script does not."""
+    (fake.folder / "step").write_text("exit 6\n")
+    (fake.folder / "job").write_text("JobId=1000 StartTime=2026-11-28T01:00:00 PreemptTime=2026-11-28T01:00:09\n")
+    assert fake.run("launcher.preflight.enabled=true")[0] == 0
+    assert [event["event"] for event in fake.events()] == ["started", "queued again"]
+    assert fake.events()[-1]["why"] == "Slurm preempts the job" and fake.excluded() == "" and fake.requeued()
+    (fake.folder / "job").write_text("JobId=1000 StartTime=2026-11-28T02:00:00 PreemptTime=2026-11-28T01:00:09\n")
+    assert fake.run("launcher.preflight.enabled=true")[0] == 0
+    assert fake.excluded() == "n1"  # that was an earlier start: the first node did not take part
+
+
+def test_check_that_was_told_to_end_blames_nobody(fake: FakeSlurm) -> None:
+    (fake.folder / "step").write_text(f"trap 'exit 6' TERM\ntouch {fake.folder}/up\nwhile true; do sleep 0.05; done\n")
+    process = _begun(fake, "launcher.preflight.enabled=true")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20) and process.returncode == 0
+    assert fake.excluded() == "" and not (fake.run_dir / "launch" / "bad_nodes.jsonl").exists()
+
+
+@pytest.mark.parametrize(("code", "ends"), [(140, 0), (2, 6)])
+def test_check_that_broke_down_is_tried_again(fake: FakeSlurm, code: int, ends: int) -> None:
+    """srun ends so where a node's daemon does not answer. Bad input stays bad."""
+    (fake.folder / "step").write_text(f"exit {code}\n")
+    assert fake.run("launcher.preflight.enabled=true")[0] == ends
+    assert fake.requeued() == (ends == 0) and "failed" in [event["event"] for event in fake.events()]
+
+
+def test_controller_that_does_not_answer_is_asked_again(fake: FakeSlurm) -> None:
+    fake.ends(ENDINGS["told"], 0)
+    (fake.folder / "deaf").touch()
+    assert fake.run()[0] == 0
+    assert fake.calls("scontrol").count("requeue 1000") == 2
+
+
+def test_element_of_an_array_is_called_by_its_place(fake: FakeSlurm) -> None:
+    """One element's own number is the array's as well: squeue would answer for all."""
+    fake.ends(ENDINGS["told"], 0)
+    array = {"SLURM_ARRAY_JOB_ID": "1000", "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MAX": "3"}
+    assert fake.run(**array)[0] == 0
+    assert "requeue 1000_3" in fake.calls("scontrol")
+    fake.ends(ENDINGS["error"], 1)
+    assert fake.run("launcher.slurm.requeue=false", **array)[0] == 1
+    assert fake.run("launcher.slurm.requeue=false", **array | {"SLURM_ARRAY_TASK_ID": "2"})[0] == 0  # what waits for all goes on
+
+
+def test_ranks_that_torchrun_numbers_blame_no_node_without_its_name() -> None:
+    lost = Ending("failed", 3, ranks=(2, 3), world_size=4)
+    assert nodes_to_blame(lost, ["n1", "n2"], 2) == {"n2": 2}
+    assert nodes_to_blame(lost, ["n1", "n2"], 2, in_order=False) == {}
 
 
 def test_cancelled_is_not_queued_again(fake: FakeSlurm) -> None:

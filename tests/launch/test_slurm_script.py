@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from model.errors import InputError
 from moss_train.cli.main import main
 from moss_train.config.compose import compose, load_config
 from moss_train.config.schema import RunConfig
-from moss_train.launching.slurm import job_name, render_sbatch
+from moss_train.launching.slurm import job_name, render_sbatch, submit
 
 
 def _config(*overrides: str) -> RunConfig:
@@ -60,6 +61,23 @@ def test_batch_script_says_what_the_group_says(tmp_path: Path) -> None:
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
+def test_submitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths with blanks and per cent signs; nothing of an interactive job from which it is submitted gets into the new one."""
+    tool = tmp_path / "sbatch"
+    tool.write_text(f"#!/bin/sh\nenv > {tmp_path}/env\necho '17;cluster'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name, value in (("SLURM_MEM_PER_CPU", "100"), ("SLURM_CPU_BIND", "quiet"), ("SLURM_CONF", "/etc/slurm.conf")):
+        monkeypatch.setenv(name, value)
+    config = _config("run_dir='a b%j'", "launcher.slurm.memory=''", "launcher.python=/opt/python")
+    assert submit(config, work_dir=tmp_path) == "17"
+    names = [line for line in (tmp_path / "env").read_text().splitlines() if line.startswith("SLURM_")]
+    assert names == ["SLURM_CONF=/etc/slurm.conf"]
+    lines = (tmp_path / "a b%j" / "launch" / "train.sbatch").read_text().splitlines()
+    assert f'#SBATCH --output="{tmp_path}/a b%%j/logs/%x-%j.out"' in lines
+    assert not any("--mem" in line for line in lines) and lines[-1].startswith("exec /opt/python -m")
+
+
 def test_fewer_nodes_are_asked_for_as_a_range(tmp_path: Path) -> None:
     """A number of tasks would make Slurm 22.05 give the least nodes where it could give all."""
     text = render_sbatch(_config("launcher.nodes=4", "launcher.min_nodes=1"), work_dir=tmp_path)
@@ -95,6 +113,9 @@ def test_ways_of_asking_for_gpus(tmp_path: Path, gpus: str, line: str) -> None:
         ),
         (["launcher.nodes=16", "train.global_batch_size=64"], "data.global_data_workers is 8, which 16 .* may be 1, 2, 4, 8"),
         (["launcher.slurm.time=1 day"], "launcher.slurm.time is '1 day'; write"),
+        (["launcher.container.runtime=docker", "launcher.container.image=a"], "runtime is docker, which srun cannot start"),
+        (["launcher.elastic=true"], "launcher.elastic is true, which is torchrun's own way"),
+        (["launcher.master_port=65000"], "launcher.master_port is 65000; .* choose at most 64536"),
         (["launcher.slurm.gpus=many"], "launcher.slurm.gpus is 'many'; use one of"),
         (["launcher.min_nodes=3"], "launcher.min_nodes is 3, more than launcher.nodes"),
     ],

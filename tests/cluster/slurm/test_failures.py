@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from moss_train.checkpoint.description import newest_checkpoint, read_description
+from moss_train.guards.ending import read_ending
 from tests.cluster.slurm.daemons import Slurm, wait_for
 from tests.cluster.slurm.runs import cluster_run, history, launch, output, rows, submit
 
@@ -101,3 +102,5 @@ def test_what_depends_on_a_failure_does_not_start(slurm: Slurm, data: Path, tmp_
     assert slurm.job(job)["ExitCode"] == "2:0" and slurm.job(job)["Restarts"] == "0"
     assert slurm.wait_for_end(number, 60)["JobState"] == "CANCELLED"
     assert "nowhere" in output(tmp_path / "run")
+    ending = read_ending(tmp_path / "run")
+    assert ending is not None and ending.code == 2  # srun's code is that of the node which it ended first

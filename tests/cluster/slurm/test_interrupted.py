@@ -72,3 +72,4 @@ def test_cancelled_is_not_queued_again(slurm: Slurm, data: Path, tmp_path: Path)
     assert slurm.wait_for_end(job, 60)["JobState"] == "CANCELLED"
     wait_for(lambda: not slurm.squeue(), 60, "an empty queue")
     assert slurm.job(job)["Restarts"] == "0"
+    assert history(config.run_dir)[-1]["event"] == "ended by Slurm" and history(config.run_dir)[-1]["checkpoint"] >= 10
