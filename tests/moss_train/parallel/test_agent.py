@@ -60,7 +60,7 @@ def test_told_to_end_it_ends_with_the_code_of_its_ranks() -> None:
         while met < 2:
             line = process.stdout.readline()
             assert line, process.wait()
-            met += "met after" in line
+            met += line.count("met after")
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=30)
     finally:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.errors import InputError
 from moss_train.config.schema import ParallelConfig
-from moss_train.parallel.layout import _place_of
+from moss_train.parallel.layout import place_of
 from moss_train.parallel.sizes import check_sizes
 
 
@@ -16,7 +16,7 @@ from moss_train.parallel.sizes import check_sizes
 def test_places_are_all_different(tensor: int, pipeline: int, data: int) -> None:
     sizes = ParallelConfig(tensor=tensor, pipeline=pipeline)
     assert check_sizes(sizes, tensor * pipeline * data) == data
-    places = [_place_of(rank, sizes, data) for rank in range(tensor * pipeline * data)]
+    places = [place_of(rank, sizes, data) for rank in range(tensor * pipeline * data)]
     assert len(set(places)) == len(places)
     # Tensor neighbours are consecutive ranks: they share a machine.
     assert [place.tensor for place in places] == list(range(tensor)) * (pipeline * data)
