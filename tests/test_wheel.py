@@ -57,9 +57,12 @@ def test_everything_is_inside(installed: Path) -> None:
 def test_commands_work_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     overview = _moss(installed, tmp_path, "--help")
     assert overview.returncode == 0, overview.stderr
-    launch = _moss(installed, tmp_path, "launch", "slurm", "stage=pt2", "--dry-run")
+    launch = _moss(installed, tmp_path, "launch", "slurm", "stage=pt2", "parallel=tp8", "--dry-run")
     assert launch.returncode == 0, launch.stderr
-    assert str(installed / "moss_train" / "_launch" / "torchrun.sh") in launch.stdout
+    assert "-m moss_train.launching.slurm_job" in launch.stdout
+    torchrun = _moss(installed, tmp_path, "launch", "torchrun", "stage=pt2", "parallel=tp8", "--no-plan", "--dry-run")
+    assert torchrun.returncode == 0, torchrun.stderr
+    assert "-m moss_train.parallel.agent --nproc-per-node 8" in torchrun.stdout  # which torchrun.sh of the wheel has printed
     printed = _moss(installed, tmp_path, "train", "stage=pt1", "train.steps=3", "--print-config")
     assert printed.returncode == 0, printed.stderr
     assert "steps: 3" in printed.stdout
