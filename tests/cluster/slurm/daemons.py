@@ -65,6 +65,8 @@ class Slurm:
 
     def __init__(self, folder: Path, nodes: tuple[str, ...], cpus: int = 2) -> None:
         self.folder, self.nodes = folder, nodes
+        self.why_not_up = ""
+        """Why its daemons did not come up; empty where they did."""
         self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
         host, ports = socket.gethostname().partition(".")[0], _ports(len(nodes) + 1)
         lines = [
@@ -97,9 +99,10 @@ class Slurm:
 
     def stop(self) -> None:
         """End jobs and daemons."""
-        subprocess.run(["scancel", "--user=root"], env=self.environment, capture_output=True, check=False, timeout=20)
+        if not self.why_not_up:
+            subprocess.run(["scancel", "--user=root"], env=self.environment, capture_output=True, check=False, timeout=60)
         end = time.monotonic() + 20
-        while time.monotonic() < end and self.squeue():
+        while not self.why_not_up and time.monotonic() < end and self.squeue():
             time.sleep(0.3)
         for process in reversed(self._processes):
             process.terminate()
@@ -156,7 +159,7 @@ class Slurm:
 
     def logs(self) -> str:
         """The newest lines of all daemons, and the queue."""
-        parts = [self.run("squeue"), self.run("sinfo", "-N", "-l")]
+        parts = [" ".join(self.squeue()), str(self.states())]
         parts += [f"{path.name}:\n" + "\n".join(path.read_text().splitlines()[-15:]) for path in self.folder.glob("log/*.log")]
         return "\n".join(parts)
 
@@ -170,7 +173,10 @@ def running(folder: Path, nodes: tuple[str, ...] = ("n1", "n2", "n3")) -> Iterat
     """A cluster that lasts as long as the context."""
     cluster = Slurm(folder, nodes)
     try:
-        cluster.start()
+        try:
+            cluster.start()
+        except (AssertionError, OSError) as error:
+            cluster.why_not_up = str(error)
         yield cluster
     finally:
         cluster.stop()
