@@ -43,4 +43,5 @@ def test_nobody_else_is_given_a_held_port() -> None:
 def test_port_is_free_afterwards() -> None:
     with hold_port() as port:
         pass
-    _listen(port, reuse=False).close()
+    with _listen(port, reuse=False) as listener:
+        assert listener.getsockname()[1] == port
