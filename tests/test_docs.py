@@ -117,7 +117,7 @@ def test_settings_in_blocks_compose(page: Path) -> None:
         parser, arguments = _parser(words)
         settings = [word for word in getattr(parse_words(parser, arguments), "overrides", []) if word not in OWN_GROUPS]
         if any(word.startswith(("stage=", "demo=")) for word in settings):
-            compose(settings)
+            assert compose(settings).stage.name, words
 
 
 def _is_setting(name: str) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import os
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
+
+from data_pipeline.storage.sized import SizedReader
 
 LEAST_READ = 64 * 1024
 MOST_READ_AHEAD = 1024 * 1024
@@ -43,54 +43,25 @@ class PartReader(Protocol):
     def __call__(self, key: str, offset: int, size: int) -> Part: ...
 
 
-class RemoteFile(io.RawIOBase):
+class RemoteFile(SizedReader):
     """A remote file for reading. Small reads in a row share a request: the first asks for 64 KiB, later ones for up to 1 MiB."""
 
     def __init__(self, read_part: PartReader, key: str) -> None:
-        super().__init__()
+        first = read_part(key, 0, LEAST_READ)
+        super().__init__(first.total)
         self.name = key
         self._read_part = read_part
-        self._position = 0
         self._ahead = LEAST_READ
-        first = read_part(key, 0, LEAST_READ)
-        self.size = first.total
         self._buffer, self._buffer_start = first.content, 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self.size if size is None or size < 0 else min(self.size, self._position + size)
-        if end <= self._position:
-            return b""
-        if not self._buffer_start <= self._position < self._buffer_end:
-            self._fill(self._position, end, in_a_row=self._position == self._buffer_end)
-            head = b""
+    def _between(self, start: int, end: int) -> bytes:
+        head = b""
+        if not self._buffer_start <= start < self._buffer_end:
+            self._fill(start, end, in_a_row=start == self._buffer_end)
         elif end > self._buffer_end:
-            head = self._buffer[self._position - self._buffer_start :]
+            head = self._buffer[start - self._buffer_start :]
             self._fill(self._buffer_end, end, in_a_row=True)
-        else:
-            head = b""
-        start = self._position + len(head)
-        content = head + self._buffer[start - self._buffer_start : end - self._buffer_start]
-        self._position = end
-        return content
-
-    def readinto(self, buffer: Any) -> int:
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
+        return head + self._buffer[start + len(head) - self._buffer_start : end - self._buffer_start]
 
     @property
     def _buffer_end(self) -> int:

@@ -106,7 +106,9 @@ def test_manifests_are_what_the_schemas_say(api: str, elastic: bool, more: dict[
         _valid(workload, models.IoK8sApiBatchV1Job)
     if api == "jobset":
         _valid(workload, models.JobsetV1alpha2JobSet)
-    for template in _pods(workload):
+    templates = _pods(workload)
+    assert len(templates) == (2 if api == "pytorchjob" and not elastic else 1)
+    for template in templates:
         _valid(POD | {"spec": {"template": template}}, models.IoK8sApiBatchV1Job)
 
 

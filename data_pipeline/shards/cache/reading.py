@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import zlib
@@ -17,6 +16,7 @@ from megatron.energon.flavors.webdataset.sample_loader import WebdatasetSampleLo
 
 from data_pipeline.shards.cache.entry import BLOCK, Entry, Record, hold
 from data_pipeline.storage.offsets import RemoteOffsets
+from data_pipeline.storage.sized import SizedReader
 
 SECONDS_FOR_A_LOOK = 2.0
 """How long whoever looks whether copies are in use may keep a loader waiting."""
@@ -81,7 +81,7 @@ class Copies:
         return source.open("rb")  # type: ignore[no-any-return]
 
 
-class CopiedFile(io.RawIOBase):
+class CopiedFile(SizedReader):
     """A copy for reading. At the first byte that is not the source's it goes on with the source, at the same place.
 
     Args:
@@ -91,44 +91,19 @@ class CopiedFile(io.RawIOBase):
     """
 
     def __init__(self, file: IO[bytes], record: Record, instead: Callable[[str], IO[bytes]]) -> None:
-        super().__init__()
-        self.size = record.bytes
+        super().__init__(record.bytes)
         self._file = file
         self._record = record
         self._instead = instead
         self._left = False  # for the source
-        self._position = 0
         self._block, self._content = -1, b""  # the last one that was read
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def read(self, size: int | None = -1) -> bytes:
-        end = self.size if size is None or size < 0 else min(self.size, self._position + size)
-        if end <= self._position:
-            return b""
-        content = b"" if self._left else self._checked(self._position, end)
+    def _between(self, start: int, end: int) -> bytes:
+        content = b"" if self._left else self._checked(start, end)
         if self._left:
-            self._file.seek(self._position)
-            content = self._file.read(end - self._position)
-        self._position += len(content)
+            self._file.seek(start)
+            content = self._file.read(end - start)
         return content
-
-    def readinto(self, buffer: Any) -> int:
-        content = self.read(len(buffer))
-        buffer[: len(content)] = content
-        return len(content)
 
     def close(self) -> None:
         self._file.close()
