@@ -31,6 +31,8 @@ from moss_train.parallel.node_name import node_name
 
 _LOCAL_GRACE = 6.0
 """Seconds after a closed connection in which a launcher of the same machine ends the others by itself, and says why."""
+_WRITING = 5.0
+"""Seconds that the run folder has to take the cause."""
 
 
 class Watch:
@@ -117,9 +119,9 @@ class Watch:
             text = shown if own else f"moss: error: {found.sentence}"
             if self.who.speaks(found):
                 self._said = True
-                self._record(found)
                 if text is not None:
                     print(text, file=sys.stderr, flush=True)
+                self._record(found)
             if self._board is not None:
                 self._linger(self._board, found)
             self._stacks.close()
@@ -278,8 +280,8 @@ class Watch:
             return
         if self.who.speaks(cause) and not self._said:  # not mine: another thread has a cause, and waits for the store
             self._said = True
-            self._record(cause, ask)
             print(f"moss: error: {cause.sentence}", file=sys.stderr, flush=True)
+            self._record(cause, ask)
         if self._board is not None and ask:
             self._linger(self._board, cause)
         self._stacks.close()
@@ -296,7 +298,10 @@ class Watch:
             FAILED, cause.code, cause.sentence, ranks=cause.lost, hosts=known, author=author, host=hosts[-1],
             world_size=self.who.world_size,
         )  # fmt: skip
-        write_ending(self._run_dir, ending)
+        # The file system may be what hangs, and must not keep this process from its end.
+        writer = threading.Thread(target=write_ending, args=(self._run_dir, ending), daemon=True)
+        writer.start()
+        writer.join(_WRITING)
 
     def _host_of(self, rank: int) -> str:
         """Empty where it cannot be found out any more."""

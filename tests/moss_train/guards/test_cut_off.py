@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,16 @@ def test_host_that_is_cut_off_speaks_where_nobody_else_does(tmp_path: Path) -> N
     watch._record(Cause("cut off", EXIT_LOST_RANK, -1, 0, (0, 1)), False)
     ending = read_ending(tmp_path)
     assert ending is not None and ending.ranks == (0, 1)
+
+
+def test_a_file_system_that_hangs_keeps_no_process_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moss_train.guards.watch._WRITING", 0.3)
+    pipe = tmp_path / f".ending.json.{os.getpid()}"
+    os.mkfifo(pipe)  # whoever opens it to write waits for a reader
+    watch = Watch(compose(["stage=pt1", f"run_dir={tmp_path}"]), Whereabouts.of_environment(0, 1), None)
+    begin = time.monotonic()
+    watch._record(Cause("it hangs", 4, 0, 0))
+    assert 0.3 <= time.monotonic() - begin < 5
+    assert read_ending(tmp_path) is None
+    with pipe.open("rb") as reader:  # it answers again
+        assert b"it hangs" in reader.read()
