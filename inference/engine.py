@@ -13,12 +13,12 @@ from inference.cache.session_cache import SessionCache
 from inference.cache.store import KVStore
 from inference.graphs.ahead import AheadServer, Wish, accepted
 from inference.graphs.runner import ROW_BUCKETS, GraphRunner
-from inference.kernels.select import choose_form, launching_on
 from inference.model.rows import RowGroup
 from inference.model.video_mllama import VideoMllama
 from inference.sampling import Sampler, choose_rows
 from inference.vision.encoder import FrameEncoder
 from model.errors import InputError
+from model.kernels.select import choose_form, launching_on
 
 T = TypeVar("T")
 

@@ -14,12 +14,12 @@ from inference.kernels.attention import paged_attention
 from inference.kernels.gates import silu_and_multiply
 from inference.kernels.heads import rotate_and_store
 from inference.kernels.norms import add_rms_norm
-from inference.kernels.select import FORMS
-from inference.kernels.select import Form as KernelForm
 from inference.kernels.skinny import MAX_ROWS, skinny_linear, skinny_swiglu
 from inference.kernels.torch_forms.prefix_attention import prefix_attention
 from inference.model.rows import PagedGroup, PagedView
 from inference.quantize.rows import dequantize_rows, quantize_rows
+from model.kernels.select import FORMS
+from model.kernels.select import Form as KernelForm
 
 Form = Callable[[int], torch.Tensor]
 """Runs an operation on copy i of its operands."""

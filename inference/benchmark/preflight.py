@@ -20,7 +20,6 @@ from inference.cache.store import KVStore
 from inference.commands import exit_code
 from inference.graphs.runner import FRAME_BUCKETS, GPU_WIDTHS, ROW_BUCKETS, SESSIONS
 from inference.kernels.gelu_product import gelu_product
-from inference.kernels.select import has_triton
 from inference.kernels.vision_attention import vision_attention
 from inference.kernels.vision_rows import add_norm, gelu_rows, round_rows
 from inference.model.linear import set_products
@@ -33,9 +32,10 @@ from inference.sampling.rules import COLUMNS, Rows, choose
 from inference.vision.blocks import split_heads
 from model.config import VideoMllamaConfig
 from model.errors import InputError
+from model.kernels.select import has_triton
 
 if TYPE_CHECKING:
-    from inference.kernels.triton_forms.compile_only import Compiled
+    from model.kernels.compile_only import Compiled
 
 _META = torch.device("meta")
 PROMPTS = (300, 577)
@@ -116,7 +116,7 @@ def preflight(config: VideoMllamaConfig, recipes: Sequence[str], rows: Sequence[
     """
     if not has_triton():
         raise InputError("the package triton is not installed; install it")
-    from inference.kernels.triton_forms.compile_only import compile_only, has_compiler
+    from model.kernels.compile_only import compile_only, has_compiler
 
     if not has_compiler():
         raise InputError("this build of triton carries no ptxas or cuobjdump; install the wheel of PyPI")

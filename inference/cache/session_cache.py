@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from inference.cache.frame_page import FramePage
 from inference.cache.pool import KVPool
-from inference.kernels.select import launching_on
 from model.errors import InputError
+from model.kernels.select import launching_on
 
 if TYPE_CHECKING:
     from inference.cache.archive import ArchivedFrame

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from inference.kernels.select import Form, choose_form
 from inference.kernels.torch_forms.paged_attention import attend
 from inference.model.rows import PagedView
+from model.kernels.select import Form, choose_form
 
 
 def paged_attention(

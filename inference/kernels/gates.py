@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from inference.kernels.select import Form, choose_form
+from model.kernels.select import Form, choose_form
 
 
 def silu_and_multiply(gate_up: torch.Tensor, *, form: Form | None = None) -> torch.Tensor:

@@ -9,8 +9,8 @@ from types import ModuleType
 import torch
 import torch.nn.functional as F
 
-from inference.kernels.select import Form, choose_form, multiprocessors
 from inference.kernels.vision_rows import gelu_rows
+from model.kernels.select import Form, choose_form, multiprocessors
 
 COPY_ENGINE = (9, 0)
 """Compute capability of the engine that moves tiles (Hopper)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from inference.kernels.select import Form, choose_form
 from inference.kernels.torch_forms import norms as torch_norms
+from model.kernels.select import Form, choose_form
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, *, form: Form | None = None) -> torch.Tensor:

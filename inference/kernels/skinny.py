@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from inference.kernels.select import Form, choose_form
 from inference.kernels.torch_forms import skinny as torch_skinny
+from model.kernels.select import Form, choose_form
 
 MAX_ROWS = 16
 """More rows are a task for a general matrix product."""

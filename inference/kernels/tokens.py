@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from inference.kernels.select import Form, choose_form
 from inference.kernels.torch_forms import tokens as torch_tokens
+from model.kernels.select import Form, choose_form
 
 
 def best_tokens(

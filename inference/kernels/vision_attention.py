@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from inference.kernels.select import Form, choose_form
+from model.kernels.select import Form, choose_form
 
 COPY_ENGINE = (9, 0)
 """Compute capability of the engine that moves tiles (Hopper)."""

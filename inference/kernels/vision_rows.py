@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from inference.kernels.select import Form, choose_form
 from inference.kernels.torch_forms import vision_rows as torch_rows
+from model.kernels.select import Form, choose_form
 
 _TYPES = (torch.bfloat16, torch.float16)
 _WIDEST = 8192

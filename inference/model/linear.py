@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from inference.kernels.gates import silu_and_multiply
-from inference.kernels.select import Form, choose_form
 from inference.kernels.skinny import MAX_ROWS, skinny_linear, skinny_swiglu
 from inference.quantize.linear import Fp8Linear
 from inference.quantize.rows import FP8
+from model.kernels.select import Form, choose_form
 
 FACTOR = "_factor"
 """Ending of the name under which the factors of an fp8 weight stand beside it."""

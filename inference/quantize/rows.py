@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from inference.kernels.select import Form, choose_form
+from model.kernels.select import Form, choose_form
 
 FP8 = torch.float8_e4m3fn
 LARGEST = 448.0

@@ -9,8 +9,8 @@ from inference.benchmark.bench import Bench
 from inference.benchmark.generation import Generated, fixed_length, session
 from inference.benchmark.statistics import describe, differences
 from inference.benchmark.workload import prompt
-from inference.kernels.select import Form
 from inference.model.linear import set_products
+from model.kernels.select import Form
 
 
 def measure(bench: Bench, recipe: str = "bf16", fp8_frames: bool = False, products: Form | None = None) -> dict[str, Any]:

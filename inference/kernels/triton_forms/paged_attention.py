@@ -14,9 +14,9 @@ import torch
 import triton
 import triton.language as tl
 
-from inference.kernels.select import multiprocessors
 from inference.kernels.triton_forms.dependent import EARLY, LATE, OFF, announce, enter, fetch, launch_options, wait
 from inference.kernels.triton_forms.skinny import widened
+from model.kernels.select import multiprocessors
 
 _LOG2_E = 1.4426950408889634
 _MOST_SPLITS = 128

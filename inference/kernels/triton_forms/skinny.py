@@ -13,8 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
-from inference.kernels.select import multiprocessors
 from inference.kernels.triton_forms.dependent import EARLY, LATE, OFF, announce, enter, fetch, launch_options, wait
+from model.kernels.select import multiprocessors
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inference.kernels.select import has_triton
 from inference.kernels.vision_attention import COPY_ENGINE, traced_vision_attention
+from model.kernels.select import has_triton
 
 TRACEABLE = True
 TAKES_COUNTS = True

@@ -10,10 +10,10 @@ pytest.importorskip("triton")
 from triton.runtime.errors import OutOfResources
 
 from inference.benchmark.preflight import main, two_layers, walk_all
-from inference.kernels.select import choose_form, multiprocessors
-from inference.kernels.triton_forms.compile_only import compile_only, has_compiler
 from inference.kernels.triton_forms.skinny import Launch, skinny_product
 from model.config import VideoMllamaConfig
+from model.kernels.compile_only import compile_only, has_compiler
+from model.kernels.select import choose_form, multiprocessors
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="this build of triton carries no ptxas")
 META = torch.device("meta")

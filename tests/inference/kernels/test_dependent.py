@@ -13,8 +13,8 @@ import torch
 pytest.importorskip("triton")
 
 from inference.kernels.triton_forms import gates, heads, norms, paged_attention, skinny
-from inference.kernels.triton_forms.compile_only import compile_only, has_compiler
 from inference.kernels.triton_forms.dependent import EARLY, LATE, OFF, dependent_launches, launch_options
+from model.kernels.compile_only import compile_only, has_compiler
 
 KERNELS = {
     function.__name__: function

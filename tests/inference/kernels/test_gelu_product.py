@@ -8,9 +8,9 @@ import torch
 pytest.importorskip("triton")
 
 from inference.kernels.gelu_product import gains, gelu_product
-from inference.kernels.triton_forms.compile_only import HOPPER_UNITS, compile_only, has_compiler
 from inference.kernels.triton_forms.gelu_product import Launch
 from inference.kernels.triton_forms.gelu_product import gelu_product as launched
+from model.kernels.compile_only import HOPPER_UNITS, compile_only, has_compiler
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="this build of triton carries no ptxas")
 

@@ -15,13 +15,13 @@ from inference import kernels
 from inference.kernels import paged_attention
 from inference.kernels.heads import norm_rotate, rotate_and_store, store_frames
 from inference.kernels.norms import add_rms_norm, rms_norm
-from inference.kernels.select import choose_form
 from inference.kernels.skinny import skinny_linear, skinny_swiglu
 from inference.kernels.torch_forms import prefix_attention as prefix
 from inference.model.linear import DenseLinear, set_products
 from inference.model.rows import PagedView
 from inference.quantize.rows import quantize_rows
 from model.errors import InputError
+from model.kernels.select import choose_form
 from model.text.rope import apply_rope
 from tests.inference.kernels.oracle import FP8, Case, attention, cases
 

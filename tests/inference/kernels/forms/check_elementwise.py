@@ -10,7 +10,7 @@ import torch
 from inference.kernels.gates import silu_and_multiply
 from inference.kernels.heads import norm_rotate, rotate_and_store, store_frames
 from inference.kernels.norms import add_rms_norm, rms_norm
-from inference.kernels.select import Form
+from model.kernels.select import Form
 from tests.inference.kernels.forms.where import DEVICE, INTERPRETED
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])

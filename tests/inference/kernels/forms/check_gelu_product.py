@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from inference.kernels.gelu_product import gelu_product
-from inference.kernels.select import multiprocessors
 from inference.kernels.triton_forms.gelu_product import DEFAULT, Launch
 from inference.kernels.triton_forms.gelu_product import gelu_product as launched
+from model.kernels.select import multiprocessors
 from tests.inference.kernels.forms.where import DEVICE, INTERPRETED
 
 

@@ -9,8 +9,8 @@ import torch
 
 from inference.kernels import paged_attention
 from inference.kernels.heads import rotate_and_store
-from inference.kernels.select import Form
 from inference.model.rows import PagedView
+from model.kernels.select import Form
 from tests.inference.kernels.forms.where import DEVICE
 
 HEADS, DIM, PAGE_ROWS, SEEN = 2, 16, 8, 5

@@ -24,7 +24,7 @@ _planned: list[int] = []
 
 @contextmanager
 def planning(multiprocessors: int) -> Iterator[None]:
-    """Within, the meta device counts as a GPU with so many multiprocessors: see `triton_forms.compile_only`."""
+    """Within, the meta device counts as a GPU with so many multiprocessors: see `model.kernels.compile_only`."""
     _planned.append(multiprocessors)
     try:
         yield
