@@ -14,20 +14,14 @@ from typing import Any, cast
 import torch
 
 from model.config import TextConfig, VideoMllamaConfig, VisionConfig
-from model.initialise import initialise_weights
-from model.text.provider import torch_provider, transformer_engine_provider
+from moss_train.bench.subject import Subject, overrides_of, with_model
 from moss_train.checkpoint.checkpointer import Checkpointer
 from moss_train.checkpoint.description import CheckpointDescription, newest_checkpoint
 from moss_train.checkpoint.integrity import check_checkpoint
 from moss_train.checkpoint.load import load_training_state
 from moss_train.config.checkpoint import CheckpointConfig
-from moss_train.config.schema import OptimizerConfig, ParallelConfig, PrecisionConfig
-from moss_train.engines.models import build_models
-from moss_train.engines.optimization import Optimization
-from moss_train.frames.settings import EncodeSettings
-from moss_train.parallel.layout import ParallelLayout, start_layout
-from moss_train.parallel.world import start_world
-from moss_train.step import DecoupledStep, StepSettings
+from moss_train.config.compose import compose
+from moss_train.parallel.layout import ParallelLayout
 from moss_train.verify.engine.subject import check_config, learnable_pack
 
 FULL_PARAMETERS = 10.67e9
@@ -80,22 +74,15 @@ class BenchRun:
     def __init__(
         self, config: VideoMllamaConfig, folder: Path, device: torch.device, samples: list[tuple[int, int]], asynchronous: bool
     ) -> None:
-        start_world(device)
-        cuda = device.type == "cuda"
+        precision = "bf16" if device.type == "cuda" else "fp32"
+        more = ["modules=transformer_engine"] if device.type == "cuda" else ["modules=torch"]
+        run = with_model(compose(overrides_of("pt2", precision=precision, recompute="full", more=more)), config)
         self.model_config = config
         self.folder, self.feed, self.resumed = _Folder(folder), _NoData(), None
         self.config = _Settings(CheckpointConfig(asynchronous=asynchronous, keep_last=1, end_retry_seconds=0.0))
-        self.layout: ParallelLayout = start_layout(ParallelConfig(recompute="full"), device, seed=1)
-        dtype = "bf16" if cuda else "fp32"
-        provider = transformer_engine_provider() if cuda else torch_provider()
-        self.models = build_models(config, self.layout, dtype=dtype, provider=provider)
-        initialise_weights(self.models.chunks, self.models.vision, config, 1)
-        self.optimization = Optimization(
-            self.models.chunks, self.models.unit, self.models.transformer_config, self.layout, OptimizerConfig(),
-            PrecisionConfig(dtype=dtype),
-        )  # fmt: skip
-        settings = StepSettings(silence_token_weight=1.0, silence_id=None, encode=EncodeSettings(), dataset_names=("synthetic",))
-        self.step = DecoupledStep(self.models, self.optimization, self.layout, settings)
+        self._subject = Subject(run, device, weights="seeded")
+        self.layout: ParallelLayout = self._subject.layout
+        self.models, self.optimization = self._subject.models, self._subject.optimization
         self.pack = learnable_pack(config, 1, samples)
         self.checkpointer = Checkpointer(cast(Any, self))
         self.done = 0
@@ -106,9 +93,7 @@ class BenchRun:
     def train(self) -> tuple[float, list[str]]:
         """One step: its seconds, and the kinds of events of a checkpoint that is being written."""
         begin = time.perf_counter()
-        statistics = self.step.accumulate([self.pack], self.checkpointer.signals())
-        self.optimization.set_learning_rates(1e-4, 1e-4)
-        self.optimization.update()
+        statistics = self._subject.train([self.pack], rate=1e-4, signals=self.checkpointer.signals())
         self.done += 1
         events = self.checkpointer.poll(statistics.signals)
         if self.layout.device.type == "cuda":
