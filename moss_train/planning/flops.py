@@ -212,7 +212,7 @@ def model_flops(config: VideoMllamaConfig, work: Work, stage: StageConfig, lora:
 
 def hardware_flops(
     config: VideoMllamaConfig, work: Work, stage: StageConfig, lora: LoraConfig | None = None, *,
-    recompute: str = "none", frames_again: int = 0, frames_less: int = 0,
+    recompute: str = "none", frames_again: int = 0, again: float = 0.0,
 ) -> Flops:  # fmt: skip
     """Operations that are really done.
 
@@ -220,7 +220,7 @@ def hardware_flops(
         recompute: none | full, `parallel.recompute`: full runs the decoder's layers forward once more, and gradients through all
             of them, whatever trains.
         frames_again: frames without kept state, which are encoded a second time.
-        frames_less: frames kept with `vision.keep_mode=attention`, of which projections and the MLP's first product run again.
+        again: operations of the tower that kept frames' backward passes run a second time; see `moss_train.planning.tower`.
     """
     done = model_flops(config, work, stage, lora)
     if stage.objective == "dense_labels":
@@ -230,9 +230,7 @@ def hardware_flops(
         gradients = Gradients.of(config, stage, lora)
         done = _passes(config, work, gradients, config.text.num_hidden_layers, lora)
         done += Flops(text=forward.text, cross=forward.cross)
-    layers = config.vision.num_hidden_layers + config.vision.num_global_layers
-    parts = layer_flops(config.vision, config.switches.vit_keep_pad_tokens)
-    return done + Flops(vision=frames_again * frame_flops(config) + frames_less * layers * (parts["projections"] + parts["fc1"]))
+    return done + Flops(vision=frames_again * frame_flops(config) + again)
 
 
 def _passes(config: VideoMllamaConfig, work: Work, gradients: Gradients, reached_layers: int, lora: LoraConfig | None) -> Flops:

@@ -21,20 +21,12 @@ from moss_train.config.schema import RunConfig
 from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning.flops import Flops, Gradients, Work, forward_flops, hardware_flops, model_flops
-from moss_train.planning.hardware import (
-    ACCUMULATED_BYTES,
-    BANDWIDTH,
-    FORWARD,
-    FP8,
-    HOST_LAYER,
-    HOST_MICRO_BATCH,
-    LOGIT_BYTES,
-    TORCH_MODULES,
-    UPDATED_BYTES,
-    Cluster,
-)  # fmt: skip
+from moss_train.planning.hardware import ACCUMULATED_BYTES, LOGIT_BYTES, Cluster
 from moss_train.planning.memory import ELEMENT, uses_engine
 from moss_train.planning.parameters import pipeline_stages, trained_parameters
+from moss_train.planning.rates import Rates
+from moss_train.planning.tower import FrameSeconds, again_flops
+from moss_train.planning.update import updated_bytes
 
 
 @dataclass(frozen=True)
@@ -57,32 +49,42 @@ class StepTime:
         return float(sum(getattr(self, spec.name) for spec in fields(self)))
 
 
-def step_flops(config: RunConfig, work: Work, kept_share: float = 1.0) -> tuple[Flops, Flops]:
+@dataclass(frozen=True)
+class KeptFrames:
+    """What of a step's frames is kept until their backward pass."""
+
+    share: float
+    """Of the frames."""
+    level: str
+    """What is kept of such a frame."""
+
+    @classmethod
+    def of(cls, config: RunConfig, frames: float) -> KeptFrames:
+        """Of a rank that encodes so many frames in a step."""
+        model = VideoMllamaConfig.from_dict(config.model)
+        settings = EncodeSettings.of(
+            config.vision, model.vision, ELEMENT[config.precision.dtype], model.switches.vit_keep_pad_tokens,
+            same_chunks=config.precision.fp8_vision,
+        )  # fmt: skip
+        share = 1.0 if settings.keep_frames < 0 or not frames else min(1.0, settings.keep_frames / frames)
+        return cls(share, settings.keep_mode)
+
+
+def step_flops(config: RunConfig, work: Work, kept: KeptFrames) -> tuple[Flops, Flops]:
     """Operations of a step over all ranks: what the model needs, and what is really done.
 
     Args:
         work: of all ranks.
-        kept_share: share of the frames whose state is kept until their backward pass.
+        kept: of their frames.
     """
     model = VideoMllamaConfig.from_dict(config.model)
     tower = Gradients.of(model, config.stage, config.lora).tower
-    kept = round(work.frames * kept_share)
-    less = kept if tower and config.vision.keep_mode == "attention" else 0
+    frames = round(work.frames * kept.share)
     done = hardware_flops(
         model, work, config.stage, config.lora, recompute=config.parallel.recompute,
-        frames_again=work.frames - kept if tower else 0, frames_less=less,
+        frames_again=work.frames - frames if tower else 0, again=frames * again_flops(model, kept.level) if tower else 0.0,
     )  # fmt: skip
     return model_flops(model, work, config.stage, config.lora), done
-
-
-def kept_share(config: RunConfig, frames: float) -> float:
-    """Share of a rank's `frames` of a step whose state is kept."""
-    model = VideoMllamaConfig.from_dict(config.model)
-    settings = EncodeSettings.of(
-        config.vision, model.vision, ELEMENT[config.precision.dtype], model.switches.vit_keep_pad_tokens,
-        same_chunks=config.precision.fp8_vision,
-    )  # fmt: skip
-    return 1.0 if settings.keep_frames < 0 or not frames else min(1.0, settings.keep_frames / frames)
 
 
 def step_time(config: RunConfig, ranks: int, work: Work, cluster: Cluster, micro_batches: int) -> StepTime:
@@ -99,67 +101,66 @@ def step_time(config: RunConfig, ranks: int, work: Work, cluster: Cluster, micro
     """
     data = check_sizes(config.parallel, ranks)
     model = VideoMllamaConfig.from_dict(config.model)
-    parallel, gpu = config.parallel, cluster.gpu
-    frames = work.frames / ranks
-    _, done = step_flops(config, work, kept_share(config, frames))
-    rate = gpu.bf16 * cluster.reached.decoder * (1.0 if uses_engine(config) else TORCH_MODULES)
-    fp8 = FP8 if config.precision.fp8 != "none" and gpu.fp8 is not None else 1.0
-    if config.precision.dtype == "fp32":  # in TF32 at best: half of bf16
-        rate /= 2
+    parallel, rates, bandwidth = config.parallel, cluster.rates, cluster.gpu.bandwidth * cluster.rates.memory
+    kept = KeptFrames.of(config, work.frames / ranks)
+    needed, done = step_flops(config, work, kept)
     trained, adapters = _trained(config, model)
-    decode = _decoder(config, model, work, done, (rate * fp8, rate), gpu.bandwidth * BANDWIDTH, data)
-    decode += micro_batches * trained * ACCUMULATED_BYTES / (gpu.bandwidth * BANDWIDTH)
-    decode = 0.0 if config.stage.objective == "dense_labels" else max(decode, micro_batches * _host(config, model))
-    tower = gpu.bf16 * cluster.reached.tower / (2 if config.precision.dtype == "fp32" else 1)
-    forward = forward_flops(model, work)
-    first = (forward.vision + forward.projector) / ranks / (tower * FORWARD)
-    again = (done.vision + done.projector) / ranks - (forward.vision + forward.projector) / ranks
+    decode = _decoder(config, model, work, done, cluster) / (data * parallel.tensor * parallel.context)
+    decode += micro_batches * trained * ACCUMULATED_BYTES / bandwidth
+    decode = 0.0 if config.stage.objective == "dense_labels" else max(decode, micro_batches * _host(config, model, rates))
+    encode, back = _tower(config, model, work, needed, kept, cluster)
     element = ELEMENT[config.precision.dtype]
     return StepTime(
-        encode=first,
+        encode=encode / ranks,
         decode=decode,
         bubble=decode * (parallel.pipeline - 1) / (micro_batches * parallel.virtual_pipeline),
         tensor_sums=_tensor_sums(config, model, work.rows / data, cluster, element),
-        back=max(again, 0.0) / (tower * _backward_rate(forward, done)),
+        back=back / ranks,
         exchange=_exchange(config, model, ranks, data, work, cluster, element),
         update=_update(config, model, ranks, data, trained + adapters, cluster),
     )
 
 
-def _host(config: RunConfig, model: VideoMllamaConfig) -> float:
+def _tower(
+    config: RunConfig, model: VideoMllamaConfig, work: Work, needed: Flops, kept: KeptFrames, cluster: Cluster
+) -> tuple[float, float]:
+    """Seconds of all frames, as if one GPU had them: their forward passes, and their way back."""
+    frame = FrameSeconds.of(config, model, cluster.gpu, cluster.rates)
+    forward = forward_flops(model, work)
+    backward = max(needed.vision + needed.projector - forward.vision - forward.projector, 0.0) * frame.backward
+    again = kept.share * frame.again[kept.level] + (1 - kept.share) * frame.forward
+    tower = Gradients.of(model, config.stage, config.lora).tower and config.stage.objective != "dense_labels"
+    return work.frames * frame.forward, backward + (work.frames * again if tower else 0.0)
+
+
+def _host(config: RunConfig, model: VideoMllamaConfig, rates: Rates) -> float:
     """Seconds in which the host starts the kernels of a micro-batch, on the pipeline stage with most layers."""
     layers = max(stage.selfs + stage.crosses for stage in pipeline_stages(model, config.parallel))
-    return HOST_MICRO_BATCH + layers * HOST_LAYER * (4 / 3 if config.parallel.recompute == "full" else 1)
+    return rates.host_micro_batch + layers * rates.host_layer * (4 / 3 if config.parallel.recompute == "full" else 1)
 
 
-def _decoder(
-    config: RunConfig, model: VideoMllamaConfig, work: Work, done: Flops, rates: tuple[float, float], bandwidth: float, data: int
-) -> float:
-    """Seconds of a replica's micro-batches on the pipeline stage that takes longest.
-
-    Args:
-        rates: operations a second of self layers, and of the rest.
-        bandwidth: bytes a second.
-    """
-    parallel, crosses = config.parallel, len(model.text.cross_attention_layers)
-    selfs = model.text.num_hidden_layers - crosses
-    logits = work.through_head * model.text.vocab_size * LOGIT_BYTES
+def _decoder(config: RunConfig, model: VideoMllamaConfig, work: Work, done: Flops, cluster: Cluster) -> float:
+    """Seconds of all micro-batches on the pipeline stage that takes longest, as if one GPU had it."""
+    selfs, cross, head = decoder_rates(config, cluster)
+    cross_layers = len(model.text.cross_attention_layers)
+    self_layers = model.text.num_hidden_layers - cross_layers
+    logits = work.through_head * model.text.vocab_size * LOGIT_BYTES / (cluster.gpu.bandwidth * cluster.rates.memory)
     longest = 0.0
-    for stage in pipeline_stages(model, parallel):
-        seconds = done.text * stage.selfs / max(selfs, 1) / rates[0] + done.cross * stage.crosses / max(crosses, 1) / rates[1]
-        seconds += stage.last * (done.head / rates[1] + logits / bandwidth)
-        longest = max(longest, seconds)
-    return longest / (data * parallel.tensor * parallel.context)
+    for stage in pipeline_stages(model, config.parallel):
+        seconds = (
+            done.text * stage.selfs / max(self_layers, 1) / selfs + done.cross * stage.crosses / max(cross_layers, 1) / cross
+        )
+        longest = max(longest, seconds + stage.last * (done.head / head + logits))
+    return longest
 
 
-def _backward_rate(forward: Flops, done: Flops) -> float:
-    """Rate behind the first forward pass, in units of both passes' rate: second forward passes are as fast as first ones."""
-    first = forward.vision + forward.projector
-    again = max(done.vision - 3 * forward.vision, 0.0)
-    rest = max(done.vision + done.projector - first - again, 0.0)
-    backward = 2 / (3 - 1 / FORWARD)
-    seconds = again / FORWARD + rest / backward
-    return (again + rest) / seconds if seconds else 1.0
+def decoder_rates(config: RunConfig, cluster: Cluster) -> tuple[float, float, float]:
+    """Operations a second of self layers, cross layers and head."""
+    rates, gpu = cluster.rates, cluster.gpu
+    peak = gpu.bf16 / (2 if config.precision.dtype == "fp32" else 1)  # in TF32 at best
+    modules = 1.0 if uses_engine(config) else rates.decoder_torch / rates.decoder
+    fp8 = rates.decoder_fp8 / rates.decoder if config.precision.fp8 != "none" and gpu.fp8 is not None else 1.0
+    return peak * rates.decoder * modules * fp8, peak * rates.cross * modules, peak * rates.head * modules
 
 
 def _trained(config: RunConfig, model: VideoMllamaConfig) -> tuple[int, int]:
@@ -203,9 +204,10 @@ def _update(config: RunConfig, model: VideoMllamaConfig, ranks: int, data: int, 
     weight = ELEMENT[config.precision.dtype]
     moved = own * (gradient + weight) * (1 - 1 / sharers) / cluster.carried(_span(config, sharers, ranks))
     moved += tower * (4 + weight) * (1 - 1 / ranks) / cluster.carried(ranks)
-    if not config.optimizer.distributed:
-        return moved + (own + tower) * UPDATED_BYTES / (cluster.gpu.bandwidth * BANDWIDTH)
-    return moved + (own / sharers + tower / ranks) * UPDATED_BYTES / (cluster.gpu.bandwidth * BANDWIDTH)
+    shares = (own / sharers, tower / ranks) if config.optimizer.distributed else (own, tower)
+    each = [updated_bytes(config.optimizer, config.precision, vision=vision) for vision in (False, True)]
+    passed = sum(share * bytes_ for share, bytes_ in zip(shares, each, strict=True))
+    return moved + passed / (cluster.gpu.bandwidth * cluster.rates.update)
 
 
 def _span(config: RunConfig, sharers: int, ranks: int) -> int:

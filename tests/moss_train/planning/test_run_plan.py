@@ -59,7 +59,7 @@ def test_times_follow_the_work(tensor: int, pipeline: int, context: int, gpu: st
     one, two = (plan_run(config, ranks * n, cluster, PACK) for n in (1, 2))
     assert two.time.encode == pytest.approx(one.time.encode / 2)
     assert two.time.total < one.time.total
-    assert one.needed == two.needed and 0 < one.mfu < cluster.reached.decoder
+    assert one.needed == two.needed and 0 < one.mfu < cluster.rates.decoder
     assert one.time.bubble == pytest.approx(one.time.decode * (pipeline - 1) / one.micro_batches)
     assert (one.time.tensor_sums > 0) == (tensor > 1)
     assert one.gpu_hours == pytest.approx(one.steps * one.time.total * ranks / 3600)

@@ -1,0 +1,96 @@
+"""What the tower costs a frame, in operations and seconds: forward, backward, and what a keep level computes again.
+
+The backward pass of a frame with kept state runs some of a layer's forward products again, fewer the more bytes the level of
+`vision.keep_mode` keeps. Layer norms and gelu always run again: they are bandwidth and count as part of the pass's rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.config import VideoMllamaConfig
+from moss_train.config.schema import RunConfig
+from moss_train.frames.cost import frame_flops, layer_flops
+from moss_train.planning.flops import Gpu
+from moss_train.planning.rates import Rates
+
+AGAIN: dict[str, tuple[str, ...]] = {
+    "input": ("queries", "attention", "output", "fc1"),
+    "attention": ("queries", "output", "fc1"),
+    "middle": ("queries", "fc1"),
+    "most": ("fc1",),
+    "all": (),
+}
+"""Level -> the parts of a layer's forward pass that its backward pass runs again; the second product of the MLP never is one."""
+
+
+def layer_parts(config: VideoMllamaConfig) -> dict[str, float]:
+    """Forward operations of one tower layer on one frame: queries (keys and values too), attention, output, fc1, fc2."""
+    parts = layer_flops(config.vision, config.switches.vit_keep_pad_tokens)
+    return {
+        "queries": 0.75 * parts["projections"], "attention": parts["attention"], "output": 0.25 * parts["projections"],
+        "fc1": parts["fc1"], "fc2": parts["fc2"],
+    }  # fmt: skip
+
+
+def again_flops(config: VideoMllamaConfig, level: str) -> float:
+    """Operations that a kept frame's backward pass computes a second time."""
+    parts = layer_parts(config)
+    layers = config.vision.num_hidden_layers + config.vision.num_global_layers
+    return layers * sum(parts[part] for part in AGAIN[level])
+
+
+@dataclass(frozen=True)
+class FrameSeconds:
+    """Seconds of one frame on one GPU."""
+
+    forward: float
+    """Patches, layers and projector."""
+    backward: float
+    """For each operation of the backward pass, of which the stage says how many there are."""
+    again: dict[str, float]
+    """Level -> of what is computed a second time."""
+
+    @classmethod
+    def of(cls, config: RunConfig, model: VideoMllamaConfig, gpu: Gpu, rates: Rates) -> FrameSeconds:
+        """From a GPU's rates.
+
+        Args:
+            config: says of what the layers are made, and their precision.
+        """
+        forward_rate, backward_rate, attention = _rates(config, gpu, rates)
+        seconds = frame_flops(model) / forward_rate
+        parts = layer_parts(model)
+        layers = model.vision.num_hidden_layers + model.vision.num_global_layers
+        weights = {part: flops * layers for part, flops in parts.items()}
+        outside = frame_flops(model) - sum(weights.values())
+        # Attention is in bf16 beside products in fp8 too: its seconds are those of the bf16 layer.
+        plain = _peak(config, gpu) * (rates.tower_forward if fused(config) else rates.torch_tower_forward)
+        dense = sum(weights.values()) - weights["attention"] + outside
+        mixed = frame_flops(model) / plain * attention * weights["attention"] / (dense + attention * weights["attention"])
+        mixed = min(mixed, seconds)
+        each = {part: (seconds - mixed) * flops / dense for part, flops in weights.items()}
+        each["attention"] = mixed
+        again = {level: sum(each[part] for part in run) for level, run in AGAIN.items()}
+        return cls(seconds, 1 / backward_rate, again)
+
+
+def fused(config: RunConfig) -> bool:
+    """Whether the tower's layers are the fused ones on a GPU."""
+    return getattr(config.vision, "layers", "torch") != "torch"
+
+
+def _rates(config: RunConfig, gpu: Gpu, rates: Rates) -> tuple[float, float, float]:
+    """Operations a second forward and backward, and the seconds of one of attention in units of a product's, both in bf16."""
+    fp8 = config.precision.fp8_vision and gpu.fp8 is not None
+    peak = _peak(config, gpu)
+    if not fused(config):
+        share = rates.torch_tower_fp8 if fp8 else 1.0
+        return peak * share * rates.torch_tower_forward, peak * share * rates.torch_tower_backward, 1.0
+    if fp8:
+        return peak * rates.tower_fp8_forward, peak * rates.tower_fp8_backward, rates.tower_attention
+    return peak * rates.tower_forward, peak * rates.tower_backward, rates.tower_attention
+
+
+def _peak(config: RunConfig, gpu: Gpu) -> float:
+    return gpu.bf16 / (2 if config.precision.dtype == "fp32" else 1)  # TF32 at best
