@@ -25,7 +25,7 @@ from moss_train.planning.hardware import ACCUMULATED_BYTES, LOGIT_BYTES, Cluster
 from moss_train.planning.memory import ELEMENT, uses_engine
 from moss_train.planning.parameters import pipeline_stages, trained_parameters
 from moss_train.planning.rates import Rates
-from moss_train.planning.tower import FrameSeconds, again_flops
+from moss_train.planning.tower import FrameSeconds
 from moss_train.planning.update import updated_bytes
 
 
@@ -82,7 +82,7 @@ def step_flops(config: RunConfig, work: Work, kept: KeptFrames) -> tuple[Flops, 
     frames = round(work.frames * kept.share)
     done = hardware_flops(
         model, work, config.stage, config.lora, recompute=config.parallel.recompute,
-        frames_again=work.frames - frames if tower else 0, again=frames * again_flops(model, kept.level) if tower else 0.0,
+        frames_again=work.frames - frames if tower else 0, frames_kept=frames if tower else 0, keep_mode=kept.level,
     )  # fmt: skip
     return model_flops(model, work, config.stage, config.lora), done
 

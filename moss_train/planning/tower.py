@@ -10,34 +10,9 @@ from dataclasses import dataclass
 
 from model.config import VideoMllamaConfig
 from moss_train.config.schema import RunConfig
-from moss_train.frames.cost import frame_flops, layer_flops
-from moss_train.planning.flops import Gpu
+from moss_train.frames.cost import frame_flops
+from moss_train.planning.flops import AGAIN, Gpu, tower_layer_flops
 from moss_train.planning.rates import Rates
-
-AGAIN: dict[str, tuple[str, ...]] = {
-    "input": ("queries", "attention", "output", "fc1"),
-    "attention": ("queries", "output", "fc1"),
-    "middle": ("queries", "fc1"),
-    "most": ("fc1",),
-    "all": (),
-}
-"""Level -> the parts of a layer's forward pass that its backward pass runs again; the second product of the MLP never is one."""
-
-
-def layer_parts(config: VideoMllamaConfig) -> dict[str, float]:
-    """Forward operations of one tower layer on one frame: queries (keys and values too), attention, output, fc1, fc2."""
-    parts = layer_flops(config.vision, config.switches.vit_keep_pad_tokens)
-    return {
-        "queries": 0.75 * parts["projections"], "attention": parts["attention"], "output": 0.25 * parts["projections"],
-        "fc1": parts["fc1"], "fc2": parts["fc2"],
-    }  # fmt: skip
-
-
-def again_flops(config: VideoMllamaConfig, level: str) -> float:
-    """Operations that a kept frame's backward pass computes a second time."""
-    parts = layer_parts(config)
-    layers = config.vision.num_hidden_layers + config.vision.num_global_layers
-    return layers * sum(parts[part] for part in AGAIN[level])
 
 
 @dataclass(frozen=True)
@@ -60,7 +35,7 @@ class FrameSeconds:
         """
         forward_rate, backward_rate, attention = _rates(config, gpu, rates)
         seconds = frame_flops(model) / forward_rate
-        parts = layer_parts(model)
+        parts = tower_layer_flops(model)
         layers = model.vision.num_hidden_layers + model.vision.num_global_layers
         weights = {part: flops * layers for part, flops in parts.items()}
         outside = frame_flops(model) - sum(weights.values())
