@@ -24,6 +24,16 @@ ACTIONS = {
         "Run some synthetic steps on this machine's GPU and hold their memory against the prediction",
         "moss plan measure stage=pt1 --pack 4096:64",
     ),
+    "calibrate": Action(
+        "moss_train.cli.plan.calibrate",
+        "Fit the rates of predicted times to steps of moss bench train, and hold every step against its prediction",
+        "moss plan calibrate training.json --write",
+    ),
+    "check": Action(
+        "moss_train.cli.plan.check",
+        "Hold steps of moss bench train against what is predicted of them; exit code 1 where one is more than 10 % off",
+        "moss plan check training.json",
+    ),
     "communication": Action(
         "moss_train.cli.plan.communication",
         "Bytes of every collective of a step by group and link, and how throughput grows with the number of GPUs",
