@@ -27,14 +27,13 @@ from moss_train.dense_step import DenseStep
 from moss_train.engines.adapters import adapt, check_adapters, lora_spec
 from moss_train.engines.deepspeed.optimization import DeepSpeedOptimization
 from moss_train.engines.deepspeed.step import DeepSpeedStep
-from moss_train.engines.models import Models, build_models, freeze
+from moss_train.engines.from_config import encode_settings_of, models_of
+from moss_train.engines.models import Models, freeze
 from moss_train.engines.optimization import Optimization
-from moss_train.engines.precision import provider_of
 from moss_train.feed.agreement import Agreement
 from moss_train.feed.counts import SampleCounts
 from moss_train.feed.feed import Feed
 from moss_train.feed.sample_log import SampleLog
-from moss_train.frames.settings import EncodeSettings
 from moss_train.guards.resiliency import start_heartbeats
 from moss_train.guards.watch import Watch, start_watch
 from moss_train.parallel.layout import ParallelLayout, start_layout
@@ -204,18 +203,7 @@ def _checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
 
 def _build(config: RunConfig, model_config: VideoMllamaConfig, layout: ParallelLayout, fresh: bool) -> Models:
     """Modules with their starting weights, frozen as the stage wants; a continued run's weights come later."""
-    dense = config.stage.objective == "dense_labels"
-    models = build_models(
-        model_config,
-        layout,
-        dtype=config.precision.dtype,
-        seed=config.train.seed,
-        dense_classes=config.stage.dense_classes if dense else None,
-        provider=provider_of(config),
-        fp8=config.precision.fp8,
-        fp8_vision=config.precision.fp8_vision,
-        cross_attention=config.attention.cross,
-    )
+    models = models_of(config, layout, model_config)
     if fresh:
         if config.train.init_from is not None:
             told = load_start(config.train.init_from, config.train.init_ema, models.chunks, models.vision)
@@ -247,13 +235,7 @@ def _make_step(
     settings = StepSettings(
         silence_token_weight=config.stage.silence_token_weight,
         silence_id=tokenizer.silence_id,
-        encode=EncodeSettings.of(
-            config.vision,
-            models.config.vision,
-            element_size=models.dtype.itemsize,
-            pad_tokens=models.config.switches.vit_keep_pad_tokens,
-            same_chunks=config.precision.fp8_vision,
-        ),
+        encode=encode_settings_of(config, models),
         dataset_names=tuple(dataset.name for dataset in config.data.datasets),
     )
     if isinstance(optimization, DeepSpeedOptimization):

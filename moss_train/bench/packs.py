@@ -69,21 +69,29 @@ def _kind(stage: str, frames: int) -> str:
     return "stream" if stage == "sft_realtime" else "video"
 
 
-def stage_pack(config: VideoMllamaConfig, stage: str, rows: int, frames: int, seed: int = 0) -> PackedMicroBatch:
+def stage_pack(
+    config: VideoMllamaConfig, stage: str, rows: int, frames: int, seed: int = 0, pixels: bool = True
+) -> PackedMicroBatch:
     """A pack of random tokens and pixels with the samples of `stage_samples`.
+
+    Args:
+        pixels: False leaves them out: what the pack asks of the model can still be counted.
 
     Raises:
         InputError: as `stage_samples`.
     """
-    return pack_of(config, stage_samples(stage, rows, frames, seed), ASKED[stage], seed)
+    return pack_of(config, stage_samples(stage, rows, frames, seed), ASKED[stage], seed, pixels)
 
 
-def pack_of(config: VideoMllamaConfig, samples: Sequence[PackSample], asked: float = 0.0, seed: int = 0) -> PackedMicroBatch:
+def pack_of(
+    config: VideoMllamaConfig, samples: Sequence[PackSample], asked: float = 0.0, seed: int = 0, pixels: bool = True
+) -> PackedMicroBatch:
     """A pack of random tokens and pixels.
 
     Args:
         samples: in their order.
         asked: share of each sample's text, its first rows, that is not learned.
+        pixels: False leaves them out.
     """
     generator = torch.Generator().manual_seed(seed)
     fields: dict[str, list[Tensor]] = {name: [] for name in ("ids", "targets", "positions", "begin", "end", "at")}
@@ -108,7 +116,8 @@ def pack_of(config: VideoMllamaConfig, samples: Sequence[PackSample], asked: flo
         input_ids=joined["ids"], targets=joined["targets"], position_ids=joined["positions"],
         cu_seqlens=torch.tensor(lengths, dtype=torch.int32), cu_frames=torch.tensor(totals, dtype=torch.int32),
         frame_begin=joined["begin"].int(), frame_end=joined["end"].int(), frame_positions=joined["at"],
-        frames=_pixels(config, totals[-1], generator), aspect_ratio_ids=torch.ones(totals[-1], dtype=torch.int64),
+        frames=_pixels(config.vision.image_size if pixels else 0, totals[-1], generator),
+        aspect_ratio_ids=torch.ones(totals[-1], dtype=torch.int64),
         token_class=(joined["targets"] >= 0).to(torch.int8),
         sample_keys=[f"synthetic/{i}" for i in range(len(samples))], dataset_index=[0] * len(samples),
     )  # fmt: skip
@@ -127,8 +136,7 @@ def _markers(sample: PackSample, asked: float) -> Tensor:
     return marker
 
 
-def _pixels(config: VideoMllamaConfig, frames: int, generator: torch.Generator) -> Tensor:
-    """Random uint8 [frames, 3, S, S]."""
-    size = config.vision.image_size
+def _pixels(size: int, frames: int, generator: torch.Generator) -> Tensor:
+    """Random uint8 [frames, 3, size, size]."""
     pool = torch.randint(0, 256, (min(frames, PIXEL_POOL), 3, size, size), generator=generator, dtype=torch.uint8)
     return pool[torch.arange(frames) % PIXEL_POOL] if frames else pool

@@ -20,10 +20,9 @@ from model.initialise import initialise_weights
 from moss_train.config.compose import choices, compose
 from moss_train.config.schema import RunConfig
 from moss_train.engines.adapters import adapt
-from moss_train.engines.models import Models, build_models, freeze
+from moss_train.engines.from_config import encode_settings_of, models_of
+from moss_train.engines.models import Models, freeze
 from moss_train.engines.optimization import Optimization
-from moss_train.engines.precision import provider_of
-from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
 from moss_train.parallel.world import start_world
 from moss_train.signals import Signals
@@ -160,13 +159,12 @@ class Subject:
         self.model_config = VideoMllamaConfig.from_dict(config.model)
         self.layout: ParallelLayout = start_layout(config.parallel, device, config.train.seed)
         self.models: Models = self._build(device, weights)
+        self.weight_bytes = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+        """Allocated once the modules are built; 0 on a CPU."""
         self.optimization = self._optimization(micro_batches)
-        encode = EncodeSettings.of(
-            config.vision, self.model_config.vision, element_size=self.models.dtype.itemsize,
-            pad_tokens=self.model_config.switches.vit_keep_pad_tokens, same_chunks=config.precision.fp8_vision,
-        )  # fmt: skip
         settings = StepSettings(
-            silence_token_weight=config.stage.silence_token_weight, silence_id=None, encode=encode,
+            silence_token_weight=config.stage.silence_token_weight, silence_id=None,
+            encode=encode_settings_of(config, self.models),
             dataset_names=tuple(dataset_names),
         )  # fmt: skip
         self.step: DecoupledStep = self._step(settings)
@@ -211,11 +209,7 @@ class Subject:
     def _build(self, device: torch.device, weights: str) -> Models:
         config = self.config
         with torch.device(device):
-            models = build_models(
-                self.model_config, self.layout, dtype=config.precision.dtype, seed=config.train.seed,
-                provider=provider_of(config), fp8=config.precision.fp8, fp8_vision=config.precision.fp8_vision,
-                cross_attention=config.attention.cross,
-            )  # fmt: skip
+            models = models_of(config, self.layout, self.model_config)
         if weights == "seeded":
             initialise_weights(models.chunks, models.vision, self.model_config, config.train.seed)
         else:

@@ -21,10 +21,9 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 from moss_train.config.schema import RunConfig
 from moss_train.engines.adapters import adapt
-from moss_train.engines.models import Models, build_models, freeze
+from moss_train.engines.from_config import encode_settings_of, models_of
+from moss_train.engines.models import Models, freeze
 from moss_train.engines.optimization import Optimization
-from moss_train.engines.precision import provider_of
-from moss_train.frames.settings import EncodeSettings
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
 from moss_train.parallel.sizes import check_sizes
 from moss_train.parallel.world import start_world, stop_world
@@ -150,22 +149,16 @@ def measure(
 
 def _subject(config: RunConfig, layout: ParallelLayout) -> tuple[Models, Optimization, DecoupledStep]:
     placed = replace(layout, sizes=config.parallel)
-    model_config = VideoMllamaConfig.from_dict(config.model)
     with torch.device(layout.device):
-        models = build_models(
-            model_config, placed, dtype=config.precision.dtype, provider=provider_of(config), fp8=config.precision.fp8,
-            fp8_vision=config.precision.fp8_vision, cross_attention=config.attention.cross,
-        )  # fmt: skip
+        models = models_of(config, placed)
     adapt(models, config.lora, config.stage, config.train.seed)
     freeze(models, config.stage, config.lora)
     optimization = Optimization(
         models.chunks, models.unit, models.transformer_config, placed, config.optimizer, config.precision
     )  # fmt: skip
-    encode = EncodeSettings.of(
-        config.vision, model_config.vision, element_size=models.dtype.itemsize,
-        pad_tokens=model_config.switches.vit_keep_pad_tokens, same_chunks=config.precision.fp8_vision,
-    )  # fmt: skip
-    settings = StepSettings(silence_token_weight=1.0, silence_id=None, encode=encode, dataset_names=("synthetic",))
+    settings = StepSettings(
+        silence_token_weight=1.0, silence_id=None, encode=encode_settings_of(config, models), dataset_names=("synthetic",)
+    )
     return models, optimization, DecoupledStep(models, optimization, placed, settings)
 
 

@@ -32,6 +32,11 @@ PARTS = {
         "A latency profile of this machine, whose times `moss eval --latency-profile` puts into streams elsewhere",
         "moss bench latency --model hf/realtime --out h200.latency.json",
     ),
+    "train": Action(
+        "moss_train.cli.bench.train",
+        "Training steps at the widths of 11B on one GPU: operations a second, parts of a step, memory, kernels",
+        "moss bench train --frames 8,64 --precision bf16,fp8 --out train.json",
+    ),
 }
 
 

@@ -1,0 +1,46 @@
+"""From a run's config to its modules and the settings of their frames: the one place, for runs, plans and measurements."""
+
+from __future__ import annotations
+
+from model.config import VideoMllamaConfig
+from moss_train.config.schema import RunConfig
+from moss_train.engines.models import Models, build_models
+from moss_train.engines.precision import provider_of
+from moss_train.frames.settings import EncodeSettings
+from moss_train.parallel.layout import ParallelLayout
+
+
+def models_of(config: RunConfig, layout: ParallelLayout, model_config: VideoMllamaConfig | None = None) -> Models:
+    """The modules of a run, with random weights and everything trainable.
+
+    Args:
+        config: of the run.
+        layout: this rank's place.
+        model_config: `config.model`, where it was read already.
+
+    Raises:
+        InputError: modules, sizes or a precision that this machine or the layout does not have.
+    """
+    dense = config.stage.objective == "dense_labels"
+    return build_models(
+        model_config or VideoMllamaConfig.from_dict(config.model),
+        layout,
+        dtype=config.precision.dtype,
+        seed=config.train.seed,
+        dense_classes=config.stage.dense_classes if dense else None,
+        provider=provider_of(config),
+        fp8=config.precision.fp8,
+        fp8_vision=config.precision.fp8_vision,
+        cross_attention=config.attention.cross,
+    )
+
+
+def encode_settings_of(config: RunConfig, models: Models) -> EncodeSettings:
+    """How the frames of a run are encoded and what is kept of them."""
+    return EncodeSettings.of(
+        config.vision,
+        models.config.vision,
+        element_size=models.dtype.itemsize,
+        pad_tokens=models.config.switches.vit_keep_pad_tokens,
+        same_chunks=config.precision.fp8_vision,
+    )
