@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,8 @@ class VisionLayer(nn.Module):
     def __init__(self, config: VisionConfig, gated: bool) -> None:
         super().__init__()
         self.gated = gated
+        self.products: Any = None
+        """Products of the fused layer, `model.vision.fused.products.Products`; None: in the dtype of the weights."""
         self.self_attn = VisionAttention(config)
         self.mlp = VisionMLP(config)
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)

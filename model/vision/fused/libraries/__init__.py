@@ -1,0 +1,1 @@
+"""Attention of the fused layer, one module for each library: `problem`, `forward` and `backward` as in `attention.Attention`."""

@@ -1,0 +1,215 @@
+"""The matrix products of a fused layer, and the row functions that make their operands.
+
+A layer knows neither dtype nor scales: what goes into a product is an operand, made by the row function in front of it. Gradients
+of weights are added straight into `main_grad` where the parameter has one, the fp32 buffer of megatron-core's DDP; autograd
+then sees no gradient of it, and the hook of that DDP adds nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from model.vision.fused import rows
+
+Operand = Any
+"""What enters a product; only the products that made it look inside."""
+Matrix = Any
+"""One or several weights as the right side of a product."""
+Gradients = tuple[Tensor | None, ...]
+
+_TYPES = (torch.bfloat16, torch.float16)
+_TRIAL_ERROR = 0.05
+
+
+class Products(Protocol):
+    """Products y = x W^T of a layer. Rows are [rows, width]; row functions as in `model.vision.fused.rows`."""
+
+    def norm(self, x: Tensor, weight: Tensor, shift: Tensor, eps: float) -> tuple[Operand, Tensor, Tensor]:
+        """LayerNorm as an operand, with mean and 1 / deviation of every row."""
+
+    def norm_again(self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, shift: Tensor) -> Operand:
+        """The same operand, from the statistics."""
+
+    def add_norm(
+        self, x: Tensor, y: Tensor, bias: Tensor | None, gate: Tensor | None, weight: Tensor, shift: Tensor, eps: float
+    ) -> tuple[Tensor, Operand, Tensor, Tensor]:
+        """A product onto the state: the sum, its norm as an operand, and the norm's statistics."""
+
+    def gelu(self, pre: Tensor, bias: Tensor | None) -> Operand:
+        """The gelu of pre + bias."""
+
+    def gelu_backward(self, da: Tensor, pre: Tensor, bias: Tensor | None) -> tuple[Operand, Operand, Tensor | None]:
+        """Gradient of pre, the gelu again, gradient of the bias."""
+
+    def operand(self, x: Tensor) -> Operand:
+        """Rows that no row function made: attention's output, its gradient, a gradient of the state."""
+
+    def gradient(self, dtotal: Tensor, bias: Tensor | None) -> tuple[Operand, Tensor | None]:
+        """The gradient of a product that was added to the state, and the sums of its columns if there is a bias [width]."""
+
+    def matrix(self, *weights: Tensor) -> Matrix:
+        """Weights [out, in] below each other."""
+
+    def product(self, x: Operand, matrix: Matrix) -> Tensor:
+        """[rows, in] -> [rows, out]."""
+
+    def input_gradient(self, dy: Operand, matrix: Matrix, gate: Tensor | None = None) -> Tensor:
+        """[rows, out] -> [rows, in], times the gate [1]."""
+
+    def weight_gradient(
+        self, dy: Operand, x: Operand, *weights: nn.Parameter, gate: Tensor | None = None
+    ) -> tuple[Gradients, Tensor | None]:
+        """dy^T x, times the gate: see `deliver`."""
+
+
+def deliver(product: Tensor, weights: Sequence[nn.Parameter], gate: Tensor | None = None) -> tuple[Gradients, Tensor | None]:
+    """Hands out the gradient of weights that were one matrix.
+
+    Args:
+        product: dy^T x [sum of out, in], without the gate.
+        weights: [out, in] each.
+        gate: [1], the factor of the layer's product, if it has one.
+
+    Returns:
+        A gradient for each weight: None where it does not train or its `main_grad` took it. And the gradient of the gate,
+        fp32 [1]: with y = gate * (x W^T) it is the sum of product * W, whatever dy and x were.
+    """
+    parts = product.split([weight.shape[0] for weight in weights])
+    mains = [main_grad(weight) for weight in weights]
+    trained = [(w, main, part) for w, main, part in zip(weights, mains, parts, strict=True) if w.requires_grad]
+    taken = [(main, part) for _, main, part in trained if main is not None]
+    if taken and gate is None:
+        torch._foreach_add_([buffer for buffer, _ in taken], [part for _, part in taken])
+    elif taken:
+        for buffer, part in taken:
+            buffer.addcmul_(part.to(buffer.dtype), gate.to(buffer.dtype))
+    gradients: list[Tensor | None] = []
+    for weight, main, part in zip(weights, mains, parts, strict=True):
+        wanted = weight.requires_grad and main is None
+        gradients.append((part if gate is None else part * gate).to(weight.dtype) if wanted else None)
+    if gate is None:
+        return tuple(gradients), None
+    dgate = torch.stack([(part * weight.detach()).sum() for weight, part in zip(weights, parts, strict=True)]).sum()
+    return tuple(gradients), dgate.view(1)
+
+
+def main_grad(parameter: nn.Parameter) -> Tensor | None:
+    """The buffer in which megatron-core's DDP holds the gradient of a parameter, if it does."""
+    found: Tensor | None = getattr(parameter, "main_grad", None)
+    return found
+
+
+def deliver_small(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> Gradients:
+    """As `deliver`, for gradients of vectors and scalars that are there already; None stays None. One launch for all buffers."""
+    taken: list[tuple[Tensor, Tensor]] = []
+    left: list[Tensor | None] = []
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        main = main_grad(parameter)
+        if gradient is None or not parameter.requires_grad:
+            left.append(None)
+        elif main is not None:
+            taken.append((main, gradient.view_as(parameter)))
+            left.append(None)
+        else:
+            left.append(gradient.view_as(parameter).to(parameter.dtype))
+    if taken:
+        torch._foreach_add_([main for main, _ in taken], [gradient for _, gradient in taken])
+    return tuple(left)
+
+
+def transposed_product(dy: Tensor, x: Tensor, wide: bool) -> Tensor:
+    """dy [rows, out], x [rows, in] -> dy^T x [out, in], in fp32 if `wide` and they are narrower."""
+    if not wide or dy.dtype not in _TYPES:
+        return torch.mm(dy.t(), x)
+    if dy.is_cuda:
+        return torch.mm(dy.t(), x, out_dtype=torch.float32)
+    return torch.mm(dy.t().float(), x.float())
+
+
+def _engine_adds(dy: Tensor, x: Tensor, main: Tensor) -> None:
+    from transformer_engine.pytorch.cpp_extensions import general_gemm  # type: ignore[import-not-found, unused-ignore]
+
+    general_gemm(x, dy, out_dtype=main.dtype, accumulate=True, layout="NT", out=main, grad=True)
+
+
+def _torch_adds(dy: Tensor, x: Tensor, main: Tensor) -> None:
+    if main.dtype == dy.dtype:
+        main.addmm_(dy.t(), x)
+    else:
+        main.add_(transposed_product(dy, x, wide=True))
+
+
+@cache
+def _adding(device: torch.device, dtype: torch.dtype, main: torch.dtype) -> Callable[[Tensor, Tensor, Tensor], None]:
+    """How dy^T x is added to a buffer: by Transformer Engine, whose product accumulates, where a small problem is right."""
+    if device.type != "cuda" or dtype not in _TYPES:
+        return _torch_adds
+    numbers = torch.randn(64, 96, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    dy, x = numbers[:, :32].contiguous(), numbers[:, 32:].contiguous()
+    found = torch.ones(32, 64, dtype=main, device=device)
+    try:
+        _engine_adds(dy, x, found)
+        apart = float((found.float() - 1 - dy.float().t() @ x.float()).abs().max())
+        problem = "" if apart <= _TRIAL_ERROR * (1 if main == torch.float32 else 8) else f"its numbers are off by {apart:.3g}"
+    except ImportError:
+        return _torch_adds
+    except Exception as error:  # another version may have other arguments
+        problem = f"{type(error).__name__}: {(str(error) or '?').splitlines()[0]}"
+    if not problem:
+        return _engine_adds
+    warnings.warn(f"Transformer Engine's accumulating product does not work here ({problem}); torch multiplies", stacklevel=2)
+    return _torch_adds
+
+
+class PlainProducts:
+    """Products in the dtype of the weights."""
+
+    def norm(self, x: Tensor, weight: Tensor, shift: Tensor, eps: float) -> tuple[Operand, Tensor, Tensor]:
+        return rows.norm(x, weight, shift, eps)
+
+    def norm_again(self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, shift: Tensor) -> Operand:
+        return rows.norm_again(x, mean, rstd, weight, shift)
+
+    def add_norm(
+        self, x: Tensor, y: Tensor, bias: Tensor | None, gate: Tensor | None, weight: Tensor, shift: Tensor, eps: float
+    ) -> tuple[Tensor, Operand, Tensor, Tensor]:
+        return rows.add_norm(x, y, bias, gate, weight, shift, eps)
+
+    def gelu(self, pre: Tensor, bias: Tensor | None) -> Operand:
+        return rows.gelu(pre, bias)
+
+    def gelu_backward(self, da: Tensor, pre: Tensor, bias: Tensor | None) -> tuple[Operand, Operand, Tensor | None]:
+        return rows.gelu_backward(da, pre, bias)
+
+    def operand(self, x: Tensor) -> Operand:
+        return x
+
+    def gradient(self, dtotal: Tensor, bias: Tensor | None) -> tuple[Operand, Tensor | None]:
+        return dtotal, None if bias is None else rows.column_sums(dtotal)
+
+    def matrix(self, *weights: Tensor) -> Matrix:
+        return weights[0] if len(weights) == 1 else torch.cat(weights)
+
+    def product(self, x: Operand, matrix: Matrix) -> Tensor:
+        return torch.mm(x, matrix.t())
+
+    def input_gradient(self, dy: Operand, matrix: Matrix, gate: Tensor | None = None) -> Tensor:
+        return torch.mm(dy, matrix if gate is None else matrix * gate)  # the matrix is smaller than the rows
+
+    def weight_gradient(
+        self, dy: Operand, x: Operand, *weights: nn.Parameter, gate: Tensor | None = None
+    ) -> tuple[Gradients, Tensor | None]:
+        mains = [main for main in map(main_grad, weights) if main is not None]
+        if gate is None and len(weights) == 1 and mains and weights[0].requires_grad:
+            _adding(dy.device, dy.dtype, mains[0].dtype)(dy, x, mains[0])
+            return (None,), None
+        return deliver(transposed_product(dy, x, wide=bool(mains) or gate is not None), weights, gate)
+
+
+PLAIN = PlainProducts()
