@@ -6,21 +6,23 @@ the same functions as nodes of a graph that torch.compile traces.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from inference.kernels.torch_forms import vision_rows as torch_rows
-from model.kernels.select import Form, choose_form
+from model.kernels.select import Form, row_form
 
-_TYPES = (torch.bfloat16, torch.float16)
-_WIDEST = 8192
-"""Longer rows do not fit into the registers of a program."""
+if TYPE_CHECKING:
+    from model.kernels.rows import Rows, Scales
 
 
-def _form(x: torch.Tensor, form: Form | None) -> Form:
-    """The Triton form takes 16-bit rows."""
-    if form is None and (x.dtype not in _TYPES or not 16 <= x.shape[-1] <= _WIDEST):
-        return "torch"
-    return choose_form(x.device, form)
+def _scales(rounded: bool) -> Scales | None:
+    return "any" if rounded else None
+
+
+def _told(rows: Rows, rounded: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    return rows.rounded if rounded else rows.plain, rows.scale
 
 
 def add_norm(
@@ -50,10 +52,11 @@ def add_norm(
     Returns:
         x + gate * (y + bias) and its norm, [..., D] each, and the norm's scales: fp32 [..., 1], or nothing.
     """
-    if _form(x, form) == "triton":
-        from inference.kernels.triton_forms.vision_rows import add_norm as launch
+    if row_form(x, form) == "triton":
+        from model.kernels.whole_rows import norm_rows
 
-        return launch(x.contiguous(), y.contiguous(), bias, gate, weight, shift, eps, rounded)
+        total, normed, _, _ = norm_rows(x.contiguous(), y.contiguous(), bias, gate, weight, shift, eps, _scales(rounded))
+        return total, *_told(normed, rounded)
     return torch_rows.add_norm(x, y, bias, gate, weight, shift, eps, rounded)
 
 
@@ -71,10 +74,10 @@ def gelu_rows(
     Returns:
         gelu(y + bias) [..., n] and its scales: fp32 [..., 1], or nothing.
     """
-    if _form(y, form) == "triton":
-        from inference.kernels.triton_forms.vision_rows import gelu_rows as launch
+    if row_form(y, form) == "triton":
+        from model.kernels import whole_rows
 
-        return launch(y.contiguous(), bias, rounded)
+        return _told(whole_rows.gelu_rows(y.contiguous(), bias, _scales(rounded)), rounded)
     return torch_rows.gelu_rows(y, bias, rounded)
 
 
@@ -85,10 +88,10 @@ def round_rows(x: torch.Tensor, *, form: Form | None = None) -> tuple[torch.Tens
         x: rows.
         form: overrides the choice by device.
     """
-    if _form(x, form) == "triton":
-        from inference.kernels.triton_forms.vision_rows import round_rows as launch
+    if row_form(x, form) == "triton":
+        from model.kernels import whole_rows
 
-        return launch(x.contiguous())
+        return _told(whole_rows.round_rows(x.contiguous(), "any"), True)
     return torch_rows.round_rows(x)
 
 

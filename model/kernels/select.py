@@ -69,6 +69,18 @@ def choose_form(device: torch.device, override: Form | None = None) -> Form:
     return "triton" if device.type == "cuda" and has_triton() and _capable(device) else "torch"
 
 
+_ROW_TYPES = (torch.bfloat16, torch.float16)
+_WIDEST = 8192
+"""Longer rows do not fit into the registers of a program."""
+
+
+def row_form(x: torch.Tensor, override: Form | None = None) -> Form:
+    """As `choose_form` for kernels over whole rows x [..., width]: the Triton form takes 16-bit rows."""
+    if override is None and (x.dtype not in _ROW_TYPES or not 16 <= x.shape[-1] <= _WIDEST):
+        return "torch"
+    return choose_form(x.device, override)
+
+
 @lru_cache(maxsize=16)
 def _counted(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -6,33 +6,10 @@ fixed order, so the same operands give the same bits.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from model.errors import InputError
-from model.kernels.select import Form, choose_form
+from model.kernels.select import Form, row_form
 from model.vision.fused import rows_torch
-
-_TYPES = (torch.bfloat16, torch.float16)
-_WIDEST = 8192
-"""Longer rows do not fit into the registers of a program."""
-
-
-def form_of(x: Tensor, form: Form | None) -> Form:
-    """The form for rows x: Triton's takes 16-bit rows on a GPU."""
-    if form is None and (x.dtype not in _TYPES or not 16 <= x.shape[-1] <= _WIDEST):
-        return "torch"
-    return choose_form(x.device, form)
-
-
-def needs_product(y: Tensor | None, gate: Tensor | None) -> None:
-    """A gate's gradient takes the product that it scaled.
-
-    Raises:
-        InputError: there is a gate and no product.
-    """
-    if gate is not None and y is None:
-        raise InputError("y is None, but the gradient of gate needs it: pass the product that the gate scaled")
 
 
 def norm(x: Tensor, weight: Tensor, shift: Tensor, eps: float, *, form: Form | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,26 +24,27 @@ def norm(x: Tensor, weight: Tensor, shift: Tensor, eps: float, *, form: Form | N
     Returns:
         y [rows, width], and of every row its mean and one over its standard deviation, [rows] each.
     """
-    if form_of(x, form) == "triton":
-        from model.vision.fused.kernels import norm as kernels
+    if row_form(x, form) == "triton":
+        from model.kernels import whole_rows
 
-        return kernels.norm(x.contiguous(), weight, shift, eps)
+        _, y, mean, rstd = whole_rows.norm_rows(x.contiguous(), None, None, None, weight, shift, eps, told=True)
+        return y.plain, mean, rstd
     return rows_torch.norm(x, weight, shift, eps)
 
 
 def norm_again(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, shift: Tensor, *, form: Form | None = None) -> Tensor:
     """What `norm` gave, from its statistics: x, result [rows, width]; mean, rstd [rows]; weight, shift [width]."""
-    if form_of(x, form) == "triton":
-        from model.vision.fused.kernels import tiles
+    if row_form(x, form) == "triton":
+        from model.kernels import whole_rows
 
-        return tiles.norm_again(x.contiguous(), mean, rstd, weight, shift)
+        return whole_rows.norm_again(x.contiguous(), mean, rstd, weight, shift).plain
     return rows_torch.norm_again(x, mean, rstd, weight, shift)
 
 
 def add(x: Tensor, y: Tensor, bias: Tensor | None, gate: Tensor | None, *, form: Form | None = None) -> Tensor:
     """x + gate * (y + bias): x, y, result [rows, width]; bias [width]; gate [1]."""
-    if form_of(x, form) == "triton":
-        from model.vision.fused.kernels import norm as kernels
+    if row_form(x, form) == "triton":
+        from model.vision.fused.kernels import add as kernels
 
         return kernels.add(x.contiguous(), y.contiguous(), bias, gate)
     return rows_torch.add(x, y, bias, gate)
@@ -97,10 +75,13 @@ def add_norm(
     Returns:
         total = x + gate * (y + bias) [rows, width], its norm [rows, width], and the norm's statistics, [rows] each.
     """
-    if form_of(x, form) == "triton":
-        from model.vision.fused.kernels import norm as kernels
+    if row_form(x, form) == "triton":
+        from model.kernels import whole_rows
 
-        return kernels.add_norm(x.contiguous(), y.contiguous(), bias, gate, weight, shift, eps)
+        total, normed, mean, rstd = whole_rows.norm_rows(
+            x.contiguous(), y.contiguous(), bias, gate, weight, shift, eps, told=True
+        )
+        return total, normed.plain, mean, rstd
     return rows_torch.add_norm(x, y, bias, gate, weight, shift, eps)
 
 
@@ -127,7 +108,7 @@ def norm_backward(
     Returns:
         dx [rows, width] in the dtype of x, with dtotal; dweight and dshift [width].
     """
-    if form_of(x, form) == "triton":
+    if row_form(x, form) == "triton":
         from model.vision.fused.kernels import norm_backward as kernels
 
         other = None if dtotal is None else dtotal.contiguous()
@@ -135,40 +116,21 @@ def norm_backward(
     return rows_torch.norm_backward(dy, x, mean, rstd, weight, dtotal)
 
 
-def add_backward(
-    dtotal: Tensor, y: Tensor | None, bias: Tensor | None, gate: Tensor | None, *, form: Form | None = None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of `add`; that of x is dtotal.
+def column_sums(x: Tensor, *, form: Form | None = None) -> Tensor:
+    """Sums of x [rows, width] over its rows: [width], the gradient of a bias."""
+    if row_form(x, form) == "triton":
+        from model.vision.fused.kernels import sums
 
-    Args:
-        dtotal: [rows, width].
-        y: the product [rows, width]; needed where there is a gate.
-        bias: [width], as it was given to `add`.
-        gate: [1], as it was given to `add`.
-        form: as for `norm`.
-
-    Returns:
-        dy [rows, width] (without a gate dtotal itself), dbias [width] or None, dgate [1] or None.
-
-    Raises:
-        InputError: a gate without y.
-    """
-    needs_product(y, gate)
-    if bias is None and gate is None:
-        return dtotal, None, None
-    if form_of(dtotal, form) == "triton":
-        from model.vision.fused.kernels import tiles
-
-        return tiles.add_backward(dtotal.contiguous(), None if y is None else y.contiguous(), bias, gate)
-    return rows_torch.add_backward(dtotal, y, bias, gate)
+        return sums.column_sums(x.contiguous())[0]
+    return rows_torch.wide(x).sum(0)
 
 
 def gelu(pre: Tensor, bias: Tensor | None, *, form: Form | None = None) -> Tensor:
     """The exact gelu of pre + bias: pre, result [rows, width]; bias [width]."""
-    if form_of(pre, form) == "triton":
-        from model.vision.fused.kernels import tiles
+    if row_form(pre, form) == "triton":
+        from model.kernels import whole_rows
 
-        return tiles.gelu(pre.contiguous(), bias)
+        return whole_rows.gelu_rows(pre.contiguous(), bias).plain
     return rows_torch.gelu(pre, bias)
 
 
@@ -186,8 +148,9 @@ def gelu_backward(
     Returns:
         dpre [rows, width], the gelu [rows, width], dbias [width] or None.
     """
-    if form_of(pre, form) == "triton":
-        from model.vision.fused.kernels import tiles
+    if row_form(pre, form) == "triton":
+        from model.vision.fused.kernels import gelu_backward as kernels
 
-        return tiles.gelu_backward(da.contiguous(), pre.contiguous(), bias)
+        dpre, a, dbias = kernels.gelu_backward(da.contiguous(), pre.contiguous(), bias)
+        return dpre.plain, a.plain, dbias
     return rows_torch.gelu_backward(da, pre, bias)

@@ -57,18 +57,6 @@ def norm_backward(
     return dx.to(x.dtype), (wide(dy) * normal).sum(0), wide(dy).sum(0)
 
 
-def add_backward(
-    dtotal: Tensor, y: Tensor | None, bias: Tensor | None, gate: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """As `model.vision.fused.rows.add_backward`."""
-    dbias = None if bias is None else wide(dtotal).sum(0)
-    if gate is None:
-        return dtotal, dbias, None
-    assert y is not None  # said by the caller
-    dgate = (wide(dtotal) * wide(_biased(y, bias))).sum().view(1)
-    return gate * dtotal, None if dbias is None else dbias * wide(gate), dgate
-
-
 def gelu(pre: Tensor, bias: Tensor | None) -> Tensor:
     """As `model.vision.fused.rows.gelu`."""
     return F.gelu(_biased(pre, bias))
