@@ -86,7 +86,7 @@ def deliver(product: Tensor, weights: Sequence[nn.Parameter], gate: Tensor | Non
     taken = [(main, part) for _, main, part in trained if main is not None]
     if taken and gate is None:
         torch._foreach_add_([buffer for buffer, _ in taken], [part for _, part in taken])
-    elif taken:
+    elif gate is not None:
         for buffer, part in taken:
             buffer.addcmul_(part.to(buffer.dtype), gate.to(buffer.dtype))
     gradients: list[Tensor | None] = []
