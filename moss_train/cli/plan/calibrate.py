@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         path = args.rates or TABLE
         write_table({**rows, gpu: found.row, **{name: derived(found.row, gpu) for name in others}}, path)
         if not args.json:
-            print(f"written to {path}; `python -m moss_train.planning.tables` writes the tables of the documentation anew")
+            print(f"written to {path}; `python -m moss_train.planning.pages` writes the tables of the documentation anew")
     return exit_code(compared, args.within, quiet=args.json)
 
 

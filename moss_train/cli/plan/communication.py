@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,13 @@ def run(args: argparse.Namespace) -> int:
     from moss_train import platform
 
     platform.install()
-    from moss_train.planning.communication.scaling import efficiency, plan_communication, strong_scaling, weak_scaling
+    from moss_train.planning.communication.scaling import (
+        efficiency,
+        growth_plot,
+        plan_communication,
+        strong_scaling,
+        weak_scaling,
+    )
     from moss_train.planning.layouts import parse_ranks
 
     cluster, sizes = cluster_of(args, config), config.parallel
@@ -58,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         series["strong"] = strong_scaling(config, numbers, cluster, pack, stream)
         series["weak"] = weak_scaling(config, numbers, cluster, pack, stream)
     if args.plot is not None:
-        args.plot.write_text(_plot(series), encoding="utf-8")
+        args.plot.write_text(growth_plot(series), encoding="utf-8")
     if args.json:
         content = {"gpu": cluster.gpu.name, "network_gbps": cluster.network_gbps, "pack": pack.source, **plan.to_dict()}
         content |= {name: _series(points, efficiency(points)) for name, points in series.items()}
@@ -79,18 +84,6 @@ def _check_plot(path: Path | None, numbers: list[int]) -> None:
         raise InputError(f"--plot {path}: one number of GPUs grows nowhere; give several, as --ranks 8..512")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--plot {path}: there is no folder {path.absolute().parent}; make it first")
-
-
-def _plot(series: dict[str, list[Point]]) -> str:
-    """Efficiency over doublings."""
-    from moss_train.planning.communication.scaling import efficiency
-    from moss_train.report.chart import Series, line_chart
-
-    lines = []
-    for name, points in series.items():
-        found = [(math.log2(p.ranks), 100 * e) for p, e in zip(points, efficiency(points), strict=True) if e is not None]
-        lines.append(Series(name, [x for x, _ in found], [y for _, y in found], dots=True))
-    return line_chart("Predicted samples/s of a GPU", lines, unit="% of the first number", x_label="doublings of one GPU") + "\n"
 
 
 def _series(points: list[Point], efficiencies: list[float | None]) -> list[dict[str, object]]:

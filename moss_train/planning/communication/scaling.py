@@ -206,3 +206,14 @@ def efficiency(points: list[Point]) -> list[float | None]:
         return [None] * len(points)
     one = fitting[0].throughput / fitting[0].ranks
     return [None if point.plan is None else point.plan.throughput / point.ranks / one for point in points]
+
+
+def growth_plot(series: dict[str, list[Point]]) -> str:
+    """Efficiency over doublings, as SVG."""
+    from moss_train.report.chart import Series, line_chart
+
+    lines = []
+    for name, points in series.items():
+        found = [(math.log2(p.ranks), 100 * e) for p, e in zip(points, efficiency(points), strict=True) if e is not None]
+        lines.append(Series(name, [x for x, _ in found], [y for _, y in found], dots=True))
+    return line_chart("Predicted samples/s of a GPU", lines, unit="% of the first number", x_label="doublings of one GPU") + "\n"
