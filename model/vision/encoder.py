@@ -10,7 +10,7 @@ from model.config import VideoMllamaConfig, VisionConfig
 from model.errors import InputError
 from model.vision.embeddings import GatedPositionalEmbedding, TilePositionalEmbedding
 from model.vision.layers import VisionTransformer
-from model.vision.pooling import pool_patches
+from model.vision.pooling import pool_patches, pool_state
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -51,25 +51,31 @@ class VisionTower(nn.Module):
         weight: Tensor = self.patch_embedding.weight
         return F.linear(cut, weight.flatten(1))
 
-    def forward(self, pixels: Tensor, aspect_ratio_ids: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, aspect_ratio_ids: Tensor, pool: bool = False) -> Tensor:
         """Normalised pixels [F, 3, S, S], aspect_ratio_ids int64 [F] -> [F, 1 + patches, output_dim].
 
-        The last axis holds the final state, then for every channel its value in each kept state.
+        The last axis holds the final state, then for every channel its value in each kept state. With `pool` the patch grid of
+        each state is pooled before they are joined, which moves less: [F, P, output_dim].
         """
+        config, states = self.config, self.states(pixels, aspect_ratio_ids)
+        if pool:
+            final, *kept = (pool_state(state, config.grid_size, config.pool_mode, config.pool_stride) for state in states)
+        else:
+            final, *kept = (state[:, : config.num_positions] for state in states)
+        return torch.cat([final, torch.stack(kept, dim=-1).flatten(2)], dim=-1) if kept else final
+
+    def states(self, pixels: Tensor, aspect_ratio_ids: Tensor) -> list[Tensor]:
+        """The final state and the kept ones, [F, rows, D] each; rows behind the patches are padding."""
         x = self.pre_tile_positional_embedding(self.embed_patches(pixels), aspect_ratio_ids)
         x = torch.cat([self.class_embedding.expand(x.shape[0], 1, -1), x], dim=1)
         x = self.layernorm_pre(self.gated_positional_embedding(x, aspect_ratio_ids))
-        real = x.shape[1]
         if self.pad_tokens:
             # The zero rows take part as keys and values, as they did when the published weights were trained.
             x = F.pad(x, (0, 0, 0, self.pad_tokens))
         x, kept = self.transformer(x, keep=self.config.intermediate_layers_indices)
         x = self.post_tile_positional_embedding(self.layernorm_post(x), aspect_ratio_ids)
         x, _ = self.global_transformer(x)
-        final: Tensor = x[:, :real]
-        if not kept:
-            return final
-        return torch.cat([final, torch.stack([state[:, :real] for state in kept], dim=-1).flatten(2)], dim=-1)
+        return [x, *kept]
 
 
 class VisionEncoder(nn.Module):
@@ -104,6 +110,10 @@ class VisionEncoder(nn.Module):
         Raises:
             InputError: frames of another size than the model's.
         """
+        features: Tensor = self.vision_model(self._normalised(frames), aspect_ratio_ids)
+        return features
+
+    def _normalised(self, frames: Tensor) -> Tensor:
         vision = self.config.vision
         expected = (vision.num_channels, vision.image_size, vision.image_size)
         if frames.dim() != 4 or tuple(frames.shape[1:]) != expected:
@@ -111,16 +121,23 @@ class VisionEncoder(nn.Module):
                 f"frames have shape {list(frames.shape)}; the model takes [F, {', '.join(map(str, expected))}]: "
                 "fit every frame to vision.image_size first"
             )
-        features: Tensor = self.vision_model(normalise_pixels(frames, self.dtype), aspect_ratio_ids)
+        return normalise_pixels(frames, self.dtype)
+
+    def pooled(self, frames: Tensor, aspect_ratio_ids: Tensor) -> Tensor:
+        """Features of every patch, pooled: arguments and errors as for `tower` -> [F, P, output_dim]."""
+        features: Tensor = self.vision_model(self._normalised(frames), aspect_ratio_ids, pool=True)
         return features
+
+    def project_pooled(self, pooled: Tensor) -> Tensor:
+        """[F, P, output_dim] -> [F, P, H]."""
+        states: Tensor = self.multi_modal_projector(pooled)
+        return states
 
     def project(self, vision_out: Tensor) -> Tensor:
         """Pools the patch grid and maps to the text width: [F, 1 + patches, output_dim] -> [F, P, H]."""
         vision = self.config.vision
-        pooled = pool_patches(vision_out, vision.grid_size, vision.pool_mode, vision.pool_stride)
-        states: Tensor = self.multi_modal_projector(pooled)
-        return states
+        return self.project_pooled(pool_patches(vision_out, vision.grid_size, vision.pool_mode, vision.pool_stride))
 
     def forward(self, frames: Tensor, aspect_ratio_ids: Tensor) -> Tensor:
         """frames [F, 3, S, S], aspect_ratio_ids int64 [F] -> cross-attention source [F, P, H]."""
-        return self.project(self.tower(frames, aspect_ratio_ids))
+        return self.project_pooled(self.pooled(frames, aspect_ratio_ids))

@@ -15,9 +15,9 @@ from moss_train.phases import mark
 class Encoder(Protocol):
     """What a vision encoder offers: `model.vision.encoder.VisionEncoder`."""
 
-    def tower(self, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor) -> torch.Tensor: ...
+    def pooled(self, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor) -> torch.Tensor: ...
 
-    def project(self, vision_out: torch.Tensor) -> torch.Tensor: ...
+    def project_pooled(self, pooled: torch.Tensor) -> torch.Tensor: ...
 
 
 class OwnedFrames:
@@ -71,10 +71,10 @@ class OwnedFrames:
 
     def _apply(self, frames: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         if self._trains == "tower":
-            return self._encoder.project(self._encoder.tower(frames, ids))
+            return self._encoder.project_pooled(self._encoder.pooled(frames, ids))
         with torch.no_grad():
-            vision_out = self._encoder.tower(frames, ids)
-        return self._encoder.project(vision_out)
+            pooled = self._encoder.pooled(frames, ids)
+        return self._encoder.project_pooled(pooled)
 
     def backward(self, gradient: torch.Tensor) -> None:
         """Accumulate parameter gradients.

@@ -75,6 +75,26 @@ def test_pooling_takes_squares_of_the_grid_and_keeps_the_class_token(mode: str, 
     assert torch.equal(pool_patches(features, 6, "none", 3), features)
 
 
+@pytest.mark.parametrize("mode", ["average", "max", "none"])
+@pytest.mark.parametrize("pads", [True, False])
+def test_states_may_be_pooled_before_they_are_joined(mode: str, pads: bool) -> None:
+    config = small_config(vit_keep_pad_tokens=pads)
+    config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, pool_mode=mode))
+    found = []
+    for way in ("joined", "pooled"):
+        encoder = _encoder(config)
+        frames, ids = _pixels(2), torch.ones(2, dtype=torch.long)
+        output = encoder.project(encoder.tower(frames, ids)) if way == "joined" else encoder(frames, ids)
+        (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+        found.append((output, [p.grad for p in encoder.parameters()]))
+    (joined, expected), (pooled, gradients) = found
+    torch.testing.assert_close(pooled, joined, rtol=0, atol=1e-6)
+    for gradient, wanted in zip(gradients, expected, strict=True):
+        if wanted is not None:
+            assert gradient is not None
+            torch.testing.assert_close(gradient, wanted, rtol=0, atol=1e-5 * max(1.0, float(wanted.abs().max())))
+
+
 def test_without_intermediates_and_pooling() -> None:
     config = small_config()
     vision = dataclasses.replace(config.vision, intermediate_layers_indices=(), pool_mode="none")

@@ -62,7 +62,7 @@ class PackedModel(nn.Module):
         parts = []
         for frames, aspects in zip(pixels.tensor_split(calls), ids.tensor_split(calls), strict=True):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self._trains == "tower"):
-                features = encoder.tower(frames, aspects)
+                pooled = encoder.pooled(frames, aspects)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self._trains != "nothing"):
-                parts.append(encoder.project(features))
+                parts.append(encoder.project_pooled(pooled))
         return torch.cat(parts)

@@ -18,12 +18,12 @@ class TwoLayers(torch.nn.Module):
         self.upper = torch.nn.Linear(6, 5)
         self.tower_calls = 0
 
-    def tower(self, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor) -> torch.Tensor:
+    def pooled(self, frames: torch.Tensor, aspect_ratio_ids: torch.Tensor) -> torch.Tensor:
         self.tower_calls += int(frames.shape[0])
         return torch.tanh(self.lower(frames.flatten(1).float() / 255)) * aspect_ratio_ids[:, None]
 
-    def project(self, vision_out: torch.Tensor) -> torch.Tensor:
-        return self.upper(vision_out)[:, None]
+    def project_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
+        return self.upper(pooled)[:, None]
 
 
 def _settings(chunk: int) -> EncodeSettings:
