@@ -27,8 +27,10 @@ from torch import Tensor, nn
 
 from model.config import VideoMllamaConfig
 from model.fp8 import check_tower_widths
+from model.kernels.accumulate import main_grad
 from model.vision.fused import rows, rows_fp8
-from model.vision.fused.products import Gradients, deliver, transposed_product
+from model.vision.fused.fp8_accumulate import add_scaled_product, scaled_product
+from model.vision.fused.products import PLAIN, Gradients, deliver
 from model.vision.fused.rows_fp8 import Rounded
 from model.vision.fused.turn import turn
 from model.vision.layers import VisionLayer
@@ -48,26 +50,6 @@ class Fp8Matrix(NamedTuple):
     """float8_e4m3fn [out, in]"""
     scale: Tensor
     """fp32 [out, 1]"""
-
-
-def scaled_product(a: Tensor, scale_a: Tensor, b: Tensor, scale_b: Tensor, dtype: torch.dtype, fast: bool) -> Tensor:
-    """a b^T of fp8 numbers, summed in fp32 and scaled.
-
-    Args:
-        a: fp8 [m, k], contiguous.
-        scale_a: fp32 [m, 1], or [1].
-        b: fp8 [n, k], contiguous.
-        scale_b: fp32 [1, n], or [1] where scale_a is.
-        dtype: of the result [m, n].
-        fast: sums may stay in the tensor core's registers.
-
-    On a CPU the same numbers are multiplied in fp32.
-    """
-    if not a.numel():
-        return torch.zeros((a.shape[0], b.shape[0]), dtype=dtype, device=a.device)
-    if a.is_cuda:
-        return torch._scaled_mm(a, b.t(), scale_a, scale_b, out_dtype=dtype, use_fast_accum=fast)
-    return (torch.mm(a.float(), b.float().t()) * scale_a * scale_b).to(dtype)
 
 
 class Fp8Products:
@@ -130,8 +112,12 @@ class Fp8Products:
     ) -> tuple[Gradients, Tensor | None]:
         if self.weight_gradients == "bf16":
             assert dy.plain is not None and x.plain is not None  # `_backward` asks for them
-            return deliver(transposed_product(dy.plain, x.plain, wide=True), weights, gate)
-        left, right = turn(dy.rows, dy.scale), turn(x.rows, x.scale)
+            return PLAIN.weight_gradient(dy.plain, x.plain, *weights, gate=gate)
+        left, right = turn(dy.rows, dy.scale), turn(x.rows, x.scale)  # [out, rows], [in, rows]
+        main = main_grad(weights[0])
+        if main is not None and len(weights) == 1 and gate is None and weights[0].requires_grad:
+            add_scaled_product(left, right, main, FAST_WEIGHT_GRADIENT)
+            return (None,), None
         product = scaled_product(left.columns, left.scale, right.columns, right.scale, torch.float32, FAST_WEIGHT_GRADIENT)
         return deliver(product, weights, gate)
 

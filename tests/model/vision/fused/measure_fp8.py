@@ -13,11 +13,12 @@ from torch import Tensor
 
 from model.config import VisionConfig
 from model.vision.fused import fp8_products, rows, rows_fp8
-from model.vision.fused.fp8_products import Fp8Products, scaled_product
+from model.vision.fused.fp8_accumulate import add_scaled_product, scaled_product
+from model.vision.fused.fp8_products import Fp8Products
 from model.vision.fused.kernels.turn import Launch
 from model.vision.fused.kernels.turn import turn as launch_turn
 from model.vision.fused.layer import fused_layer
-from model.vision.fused.turn import turn
+from model.vision.fused.turn import Turned, turn
 from model.vision.layers import VisionLayer
 
 FRAMES = (16, 32)
@@ -61,6 +62,9 @@ def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> dict[str, Any]:
         forms[f"fp8 rows {word}"] = lambda fast=fast: scaled_product(
             left.rows, left.scale, right.rows, right.scale.view(1, -1), dtype, fast
         )
+    if dtype == torch.float32:
+        main = torch.zeros((m, n), device="cuda")
+        forms["fp8 added to fp32"] = lambda: add_scaled_product(Turned(left.rows, one), Turned(right.rows, one), main, False)
     found: dict[str, Any] = {}
     for name, call in (plain | forms).items():
         took = milliseconds(call)
@@ -99,6 +103,7 @@ def kernels(frames: int) -> dict[str, Any]:
         "round_rows [R, 1280]": (lambda: rows_fp8.round_rows(thin), 3.0 * small),
         "round_rows [R, 3840]": (lambda: rows_fp8.round_rows(joint), 9.0 * small),
         "round_rows_summed [R, 1280]": (lambda: rows_fp8.round_rows_summed(thin), 3.0 * small),
+        "turn of the matrix fc1": (lambda: turn(*Fp8Products().matrix(other)), 5.0 * other.numel()),
         "matrix fc1": (lambda: Fp8Products().matrix(other), 3.0 * other.numel()),
     }
     for name, x in (("1280", thin), ("3840", joint), ("5120", wide)):
