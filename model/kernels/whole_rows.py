@@ -25,6 +25,8 @@ from model.kernels.rows import (
 ADD_NORM = Launch(rows=1, warps=1)
 GELU = Launch(rows=1, warps=4)
 ROUND = Launch(rows=1, warps=1)
+ROUND_LONG = Launch(rows=1, warps=4)
+"""Of rows of more than 2048 numbers."""
 
 
 @triton.jit
@@ -183,8 +185,9 @@ def gelu_rows(y: torch.Tensor, bias: torch.Tensor | None, scales: Scales | None 
     return out
 
 
-def round_rows(x: torch.Tensor, scales: Scales, launch: Launch = ROUND) -> Rows:
+def round_rows(x: torch.Tensor, scales: Scales, launch: Launch | None = None) -> Rows:
     """Contiguous x [..., n] in fp8."""
+    launch = launch or (ROUND if x.shape[-1] <= 2048 else ROUND_LONG)
     width, rows = x.shape[-1], x.numel() // x.shape[-1]
     out, wanted = results(x, scales, plain=False)
     if rows:

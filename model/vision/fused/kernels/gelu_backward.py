@@ -7,19 +7,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.kernels.rows import Rows, Scales, finish, gelu_slope, pairs, parameter, read, results, rounded_to, write
+from model.kernels.rows import Rows, Scales, finish, gelu_slope, pairs, parameter, read, results, write
 from model.vision.fused.kernels.persistent import Launch, pieces, programs
 
-GELU_BACKWARD = Launch(rows=1, warps=4, programs=3)
+GELU_BACKWARD = Launch(rows=1, warps=8, programs=2, stages=2)
+GELU_BACKWARD_TWICE = Launch(rows=1, warps=8, programs=2)
+"""With results in fp8 and plain, which take the registers of a second round."""
 
 
 @triton.jit
-def _gradient(da_ptr, pre_ptr, bias, place, mask, BIASED: tl.constexpr, MASKED: tl.constexpr, PAIRS: tl.constexpr):
+def _gradient(da_ptr, pre_ptr, bias, place, mask, BIASED: tl.constexpr, MASKED: tl.constexpr):
     """Gradient of pre and gelu(pre + bias), fp32."""
     entry = read(pre_ptr, place, mask, MASKED)
     da = read(da_ptr, place, mask, MASKED)
     if BIASED:
-        entry = rounded_to(entry + bias, pre_ptr.dtype.element_ty, PAIRS)
+        entry = (entry + bias).to(pre_ptr.dtype.element_ty).to(tl.float32)  # one addition of pairs of 16-bit numbers
     again, slope = gelu_slope(entry)
     return da * slope, again
 
@@ -39,23 +41,26 @@ def _gelu_backward(
         bias_left = parameter(bias_ptr, column_left, within_left, MASKED)
         bias_right = parameter(bias_ptr, column_right, within_right, MASKED)
     sum_left, sum_right = tl.zeros((ROWS, LEFT), tl.float32), tl.zeros((ROWS, RIGHT), tl.float32)
+    line = tl.arange(0, ROWS)[:, None]
+    place_left, place_right = line * WIDTH + column_left, line * WIDTH + column_right
     for block in tl.range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0), num_stages=STAGES):
-        row = (block * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
-        inside = row < rows
+        first = tl.cast(block, tl.int64) * ROWS
+        start = first * WIDTH  # 64 bits; behind it 32 are enough
+        inside = first + line < rows
         mask_left, mask_right = inside & within_left, inside & within_right
-        place_left, place_right = row * WIDTH + column_left, row * WIDTH + column_right
-        left, a_left = _gradient(da_ptr, pre_ptr, bias_left, place_left, mask_left, BIASED, MASKED, PAIRS)
-        right, a_right = _gradient(da_ptr, pre_ptr, bias_right, place_right, mask_right, BIASED, MASKED, PAIRS)
+        da, pre = da_ptr + start, pre_ptr + start
+        left, a_left = _gradient(da, pre, bias_left, place_left, mask_left, BIASED, MASKED)
+        right, a_right = _gradient(da, pre, bias_right, place_right, mask_right, BIASED, MASKED)
         if BIASED:
             sum_left += left
             sum_right += right
         finish(
-            plain_ptr, out_ptr, scale_ptr, row, column_left, column_right, left, right, inside, mask_left, mask_right, kind,
-            WIDTH, PLAIN, ROUNDED, MASKED, EIGHTS, PAIRS,
+            plain_ptr + start, out_ptr + start, scale_ptr + first, line, column_left, column_right, left, right, inside,
+            mask_left, mask_right, kind, WIDTH, PLAIN, ROUNDED, MASKED, EIGHTS, PAIRS,
         )  # fmt: skip
         finish(
-            a_plain_ptr, a_out_ptr, a_scale_ptr, row, column_left, column_right, a_left, a_right, inside, mask_left,
-            mask_right, kind, WIDTH, PLAIN, ROUNDED, MASKED, EIGHTS, PAIRS,
+            a_plain_ptr + start, a_out_ptr + start, a_scale_ptr + first, line, column_left, column_right, a_left, a_right,
+            inside, mask_left, mask_right, kind, WIDTH, PLAIN, ROUNDED, MASKED, EIGHTS, PAIRS,
         )  # fmt: skip
     if BIASED:  # sums: [programs, WIDTH]
         place = tl.program_id(0) * WIDTH
@@ -70,9 +75,10 @@ def gelu_backward(
     scales: Scales | None = None,
     *,
     plain: bool = False,
-    launch: Launch = GELU_BACKWARD,
+    launch: Launch | None = None,
 ) -> tuple[Rows, Rows, Tensor | None]:
     """As `model.vision.fused.rows.gelu_backward`, of contiguous tensors; `plain`: beside fp8."""
+    launch = launch or (GELU_BACKWARD_TWICE if scales is not None and plain else GELU_BACKWARD)
     share = programs(pre, launch)
     dpre, constants = results(pre, scales, plain)
     a, _ = results(pre, scales, plain)

@@ -10,8 +10,8 @@ from torch import Tensor
 from model.kernels.rows import parameter, read, write
 from model.vision.fused.kernels.persistent import Launch, pieces, programs
 
-# As many rows as warps: the left piece's columns are then spread over the warps, so that a lane sums its rows in its registers.
-NORM_BACKWARD = Launch(rows=4, warps=4, programs=3)
+# 128 registers a lane, and two rounds of rows on their way to shared memory while one is computed.
+NORM_BACKWARD = Launch(rows=2, warps=4, programs=4, stages=3)
 
 
 @triton.jit
@@ -27,17 +27,21 @@ def _norm_backward(
     dweight_left, dshift_left = tl.zeros((1, LEFT), tl.float32), tl.zeros((1, LEFT), tl.float32)
     dweight_right, dshift_right = tl.zeros((ROWS, RIGHT), tl.float32), tl.zeros((ROWS, RIGHT), tl.float32)
     kind = dx_ptr.dtype.element_ty
+    line = tl.arange(0, ROWS)[:, None]
+    place_left, place_right = line * WIDTH + column_left, line * WIDTH + column_right
     for block in tl.range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0), num_stages=STAGES):
-        row = (block * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
-        inside = row < rows
+        first = tl.cast(block, tl.int64) * ROWS
+        start = first * WIDTH  # 64 bits; behind it 32 are enough
+        inside = first + line < rows
         mask_left, mask_right = inside & within_left, inside & within_right
-        place_left, place_right = row * WIDTH + column_left, row * WIDTH + column_right
-        dy_left, dy_right = read(dy_ptr, place_left, mask_left, MASKED), read(dy_ptr, place_right, mask_right, MASKED)
-        x_left, x_right = read(x_ptr, place_left, mask_left, MASKED), read(x_ptr, place_right, mask_right, MASKED)
+        dy_left = read(dy_ptr + start, place_left, mask_left, MASKED)
+        dy_right = read(dy_ptr + start, place_right, mask_right, MASKED)
+        x_left = read(x_ptr + start, place_left, mask_left, MASKED)
+        x_right = read(x_ptr + start, place_right, mask_right, MASKED)
         if OTHER:
-            other_left = read(other_ptr, place_left, mask_left, MASKED)
-            other_right = read(other_ptr, place_right, mask_right, MASKED)
-        mean, rstd = read(mean_ptr, row, inside, MASKED), read(rstd_ptr, row, inside, MASKED)
+            other_left = read(other_ptr + start, place_left, mask_left, MASKED)
+            other_right = read(other_ptr + start, place_right, mask_right, MASKED)
+        mean, rstd = read(mean_ptr + first, line, inside, MASKED), read(rstd_ptr + first, line, inside, MASKED)
         x_left, x_right = (x_left - mean) * rstd, (x_right - mean) * rstd  # normalised
         dweight_left += tl.sum(dy_left * x_left, axis=0)[None]
         dshift_left += tl.sum(dy_left, axis=0)[None]
@@ -49,8 +53,8 @@ def _norm_backward(
         dx_left, dx_right = (dy_left - level - x_left * along) * rstd, (dy_right - level - x_right * along) * rstd
         if OTHER:
             dx_left, dx_right = dx_left + other_left, dx_right + other_right
-        write(dx_ptr, place_left, dx_left.to(kind), mask_left, MASKED)
-        write(dx_ptr, place_right, dx_right.to(kind), mask_right, MASKED)
+        write(dx_ptr + start, place_left, dx_left.to(kind), mask_left, MASKED)
+        write(dx_ptr + start, place_right, dx_right.to(kind), mask_right, MASKED)
     # sums: [2, programs, WIDTH]
     place = tl.program_id(0) * WIDTH
     write(sums_ptr, place + column_left, dweight_left, within_left, MASKED)

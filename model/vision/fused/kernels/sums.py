@@ -10,8 +10,8 @@ from torch import Tensor
 from model.kernels.rows import Rows, Scales, read, results, write, write_rounded
 from model.vision.fused.kernels.persistent import Launch, pieces, programs
 
-# As many rows as warps, so that no lane of the right piece is idle.
-COLUMN_SUMS = Launch(rows=4, warps=4, programs=6)
+COLUMN_SUMS = Launch(rows=4, warps=4, programs=8)
+ROUND_SUMMED = Launch(rows=4, warps=4, programs=5)
 
 
 @triton.jit
@@ -23,26 +23,30 @@ def _column_sums(
     column_left, column_right = tl.arange(0, LEFT)[None], LEFT + tl.arange(0, RIGHT)[None]
     within_left, within_right = column_left < WIDTH, column_right < WIDTH
     sum_left, sum_right = tl.zeros((1, LEFT), tl.float32), tl.zeros((ROWS, RIGHT), tl.float32)
+    line = tl.arange(0, ROWS)[:, None]
+    place_left, place_right = line * WIDTH + column_left, line * WIDTH + column_right
     for block in tl.range(tl.program_id(0), tl.cdiv(rows, ROWS), tl.num_programs(0), num_stages=STAGES):
-        row = (block * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
-        inside = row < rows
+        first = tl.cast(block, tl.int64) * ROWS
+        start = first * WIDTH  # 64 bits; behind it 32 are enough
+        inside = first + line < rows
         mask_left, mask_right = inside & within_left, inside & within_right
-        left = read(x_ptr, row * WIDTH + column_left, mask_left, MASKED)
-        right = read(x_ptr, row * WIDTH + column_right, mask_right, MASKED)
+        left = read(x_ptr + start, place_left, mask_left, MASKED)
+        right = read(x_ptr + start, place_right, mask_right, MASKED)
         sum_left += tl.sum(left, axis=0)[None]
         sum_right += right
         if ROUNDED > 0:
             write_rounded(
-                out_ptr, scale_ptr, row, column_left, column_right, left, right, inside, mask_left, mask_right, WIDTH,
-                ROUNDED, MASKED, EIGHTS,
+                out_ptr + start, scale_ptr + first, line, column_left, column_right, left, right, inside, mask_left,
+                mask_right, WIDTH, ROUNDED, MASKED, EIGHTS,
             )  # fmt: skip
     place = tl.program_id(0) * WIDTH  # sums: [programs, WIDTH]
     write(sums_ptr, place + column_left, sum_left, within_left, MASKED)
     write(sums_ptr, place + column_right, tl.sum(sum_right, axis=0)[None], within_right, MASKED)
 
 
-def column_sums(x: Tensor, scales: Scales | None = None, launch: Launch = COLUMN_SUMS) -> tuple[Tensor, Rows]:
+def column_sums(x: Tensor, scales: Scales | None = None, launch: Launch | None = None) -> tuple[Tensor, Rows]:
     """fp32 [width], sums of contiguous x [rows, width]; and x with these scales, or as it is."""
+    launch = launch or (COLUMN_SUMS if scales is None else ROUND_SUMMED)
     share = programs(x, launch)
     if scales is None:
         out, rounding = Rows(x, x, x), 0

@@ -68,3 +68,6 @@ def test_nothing_is_spilled_and_many_rows_are_on_their_way(name: str) -> None:
     for kernel in found:
         assert not kernel.spills, kernel.line()
         assert kernel.at_once * kernel.threads >= 256, kernel.line()
+        # A kernel that sums for parameters runs all its programs at once, so none waits for others' registers.
+        if "STAGES" in kernel.constants:
+            assert kernel.programs % 132 == 0 and kernel.programs <= kernel.at_once * 132, kernel.line()
