@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -135,9 +136,7 @@ def _summary(
         "spread": spread(records),
         "all_seconds": [record.seconds["step"] for record in records],
         "host_seconds": chosen.host,
-        "targets": chosen.work.through_head,
-        "self_pairs": chosen.work.self_pairs,
-        "cross_pairs": chosen.work.cross_pairs,
+        "work": asdict(chosen.work),
         "frames": {"encoded": frames, "kept": chosen.kept, "again": chosen.again, "keep_mode": chosen.keep_mode},
         "loss": chosen.loss,
         "per_second": {"tokens": tokens / seconds["step"], "frames": frames / seconds["step"]},

@@ -25,12 +25,12 @@ TOP = 40
 NAME = 120  # characters of a kernel's name
 KINDS: tuple[tuple[str, str], ...] = (
     ("communication", r"nccl|all_?reduce|reduce_scatter|all_?gather|c10d"),
-    ("loss", r"cross_?entropy|nll_loss|log_?softmax|logsumexp|_loss|loss_"),
+    ("loss", r"cross_?entropy|nll_loss|log_?softmax|logsumexp|_loss|loss_|head_?loss|row_statistics|softmax_gradient"),
     ("attention", r"attention|attn|flash|fmha|sdpa|softmax"),
     ("optimizer", r"adam|multi_tensor|l2norm"),
     ("product", r"gemm|nvjet|cutlass|xmma|cublas|matmul|conv|splitk|wgmma|::(mm|addmm|bmm|baddbmm|linear|_scaled_mm)\b"),
     ("norm", r"norm|ln_fwd|ln_bwd|rms"),
-    ("copy", r"memcpy|memset|copy|fill|zero_|::cat\b|catarray|transpose|index|gather|scatter|embedding"),
+    ("copy", r"\b_turn\b|memcpy|memset|copy|fill|zero_|::cat\b|catarray|transpose|index|gather|scatter|embedding"),
     (
         "element-wise",
         r"element_?wise|vectorized|gelu|silu|swiglu|act|rope|rotary|add|mul|sub|div|tanh|cast|quant|round|amax|scale|sum|reduce|"

@@ -91,7 +91,8 @@ class Bench:
         """One case; what goes wrong with it is its result."""
         head: dict[str, Any] = {
             "name": case.name, "stage": case.stage, "precision": case.precision, "rows": case.rows, "frame_count": case.frames,
-            "optimizer": case.optimizer, "micro_batches": case.micro_batches, "overrides": case.overrides,
+            "optimizer": case.optimizer, "updates": case.optimizer != "none", "micro_batches": case.micro_batches,
+            "overrides": case.overrides,
             "data": "synthetic" if self._options.data is None else str(self._options.data),
         }  # fmt: skip
         begin = time.perf_counter()
