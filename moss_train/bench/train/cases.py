@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,13 @@ class Case:
 
     @property
     def config(self) -> RunConfig:
-        return compose(self.overrides)
+        """Shared, not to be changed."""
+        return _composed(tuple(self.overrides))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> RunConfig:
+    return compose(list(overrides))
 
 
 @dataclass(frozen=True)
