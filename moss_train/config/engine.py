@@ -90,10 +90,15 @@ def check_engine(config: RunConfig) -> None:
             f"guard.check_copies_every is {config.guard.check_copies_every} with deepspeed.zero_stage 3, whose ranks hold slices "
             "and no copies; set it to 0"
         )
-    if config.vision.keep_mode == "attention" and config.deepspeed.zero_stage == 3:
+    if config.vision.keep_mode in ("attention", "middle", "most") and config.deepspeed.zero_stage == 3:
         raise InputError(
-            "vision.keep_mode is attention with deepspeed.zero_stage 3, whose gathering of weights disturbs it; "
+            f"vision.keep_mode is {config.vision.keep_mode} with deepspeed.zero_stage 3, whose gathering of weights disturbs it; "
             "use vision.keep_mode=all"
+        )
+    if config.vision.layers == "fused" and config.deepspeed.zero_stage == 3:
+        raise InputError(
+            "vision.layers is fused with deepspeed.zero_stage 3, which hands weights out operator by operator; "
+            "use vision.layers=auto"
         )
     if config.stage.objective != "next_token":
         raise InputError(

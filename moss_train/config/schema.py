@@ -35,7 +35,9 @@ MODULES = ("auto", "torch", "transformer_engine")
 CROSS_BACKENDS = ("auto", "torch", "flex", "flash", "varlen")
 RECOMPUTE = ("none", "full")
 FP8_RECIPES = ("none", "delayed", "current")
-KEEP_MODES = ("all", "attention")
+TOWER_LAYERS = ("auto", "torch", "fused")
+KEEP_MODES = ("auto", "input", "attention", "middle", "most", "all")
+FUSED_MODES = ("middle", "most")
 LORA_ALSO = ("projector", "gates", "norms")
 TRUNCATION = ("expanded", "reference")
 TEMPLATES = ("mllama", "mllama_pretrain")
@@ -210,27 +212,39 @@ class LoraConfig:
 class VisionStepConfig:
     """The decoupled encode and return phases."""
 
+    layers: str = "auto"
+    """auto | torch | fused: fused applies a layer of the tower as one node of autograd, with few passes over memory and a
+    backward pass of its own; torch operator by operator; auto fuses on CUDA in 16 bits. Layers with adapters never are."""
     keep_activations_gib: float = 20.0
-    """Memory of a rank, in GiB, for the autograd state of frames (2.7 GB a frame at 11B in bf16); frames that do not fit
-    are encoded again in the return phase. -1 keeps all, 0 none."""
-    keep_mode: str = "all"
-    """all | attention: attention keeps only every layer's input and attention output of such a frame (0.35 GB at 11B)
-    and computes the rest again in the backward pass, attention's forward apart."""
+    """Memory of a rank, in GiB, for the autograd state of frames; frames that do not fit are encoded again in the return phase.
+    -1 keeps all, 0 none."""
+    keep_mode: str = "auto"
+    """auto | input | attention | middle | most | all: what is kept of a layer of such a frame; the rest is computed again in the
+    backward pass. GB a frame at 11B in bf16, fused: its input (0.18), attention's output too (0.35), the state between
+    attention and MLP too (0.51), queries, keys and values too (1.0), fc1's result too (1.7). Not fused there are input
+    (0.18), attention (0.35) and all (2.7). auto takes the level with which least is computed again."""
     window_gib: float = 4.0
     """Memory of a rank, in GiB, for frames in flight: micro-batches whose pixels and features fit are exchanged at once."""
     encode_chunk_frames: int = 64
     """Frames in one call of the tower in the first pass."""
-    again_chunk_frames: int = 8
-    """Frames encoded again at once in the return phase; all of them keep their whole state for a moment."""
+    again_chunk_frames: int = 0
+    """Frames encoded again at once in the return phase; all of them keep their whole state for a moment. 0 takes 12 with fused
+    layers and 8 without."""
 
     def __post_init__(self) -> None:
+        one_of("vision.layers", self.layers, TOWER_LAYERS)
         one_of("vision.keep_mode", self.keep_mode, KEEP_MODES)
+        if self.layers == "torch" and self.keep_mode in FUSED_MODES:
+            raise InputError(
+                f"vision.keep_mode is {self.keep_mode} with vision.layers torch, and only fused layers keep that; use "
+                "vision.keep_mode=attention or vision.layers=auto"
+            )
         if self.keep_activations_gib < 0 and self.keep_activations_gib != -1:
             raise InputError(f"vision.keep_activations_gib is {self.keep_activations_gib}; use -1 for all, 0 for none, or GiB")
         if not self.window_gib > 0:
             raise InputError(f"vision.window_gib is {self.window_gib}; it must be above 0")
         at_least("vision.encode_chunk_frames", self.encode_chunk_frames, 1)
-        at_least("vision.again_chunk_frames", self.again_chunk_frames, 1)
+        at_least("vision.again_chunk_frames", self.again_chunk_frames, 0)
 
 
 @dataclass(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from model.config import VideoMllamaConfig
+from model.vision.fused.levels import all_fused
 from moss_train.config.schema import RunConfig
 from moss_train.engines.models import Models, build_models
 from moss_train.engines.precision import provider_of
@@ -32,6 +33,7 @@ def models_of(config: RunConfig, layout: ParallelLayout, model_config: VideoMlla
         fp8=config.precision.fp8,
         fp8_vision=config.precision.fp8_vision,
         cross_attention=config.attention.cross,
+        vision_layers=config.vision.layers,
     )
 
 
@@ -43,4 +45,5 @@ def encode_settings_of(config: RunConfig, models: Models) -> EncodeSettings:
         element_size=models.dtype.itemsize,
         pad_tokens=models.config.switches.vit_keep_pad_tokens,
         same_chunks=config.precision.fp8_vision,
+        fused=all_fused(models.vision),
     )

@@ -17,6 +17,7 @@ from model.text.provider import ModuleProvider
 from model.text.transformer_config import DTYPES
 from model.video_mllama import VideoMllamaDecoder, build_decoder_chunks, make_transformer_config
 from model.vision.encoder import VisionEncoder
+from model.vision.fused.levels import use_layers
 from moss_train.config.schema import LoraConfig, StageConfig
 from moss_train.parallel.layout import ParallelLayout
 
@@ -65,6 +66,7 @@ def build_models(
     fp8: str = "none",
     fp8_vision: bool = False,
     cross_attention: str = "auto",
+    vision_layers: str = "auto",
 ) -> Models:
     """Modules with random weights; everything is trainable until `freeze`.
 
@@ -78,6 +80,7 @@ def build_models(
         fp8: none | delayed | current, of the decoder; needs a provider with fp8.
         fp8_vision: also of the tower, with current scaling.
         cross_attention: backend of the attention from rows to frames.
+        vision_layers: auto | torch | fused, how the tower applies its layers.
 
     Raises:
         InputError: sizes that the layout does not divide, or that fp8 does not take.
@@ -100,6 +103,7 @@ def build_models(
     chunks = build_decoder_chunks(config, transformer_config, provider)
     torch.manual_seed(seed)
     encoder = VisionEncoder(config)
+    use_layers(encoder, vision_layers)
     head = None
     if dense_classes is not None:
         head = torch.nn.Linear(config.vision.output_dim, dense_classes + config.vision.tokens_per_frame - 1)

@@ -9,6 +9,7 @@ TFLOP a frame. The ratio of backward to forward is measured, not the 2 that oper
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from model.config import VideoMllamaConfig, VisionConfig
 
@@ -37,6 +38,36 @@ def frame_flops(config: VideoMllamaConfig) -> float:
     return layers * sum(layer_flops(vision, config.switches.vit_keep_pad_tokens).values()) + patches + projector
 
 
+AGAIN: dict[str, tuple[str, ...]] = {
+    "input": ("queries", "attention", "output", "fc1"),
+    "attention": ("queries", "output", "fc1"),
+    "middle": ("queries", "fc1"),
+    "most": ("fc1",),
+    "all": (),
+}
+"""Level of `vision.keep_mode` -> products that a kept frame's backward pass runs again in every layer. fc2's never is."""
+
+
+def again_flops(config: VisionConfig, mode: str, fused: bool = True, pad_tokens: bool = True) -> float:
+    """Forward operations that the backward pass of one kept frame runs again.
+
+    Args:
+        mode: a key of `AGAIN`.
+        fused: whether the layers are; others have no middle and most, which are their attention.
+        pad_tokens: whether the tower's padding rows take part.
+    """
+    parts = layer_flops(config, pad_tokens)
+    parts = {**parts, "queries": 0.75 * parts["projections"], "output": 0.25 * parts["projections"]}
+    level = "attention" if mode in ("middle", "most") and not fused else mode
+    return (config.num_hidden_layers + config.num_global_layers) * sum(parts[part] for part in AGAIN[level])
+
+
+def again_share(config: VisionConfig, mode: str, fused: bool = True, pad_tokens: bool = True) -> float:
+    """As `again_flops`, in forward passes of the layers."""
+    layers = config.num_hidden_layers + config.num_global_layers
+    return again_flops(config, mode, fused, pad_tokens) / (layers * sum(layer_flops(config, pad_tokens).values()))
+
+
 @dataclass(frozen=True)
 class FrameCost:
     """Costs in forward passes of one frame."""
@@ -49,20 +80,45 @@ class FrameCost:
     plain_backward: float
 
     @classmethod
-    def of(cls, config: VideoMllamaConfig, trains: str, keep_mode: str = "all") -> FrameCost:
+    def of(cls, config: VideoMllamaConfig, trains: str, keep_mode: str = "all", fused: bool = False) -> FrameCost:
         """Cost of a frame.
 
         Args:
             trains: nothing | projector | tower: how far the backward pass goes; the projector's own is left out (0.2 %).
-            keep_mode: all | attention.
+            keep_mode: what is kept of a frame, a key of `AGAIN`.
+            fused: whether the tower's layers are.
         """
         if trains != "tower":
             return cls(forward=1.0, backward=0.0, again=0.0, plain_backward=0.0)
-        parts = layer_flops(config.vision, config.switches.vit_keep_pad_tokens)
-        rerun = (parts["projections"] + parts["fc1"]) / sum(parts.values()) if keep_mode == "attention" else 0.0
+        rerun = again_share(config.vision, keep_mode, fused, config.switches.vit_keep_pad_tokens)
         return cls(forward=1.0, backward=BACKWARD + rerun, again=1.0, plain_backward=BACKWARD)
 
     def rank(self, frames: int, keep: int = -1) -> float:
         """Cost of a rank that encodes `frames` and may keep the state of `keep` of them (-1: of all); grows with `frames`."""
         kept = frames if keep < 0 else min(keep, frames)
         return frames * self.forward + kept * self.backward + (frames - kept) * (self.plain_backward + self.again)
+
+
+class Kept(Protocol):
+    """What a rank keeps of its frames: `moss_train.frames.settings.Kept`."""
+
+    @property
+    def mode(self) -> str: ...
+
+    @property
+    def frames(self) -> int: ...
+
+
+class Settings(Protocol):
+    """What says so: `moss_train.frames.settings.EncodeSettings`."""
+
+    @property
+    def fused(self) -> bool: ...
+
+    def kept(self, frames: int) -> Kept: ...
+
+
+def rank_cost(config: VideoMllamaConfig, trains: str, settings: Settings, frames: int) -> float:
+    """Cost of a rank that encodes `frames` in a step with a run's settings, in forward passes of one frame."""
+    kept = settings.kept(frames)
+    return FrameCost.of(config, trains, kept.mode, settings.fused).rank(frames, kept.frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -76,6 +77,8 @@ class FrameDistribution:
         self._owned: list[OwnedFrames | None] = []
         self._trains = "nothing"
         self._shares: list[int] = []
+        self.keep_mode = "all"
+        """What the step keeps of a kept frame: `vision.keep_mode`, auto resolved."""
         self.states: list[torch.Tensor | None] = []
         """Features [share, P, H] of each micro-batch: a leaf where this rank's stage attends, else zeros without storage
         that nobody reads; None without frames. The share is the whole micro-batch, or this rank's `frame_share` of it
@@ -93,6 +96,11 @@ class FrameDistribution:
         return sum(owned.encoded_again for owned in self._owned if owned is not None)
 
     @property
+    def kept(self) -> int:
+        """Frames whose state this rank keeps until their backward pass."""
+        return sum(owned.kept for owned in self._owned if owned is not None)
+
+    @property
     def windows(self) -> int:
         """Windows of the step."""
         return len(self._plan.windows) if self._plan is not None else 0
@@ -107,7 +115,8 @@ class FrameDistribution:
         self._shares = [end - begin for begin, end in edges]
         self._owned = []
         self.states = [None] * len(batches)
-        keep = self._settings.keep_frames
+        kept = self._settings.kept(self._plan.encoded_by_rank(layout.world_size)[layout.rank])
+        keep, self.keep_mode = kept.frames, kept.mode
         for window in self._plan.windows:
             owned = self._encode_window(window, batches[window.first : window.last], keep) if sum(window.frames) else None
             if owned is not None and keep > 0:
@@ -117,7 +126,8 @@ class FrameDistribution:
     def _encode_window(self, window: WindowPlan, batches: Sequence[PackedMicroBatch], keep: int) -> OwnedFrames:
         layout, models = self._layout, self._models
         pixels, ids = gather_pixels(window, batches, layout)
-        owned = OwnedFrames(models.vision, pixels, ids, self._trains, keep, self._settings)
+        settings = replace(self._settings, keep_mode=self.keep_mode, choices=())
+        owned = OwnedFrames(models.vision, pixels, ids, self._trains, keep, settings)
         features, rows = owned.features, window.owned(layout.rank)
 
         def rows_of(transfer: Transfer) -> torch.Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import itertools
 from typing import Protocol
 
 import torch
 
-from moss_train.frames.kept import attention_outputs_kept
+from moss_train.frames.kept import keeping
 from moss_train.frames.settings import EncodeSettings
 from moss_train.phases import mark
 
@@ -50,8 +50,8 @@ class OwnedFrames:
             self.kept = 0
         self._chunks: list[tuple[int, int, torch.Tensor]] = []
         outputs = []
-        keeps_less = settings.keep_mode == "attention" and trains == "tower" and self.kept > 0
-        with attention_outputs_kept(encoder) if keeps_less else nullcontext():
+        keeps_less = trains == "tower" and self.kept > 0
+        with keeping(encoder, settings.kept(count).mode if keeps_less else "all"):
             for begin, end in _ranges(0, self.kept, settings.chunk):
                 outputs.append(self._encode(frames[begin:end], aspect_ratio_ids[begin:end]))
                 self._chunks.append((begin, end, outputs[-1]))
@@ -89,10 +89,14 @@ class OwnedFrames:
             return
         frames, ids = self._again
         for begin, end in _ranges(self.kept, int(frames.shape[0]), self._settings.again_chunk):
-            output = self._encode(frames[begin:end], ids[begin:end])
+            with keeping(self._encoder, "all"):
+                output = self._encode(frames[begin:end], ids[begin:end])
             self.encoded_again += end - begin
             torch.autograd.backward(output, gradient[begin:end].to(output.dtype))
 
 
-def _ranges(begin: int, end: int, step: int) -> list[tuple[int, int]]:
-    return [(i, min(i + step, end)) for i in range(begin, end, step)]
+def _ranges(begin: int, end: int, most: int) -> list[tuple[int, int]]:
+    """As few ranges as `most` allows, as even as can be."""
+    count = -(-(end - begin) // most)
+    edges = [begin + (end - begin) * i // max(count, 1) for i in range(count + 1)]
+    return list(itertools.pairwise(edges))

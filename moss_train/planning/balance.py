@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 from moss_train.config.schema import VisionStepConfig
-from moss_train.frames.cost import FrameCost
+from moss_train.frames.cost import rank_cost
 from moss_train.frames.plan import FramePlan, plan_frames
 from moss_train.frames.settings import EncodeSettings
 from moss_train.frames.windows import WindowBound
@@ -79,14 +80,14 @@ def simulate(stage: str, ranks: int, *, steps: int = 4, replica_ranks: int = 1, 
     check_simulation(stage, ranks, steps, replica_ranks)
     config = VideoMllamaConfig()
     settings = EncodeSettings.of(VisionStepConfig(), config.vision, BF16, config.switches.vit_keep_pad_tokens)
-    cost = FrameCost.of(config, STAGES[stage].trains, settings.keep_mode)
+    cost = partial(rank_cost, config, STAGES[stage].trains, settings)
     packs, samples = draw_packs(stage, seed), draw_samples(stage, seed)
     rows = []
     for _ in range(steps):
         taken = list(itertools.islice(packs, ranks))
         alone = list(itertools.islice(samples, ranks))
         plan = _plan(taken, ranks, replica_ranks, config, settings)
-        rows.append((_ratios(taken, alone, plan, ranks, cost, settings.keep_frames), plan))
+        rows.append((_ratios(taken, alone, plan, ranks, cost), plan))
     ratios = [ratio for ratio, _ in rows]
     plans = [plan for _, plan in rows]
     total = max(1, sum(plan.frames for plan in plans))
@@ -135,13 +136,12 @@ def _ratios(
     samples: Sequence[WorkloadSample],
     plan: FramePlan,
     ranks: int,
-    cost: FrameCost,
-    keep: int,
+    cost: Callable[[int], float],
 ) -> tuple[float, float, float, float, float]:
     """Largest over mean cost of each way, and of the plan with a wait after each window."""
 
     def ratio(loads: Sequence[int]) -> float:
-        costs = [cost.rank(load, keep) for load in loads]
+        costs = [cost(load) for load in loads]
         return max(costs) * ranks / sum(costs) if sum(costs) else 1.0
 
     planned = [0] * ranks
@@ -149,7 +149,7 @@ def _ratios(
     for window in plan.windows:
         for span in window.spans:
             planned[span.rank] += span.size
-        now = [cost.rank(load, keep) for load in planned]
+        now = [cost(load) for load in planned]
         waited += max(after - before for after, before in zip(now, done, strict=True))
         done = now
     return (

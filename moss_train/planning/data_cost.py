@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from model.config import VideoMllamaConfig
 from moss_train.config.schema import RunConfig
-from moss_train.frames.cost import FrameCost, frame_flops
-from moss_train.frames.settings import EncodeSettings
+from moss_train.frames.cost import frame_flops, rank_cost
+from moss_train.frames.settings import EncodeSettings, expects_fused
 from moss_train.planning.data_items import DataItem
 from moss_train.planning.flops import cross_row_flops, key_flops, row_flops
 
@@ -26,9 +26,9 @@ class StepCost:
     """Operations of the parts of a step."""
 
     model: VideoMllamaConfig
-    frame: FrameCost
-    keep: int
-    """Frames whose state a rank keeps; -1 keeps all."""
+    trains: str
+    """tower | projector: how far the frames' backward pass goes."""
+    settings: EncodeSettings
     self_passes: float
     """Passes over the self layers and the head, in forward passes."""
     cross_passes: float
@@ -37,20 +37,20 @@ class StepCost:
     def of(cls, config: RunConfig) -> StepCost:
         model = VideoMllamaConfig.from_dict(config.model)
         size = ELEMENT_BYTES[config.precision.dtype]
-        settings = EncodeSettings.of(config.vision, model.vision, size, model.switches.vit_keep_pad_tokens)
+        pads = model.switches.vit_keep_pad_tokens
         trainable = config.stage.trainable
         again = 1.0 if config.parallel.recompute == "full" else 0.0
         return cls(
             model=model,
-            frame=FrameCost.of(model, "tower" if trainable in TOWER else "projector", settings.keep_mode),
-            keep=settings.keep_frames,
+            trains="tower" if trainable in TOWER else "projector",
+            settings=EncodeSettings.of(config.vision, model.vision, size, pads, fused=expects_fused(config)),
             self_passes=(3.0 if trainable in ("all", "text_only") else 2.0) + again,
             cross_passes=(2.0 if trainable == "projector_only" else 3.0) + again,
         )
 
     def vision(self, frames: int) -> float:
         """Operations of a rank that encodes `frames` in a step."""
-        return self.frame.rank(frames, self.keep) * frame_flops(self.model)
+        return rank_cost(self.model, self.trains, self.settings, frames) * frame_flops(self.model)
 
     def text(self, samples: Sequence[DataItem], rows: int) -> float:
         """Operations of the decoder for a micro-batch of `rows` rows; what the samples leave of them is padding."""

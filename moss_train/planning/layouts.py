@@ -60,7 +60,7 @@ def candidates(config: RunConfig, gpus_a_node: int) -> Iterator[RunConfig]:
     small = dataclasses.replace(
         config.vision,
         keep_activations_gib=SMALL_FRAMES[0],
-        again_chunk_frames=min(int(SMALL_FRAMES[1]), config.vision.again_chunk_frames),
+        again_chunk_frames=min(int(SMALL_FRAMES[1]), config.vision.again_chunk_frames or int(SMALL_FRAMES[1])),
     )
     visions = [config.vision] if small == config.vision else [config.vision, small]
     optimizers = [config.optimizer]

@@ -16,7 +16,7 @@ from model.errors import InputError
 from moss_train.config.schema import RunConfig
 from moss_train.engines.optimizer.bytes import optimizer_bytes
 from moss_train.frames.activations import activation_bytes
-from moss_train.frames.settings import EncodeSettings
+from moss_train.frames.settings import EncodeSettings, expects_fused
 from moss_train.frames.windows import WindowBound
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning import activations
@@ -171,8 +171,9 @@ class _Rank:
         self.gradients = Gradients.of(model, config.stage, config.lora)
         self.dense = config.stage.objective == "dense_labels"
         self.encode = EncodeSettings.of(
-            config.vision, model.vision, self.element, model.switches.vit_keep_pad_tokens, same_chunks=precision.fp8_vision
-        )
+            config.vision, model.vision, self.element, model.switches.vit_keep_pad_tokens, same_chunks=precision.fp8_vision,
+            fused=expects_fused(config),
+        )  # fmt: skip
         replica_frames = load.frames * load.micro_batches
         self.owned = math.ceil(replica_frames * data / ranks)
         """Frames that this rank encodes in a step."""
@@ -183,7 +184,7 @@ class _Rank:
             return 0
         if self.dense:
             return min(self.owned, self.encode.chunk)
-        return self.owned if self.encode.keep_frames < 0 else min(self.owned, self.encode.keep_frames)
+        return self.encode.kept(self.owned).frames
 
     def memory(self) -> StageMemory:
         """All phases."""
@@ -234,7 +235,8 @@ class _Rank:
         return self.model.vision.tokens_per_frame * self.model.text.hidden_size * self.element
 
     def _frame_state(self, mode: str) -> int:
-        return activation_bytes(self.model.vision, self.element, mode, self.model.switches.vit_keep_pad_tokens)
+        pads = self.model.switches.vit_keep_pad_tokens
+        return activation_bytes(self.model.vision, self.element, mode, pads, self.encode.fused)
 
     def _pixels(self) -> int:
         return self.model.vision.num_channels * self.model.vision.image_size**2
@@ -243,7 +245,7 @@ class _Rank:
         """What of the frames outlives encoding: autograd state, and pixels of those that are encoded again."""
         if not self.owned:
             return {}
-        state = self.kept * self._frame_state(self.encode.keep_mode)
+        state = self.kept * self._frame_state(self.encode.kept(self.owned).mode)
         if not self.gradients.tower and self.gradients.features:  # the projector's input
             state = self.owned * self.model.vision.tokens_per_frame * self.model.vision.output_dim * self.element
         again = self.gradients.tower and self.kept < self.owned and not self.dense
@@ -338,7 +340,7 @@ class _Rank:
             return {"vision state": state, "gradients of features": arrived + mine, "tower": 0}
         kept = self.kept_state()
         layer = self._frame_state("all") // (self.model.vision.num_hidden_layers + self.model.vision.num_global_layers)
-        first = min(self.kept, self.encode.chunk) * (back + (layer if self.encode.keep_mode == "attention" else 0))
+        first = min(self.kept, self.encode.chunk) * (back + (layer if self.encode.kept(self.owned).mode != "all" else 0))
         again = min(self.owned - self.kept, self.encode.again_chunk) * (self._frame_state("all") + back)
         held = {"gradients of features": arrived + mine, "pixels": kept["pixels"]}
         if kept["vision state"] + first >= again:

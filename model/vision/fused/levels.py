@@ -6,7 +6,8 @@ runs again: `moss_train.frames.activations` and `moss_train.frames.cost`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -120,6 +121,11 @@ class LayerWay:
 
         assert isinstance(layer, VisionLayer)
         return fused_layer(layer, x, self.level)
+
+
+def with_level(apply_layer: Callable[[nn.Module, Tensor], Tensor], level: str) -> LayerWay:
+    """A stack's way of applying layers, with another level."""
+    return replace(apply_layer, level=level) if isinstance(apply_layer, LayerWay) else LayerWay("torch", level)
 
 
 def stacks_of(encoder: nn.Module) -> list[VisionTransformer]:

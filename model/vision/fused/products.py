@@ -7,14 +7,14 @@ then sees no gradient of it, and the hook of that DDP adds nothing.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from model.kernels.accumulate import add_product, main_grad
+from model.kernels.accumulate import transposed_product as transposed_product
 from model.vision.fused import rows
 
 Operand = Any
@@ -22,9 +22,6 @@ Operand = Any
 Matrix = Any
 """One or several weights as the right side of a product."""
 Gradients = tuple[Tensor | None, ...]
-
-_TYPES = (torch.bfloat16, torch.float16)
-_TRIAL_ERROR = 0.05
 
 
 class Products(Protocol):
@@ -99,12 +96,6 @@ def deliver(product: Tensor, weights: Sequence[nn.Parameter], gate: Tensor | Non
     return tuple(gradients), dgate.view(1)
 
 
-def main_grad(parameter: nn.Parameter) -> Tensor | None:
-    """The buffer in which megatron-core's DDP holds the gradient of a parameter, if it does."""
-    found: Tensor | None = getattr(parameter, "main_grad", None)
-    return found
-
-
 def deliver_small(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> Gradients:
     """As `deliver`, for gradients of vectors and scalars that are there already; None stays None. One launch for all buffers."""
     taken: list[tuple[Tensor, Tensor]] = []
@@ -121,50 +112,6 @@ def deliver_small(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor
     if taken:
         torch._foreach_add_([main for main, _ in taken], [gradient for _, gradient in taken])
     return tuple(left)
-
-
-def transposed_product(dy: Tensor, x: Tensor, wide: bool) -> Tensor:
-    """dy [rows, out], x [rows, in] -> dy^T x [out, in], in fp32 if `wide` and they are narrower."""
-    if not wide or dy.dtype not in _TYPES:
-        return torch.mm(dy.t(), x)
-    if dy.is_cuda:
-        return torch.mm(dy.t(), x, out_dtype=torch.float32)
-    return torch.mm(dy.t().float(), x.float())
-
-
-def _engine_adds(dy: Tensor, x: Tensor, main: Tensor) -> None:
-    from transformer_engine.pytorch.cpp_extensions import general_gemm  # type: ignore[import-not-found, unused-ignore]
-
-    general_gemm(x, dy, out_dtype=main.dtype, accumulate=True, layout="NT", out=main, grad=True)
-
-
-def _torch_adds(dy: Tensor, x: Tensor, main: Tensor) -> None:
-    if main.dtype == dy.dtype:
-        main.addmm_(dy.t(), x)
-    else:
-        main.add_(transposed_product(dy, x, wide=True))
-
-
-@cache
-def _adding(device: torch.device, dtype: torch.dtype, main: torch.dtype) -> Callable[[Tensor, Tensor, Tensor], None]:
-    """How dy^T x is added to a buffer: by Transformer Engine, whose product accumulates, where a small problem is right."""
-    if device.type != "cuda" or dtype not in _TYPES:
-        return _torch_adds
-    numbers = torch.randn(64, 96, generator=torch.Generator().manual_seed(0)).to(device, dtype)
-    dy, x = numbers[:, :32].contiguous(), numbers[:, 32:].contiguous()
-    found = torch.ones(32, 64, dtype=main, device=device)
-    try:
-        _engine_adds(dy, x, found)
-        apart = float((found.float() - 1 - dy.float().t() @ x.float()).abs().max())
-        problem = "" if apart <= _TRIAL_ERROR * (1 if main == torch.float32 else 8) else f"its numbers are off by {apart:.3g}"
-    except ImportError:
-        return _torch_adds
-    except Exception as error:  # another version may have other arguments
-        problem = f"{type(error).__name__}: {(str(error) or '?').splitlines()[0]}"
-    if not problem:
-        return _engine_adds
-    warnings.warn(f"Transformer Engine's accumulating product does not work here ({problem}); torch multiplies", stacklevel=2)
-    return _torch_adds
 
 
 class PlainProducts:
@@ -207,7 +154,7 @@ class PlainProducts:
     ) -> tuple[Gradients, Tensor | None]:
         mains = [main for main in map(main_grad, weights) if main is not None]
         if gate is None and len(weights) == 1 and mains and weights[0].requires_grad:
-            _adding(dy.device, dy.dtype, mains[0].dtype)(dy, x, mains[0])
+            add_product(dy, x, mains[0])
             return (None,), None
         return deliver(transposed_product(dy, x, wide=bool(mains) or gate is not None), weights, gate)
 

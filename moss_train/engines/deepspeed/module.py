@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from model.config import VideoMllamaConfig
 from model.rows import PackedRows
-from model.vision.layers import VisionTransformer
+from model.vision.fused.levels import stacks_of, with_level
 from moss_train.config.schema import VisionStepConfig
 from moss_train.engines.models import Models, VisionUnit
-from moss_train.frames.kept import keep_attention
-
-
-def keep_input(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a layer so that only its input stays for the backward pass."""
-    output: Tensor = checkpoint(layer, x, use_reentrant=False, preserve_rng_state=False)
-    return output
 
 
 class PackedModel(nn.Module):
@@ -27,8 +17,8 @@ class PackedModel(nn.Module):
 
     Args:
         models: the modules of a run, frozen as its stage wants.
-        vision: what the tower keeps for the backward pass. `keep_activations_gib` -1 keeps all, anything else each layer's
-            input, and with `keep_mode` attention also its attention's output.
+        vision: what the tower keeps for the backward pass. `keep_activations_gib` -1 keeps all, anything else what `keep_mode`
+            says, each layer's input with auto and all.
     """
 
     def __init__(self, models: Models, vision: VisionStepConfig) -> None:
@@ -38,10 +28,9 @@ class PackedModel(nn.Module):
         self._trains = models.vision_trains
         self._config: VideoMllamaConfig = models.config
         if models.vision_trains == "tower" and vision.keep_activations_gib != -1:
-            apply: Any = keep_attention if vision.keep_mode == "attention" else keep_input
-            for module in models.vision.modules():
-                if isinstance(module, VisionTransformer):
-                    module.apply_layer = apply
+            level = "input" if vision.keep_mode in ("auto", "all") else vision.keep_mode
+            for stack in stacks_of(models.vision):
+                stack.apply_layer = with_level(stack.apply_layer, level)
 
     def forward(self, rows: PackedRows, pixels: Tensor | None, ids: Tensor | None, calls: int) -> Tensor:
         """Losses fp32 [T] of a micro-batch, 0 where a row has no target.

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from model.config import VideoMllamaConfig
 from model.errors import InputError
+from model.vision.fused.levels import KEPT, TORCH_LEVELS
 from moss_train.config.schema import VisionStepConfig
+from moss_train.frames.activations import activation_bytes
 from moss_train.frames.assignment import assign_frames
-from moss_train.frames.cost import BACKWARD, FrameCost, frame_flops
-from moss_train.frames.settings import EncodeSettings
+from moss_train.frames.cost import BACKWARD, FrameCost, again_flops, again_share, frame_flops, rank_cost
+from moss_train.frames.settings import EncodeSettings, Kept
 
 CONFIG = VideoMllamaConfig()
 
@@ -59,12 +61,50 @@ def test_ranks_that_had_more_get_less(before: list[int], frames: list[int]) -> N
 
 
 def test_gibibytes_become_frames() -> None:
-    def keep(gib: float, mode: str = "all", size: int = 2) -> int:
-        config = VisionStepConfig(keep_activations_gib=gib, keep_mode=mode)
+    def keep(gib: float, mode: str = "all", size: int = 2, layers: str = "torch") -> int:
+        config = VisionStepConfig(keep_activations_gib=gib, keep_mode=mode, layers=layers)
         return EncodeSettings.of(config, CONFIG.vision, size, pad_tokens=True).keep_frames
 
     assert (keep(-1), keep(0), keep(20), keep(20, "attention"), keep(20, size=4)) == (-1, 0, 7, 61, 3)
+    fused = [keep(20, mode, layers="auto") for mode in KEPT]
+    assert fused == [118, 61, 41, 21, 12]
     assert EncodeSettings.of(VisionStepConfig(window_gib=0.5), CONFIG.vision, 2, True).window_bytes == 2**29
+
+
+@given(st.integers(0, 400), st.sampled_from([-1.0, 0.0, 0.3, 5.0, 20.0, 90.0]), st.sampled_from(["torch", "fused"]))
+def test_auto_computes_least_again(frames: int, gib: float, layers: str) -> None:
+    def settings(mode: str) -> EncodeSettings:
+        config = VisionStepConfig(keep_activations_gib=gib, keep_mode=mode, layers=layers)
+        return EncodeSettings.of(config, CONFIG.vision, 2, pad_tokens=True)
+
+    auto = settings("auto")
+    kept = auto.kept(frames)
+    costs = {mode: rank_cost(CONFIG, "tower", settings(mode), frames) for mode in (KEPT if layers == "fused" else TORCH_LEVELS)}
+    assert rank_cost(CONFIG, "tower", auto, frames) == pytest.approx(min(costs.values())) == pytest.approx(costs[kept.mode])
+    per_frame = activation_bytes(CONFIG.vision, 2, kept.mode, fused=layers == "fused")
+    assert kept.frames <= frames and (gib < 0 or kept.frames * per_frame <= gib * 2**30)
+    assert gib >= 0 or kept == Kept("all", frames)
+
+
+def test_auto_keeps_less_of_more_frames() -> None:
+    settings = EncodeSettings.of(VisionStepConfig(layers="fused"), CONFIG.vision, 2, pad_tokens=True)
+    found = [settings.kept(frames) for frames in (8, 20, 40, 59, 300)]
+    assert found == [Kept("all", 8), Kept("most", 20), Kept("middle", 40), Kept("attention", 59), Kept("input", 118)]
+
+
+def test_products_that_run_again() -> None:
+    vision = CONFIG.vision
+    shares = [again_share(vision, level) for level in KEPT]
+    assert shares == sorted(shares, reverse=True) and shares[-1] == 0
+    assert shares[0] == pytest.approx(1 - 0.275, abs=0.01), "all but fc2"
+    assert again_flops(vision, "attention", fused=False) == again_flops(vision, "middle", fused=False)
+    assert again_flops(vision, "most") == pytest.approx(40 * 2 * 1608 * 1280 * 5120)
+
+
+@pytest.mark.parametrize("mode", ["middle", "most"])
+def test_levels_of_fused_layers_are_refused_for_others(mode: str) -> None:
+    with pytest.raises(InputError, match=f"vision.keep_mode is {mode} with vision.layers torch.*use vision.keep_mode=attention"):
+        VisionStepConfig(layers="torch", keep_mode=mode)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +113,8 @@ def test_gibibytes_become_frames() -> None:
         ({"keep_activations_gib": -0.5}, "vision.keep_activations_gib is -0.5"),
         ({"window_gib": 0.0}, "vision.window_gib is 0.0"),
         ({"keep_mode": "some"}, "vision.keep_mode is 'some'"),
-        ({"again_chunk_frames": 0}, "vision.again_chunk_frames is 0"),
+        ({"again_chunk_frames": -1}, "vision.again_chunk_frames is -1"),
+        ({"layers": "fast"}, "vision.layers is 'fast'"),
     ],
 )
 def test_settings_that_cannot_be(values: dict[str, float], words: str) -> None:

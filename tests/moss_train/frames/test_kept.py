@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from model.config import TextConfig, VideoMllamaConfig, VisionConfig
 from model.errors import InputError
 from model.vision.encoder import VisionEncoder
+from model.vision.fused.levels import KEPT, TORCH_LEVELS, use_layers
 from moss_train.frames.activations import activation_bytes
-from moss_train.frames.kept import attention_outputs_kept
+from moss_train.frames.kept import keeping
 
 FRAMES = 3
 
@@ -30,9 +30,15 @@ def _config(width: int = 64, heads: int = 4, layers: int = 4, pool: str = "avera
     )  # fmt: skip
 
 
-def _encoder(config: VideoMllamaConfig, dtype: torch.dtype = torch.float32, device: str = "cpu") -> VisionEncoder:
+LEVELS = [("torch", level) for level in TORCH_LEVELS] + [("fused", level) for level in KEPT]
+
+
+def _encoder(
+    config: VideoMllamaConfig, dtype: torch.dtype = torch.float32, device: str = "cpu", layers: str = "torch"
+) -> VisionEncoder:
     torch.manual_seed(0)
     encoder = VisionEncoder(config)
+    use_layers(encoder, layers)
     torch.nn.init.constant_(encoder.vision_model.gated_positional_embedding.gate, 0.5)
     return encoder.to(device=device, dtype=dtype)
 
@@ -59,21 +65,22 @@ class _Attentions(TorchDispatchMode):
 def _run(encoder: VisionEncoder, config: VideoMllamaConfig, mode: str) -> tuple[torch.Tensor, dict[str, torch.Tensor], int]:
     """Features, gradients, and attention forward passes during the backward pass."""
     encoder.zero_grad()
-    with attention_outputs_kept(encoder) if mode == "attention" else nullcontext():
+    with keeping(encoder, mode):
         output = encoder(*_frames(config))
     with _Attentions() as attentions:
         (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
     return output.detach(), {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}, attentions.count
 
 
+@pytest.mark.parametrize(("layers", "level"), LEVELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_outputs_alone_give_the_same_gradients(dtype: torch.dtype) -> None:
+def test_every_level_gives_the_same_gradients(dtype: torch.dtype, layers: str, level: str) -> None:
     config = _config()
-    encoder = _encoder(config, dtype)
+    encoder = _encoder(config, dtype, layers=layers)
     output, gradients, _ = _run(encoder, config, "all")
-    again, kept, attentions = _run(encoder, config, "attention")
+    again, kept, attentions = _run(encoder, config, level)
     assert torch.equal(output, again)
-    assert attentions == 0, "the backward pass ran attention's forward again"
+    assert attentions == (6 if level == "input" else 0), "forward passes of attention in the backward pass"
     assert gradients.keys() == kept.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(kept[name], gradient, rtol=1e-6, atol=1e-6 * float(gradient.abs().max()), msg=name)
@@ -89,40 +96,53 @@ def test_layers_train_above_an_input_that_does_not() -> None:
     assert len(kept) == 6 and all(torch.allclose(kept[n], g, rtol=1e-6, atol=1e-9) for n, g in gradients.items())
 
 
-@pytest.mark.parametrize("mode", ["all", "attention"])
+def test_fused_layers_compute_what_operators_do() -> None:
+    config = _config()
+    expected, gradients, _ = _run(_encoder(config), config, "all")
+    output, found, _ = _run(_encoder(config, layers="fused"), config, "middle")
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
+    assert gradients.keys() == found.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-5 * max(1.0, float(gradient.abs().max())), msg=name)
+
+
+@pytest.mark.parametrize(("layers", "mode"), LEVELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sizes", [(64, 4, 4), (80, 2, 6)])
-def test_predicted_bytes_are_those_allocated(mode: str, dtype: torch.dtype, sizes: tuple[int, int, int]) -> None:
+def test_predicted_bytes_are_those_allocated(layers: str, mode: str, dtype: torch.dtype, sizes: tuple[int, int, int]) -> None:
     config = _config(*sizes)
-    encoder, inputs = _encoder(config, dtype), _frames(config)
-    kept = attention_outputs_kept(encoder) if mode == "attention" else nullcontext()
-    with kept, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+    encoder, inputs = _encoder(config, dtype, layers=layers), _frames(config)
+    with keeping(encoder, mode), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
         output = encoder(*inputs)
     left = sum(event.self_cpu_memory_usage for event in measured.key_averages()) - output.untyped_storage().nbytes()
-    assert left / FRAMES == pytest.approx(activation_bytes(config.vision, dtype.itemsize, mode), rel=0.02)
+    assert left / FRAMES == pytest.approx(
+        activation_bytes(config.vision, dtype.itemsize, mode, fused=layers == "fused"), rel=0.02
+    )
 
 
 def test_bytes_at_full_size() -> None:
     vision = VisionConfig()
     assert activation_bytes(vision, 2) == pytest.approx(2.7e9, rel=0.01)
     assert activation_bytes(vision, 2, "attention") == pytest.approx(0.35e9, rel=0.01)
+    fused = [activation_bytes(vision, 2, level, fused=True) for level in KEPT]
+    assert fused == pytest.approx([0.181e9, 0.350e9, 0.515e9, 1.009e9, 1.668e9], rel=0.005)
 
 
 def test_an_encoder_without_such_layers_is_refused() -> None:
-    with pytest.raises(InputError, match=r"vision\.keep_mode is attention"), attention_outputs_kept(torch.nn.Linear(2, 2)):
+    with pytest.raises(InputError, match=r"vision\.keep_mode is attention"), keeping(torch.nn.Linear(2, 2), "attention"):
         pass
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("mode", ["all", "attention"])
-def test_predicted_bytes_on_cuda(mode: str) -> None:
+@pytest.mark.parametrize(("layers", "mode"), LEVELS)
+def test_predicted_bytes_on_cuda(layers: str, mode: str) -> None:
     """Layers of the full width in bf16, few of them."""
     config = VideoMllamaConfig(vision=VisionConfig(num_hidden_layers=4, num_global_layers=2, intermediate_layers_indices=(1, 3)))
-    encoder, inputs = _encoder(config, torch.bfloat16, "cuda"), _frames(config, "cuda")
+    encoder, inputs = _encoder(config, torch.bfloat16, "cuda", layers), _frames(config, "cuda")
     encoder(*inputs).sum().backward()  # libraries have their workspaces from here on
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
-    with attention_outputs_kept(encoder) if mode == "attention" else nullcontext():
+    with keeping(encoder, mode):
         output = encoder(*inputs)
     left = torch.cuda.memory_allocated() - before - output.untyped_storage().nbytes()
-    assert left / FRAMES == pytest.approx(activation_bytes(config.vision, 2, mode), rel=0.05)
+    assert left / FRAMES == pytest.approx(activation_bytes(config.vision, 2, mode, fused=layers == "fused"), rel=0.05)
