@@ -1,4 +1,4 @@
-"""Products in 8-bit floating point: whether they can be had, which sizes they take, and the scopes that switch them.
+"""Products in 8-bit floating point: whether they can be had, which sizes they take, and Transformer Engine's scopes for them.
 
 Transformer Engine is imported inside the functions only. It computes in fp8 within its `autocast` scope; the outermost
 scope, when it is left, moves on the history of all tensors under delayed scaling. The scopes below never move it.
@@ -40,10 +40,15 @@ def transformer_engine_problem() -> str | None:
 
 
 def fp8_problem() -> str | None:
-    """Why fp8 products cannot be computed on this device; None if they can."""
+    """Why Transformer Engine cannot compute fp8 products on this device; None if it can."""
     problem = transformer_engine_problem()
-    if problem is not None:
-        return f"Transformer Engine cannot be used: {problem}"
+    return fp8_device_problem() if problem is None else f"Transformer Engine cannot be used: {problem}"
+
+
+def fp8_device_problem() -> str | None:
+    """Why this device has no fp8 products; None if it has."""
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device"
     capability = torch.cuda.get_device_capability()
     if capability < LEAST_CAPABILITY:
         least = ".".join(map(str, LEAST_CAPABILITY))

@@ -1,56 +1,39 @@
-"""The tower's products in fp8. Importing this module needs Transformer Engine."""
+"""The tower's products in fp8: those of fused layers, or of Transformer Engine's linear layers."""
 
 from __future__ import annotations
 
-from typing import cast
-
-import torch
-import transformer_engine.pytorch as te
-from torch import Tensor, nn
-
 from model.config import VideoMllamaConfig
-from model.fp8 import check_tower_widths, current_scaling, pad_rows
+from model.errors import InputError
 from model.vision.encoder import VisionEncoder
-from model.vision.layers import VisionLayer
+from model.vision.fused.levels import all_fused
+
+WAYS = ("none", "rows", "rows_bf16", "linears")
 
 
-class Fp8Linear(te.Linear):
-    """A linear layer with the parameters, and their names, of torch's, whose products are fp8 with current scaling.
+def use_fp8(encoder: VisionEncoder, config: VideoMllamaConfig, way: str) -> None:
+    """Lets the tower multiply in fp8; patch embedding and projector stay. Before freezing and wrapping, on its device.
 
-    Whoever calls it, in whatever scope: the layers between stay in the parameters' dtype. It has no state beside its parameters.
-    """
-
-    get_extra_state = nn.Module.get_extra_state
-    set_extra_state = nn.Module.set_extra_state
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out]"""
-        rows = x.shape[:-1].numel()
-        with current_scaling():
-            y: Tensor = super().forward(pad_rows(x))
-        return y[:rows].view(*x.shape[:-1], -1)
-
-
-def _fp8_copy(linear: nn.Linear) -> Fp8Linear:
-    weight = linear.weight
-    copy = Fp8Linear(
-        linear.in_features, linear.out_features, bias=linear.bias is not None, params_dtype=weight.dtype, device=weight.device
-    )
-    with torch.no_grad():
-        for name, parameter in linear.named_parameters():
-            copy.get_parameter(name).copy_(parameter)
-    return copy
-
-
-def use_fp8_linears(encoder: VisionEncoder, config: VideoMllamaConfig) -> None:
-    """Replaces every linear layer of the tower's blocks; patch embedding and projector stay. Before freezing and wrapping.
+    Args:
+        encoder: whose layers are applied as `levels.use_layers` has set.
+        config: its dimensions.
+        way: none | rows | rows_bf16 | linears. Rows: in fused layers, a scale for each row; with bf16, weight gradients are
+            products in bf16. Linears: Transformer Engine's linear layers with current scaling, operator by operator.
 
     Raises:
-        InputError: widths that fp8 products do not take.
+        InputError: an unknown way, widths that fp8 products do not take, or rows where a layer cannot be fused.
     """
-    check_tower_widths(config)
-    for layer in [m for m in encoder.vision_model.modules() if isinstance(m, VisionLayer)]:
-        for block in (layer.self_attn, layer.mlp):
-            for name, child in list(block.named_children()):
-                if isinstance(child, nn.Linear):
-                    setattr(block, name, cast(nn.Module, _fp8_copy(child)))
+    if way not in WAYS:
+        raise InputError(f"fp8_vision is {way!r}; use one of {', '.join(WAYS)}")
+    if way == "linears":
+        from model.vision.fp8_linears import use_fp8_linears
+
+        use_fp8_linears(encoder, config)
+    elif way != "none":
+        from model.vision.fused.fp8_products import use_fp8_products
+
+        if not all_fused(encoder):  # its layers would compute in the dtype of their weights, and nobody would know
+            raise InputError(
+                "precision.fp8_vision is on, but the tower's layers are not fused here: on CUDA in 16 bits they are, with "
+                "vision.layers=auto and a library that has attention for their heads; use vision.layers=torch or fp8_vision=false"
+            )
+        use_fp8_products(encoder, config, "fp8" if way == "rows" else "bf16")

@@ -158,7 +158,10 @@ class PrecisionConfig:
     fp8_cross_layers: bool = False
     """Also the cross layers' products, with current scaling; they stay in `dtype` otherwise. Embedding and head always do."""
     fp8_vision: bool = False
-    """Also the tower's products, always with current scaling, so that a second forward pass repeats the first."""
+    """Also the tower's products: those of fused layers with a scale for each row, others with current scaling; a second forward
+    pass repeats the first."""
+    fp8_vision_weight_gradients: bool = True
+    """With `fp8_vision` and fused layers: products that give gradients of weights too; they are in bf16 otherwise."""
 
     def __post_init__(self) -> None:
         one_of("precision.dtype", self.dtype, ("fp32", "bf16"))

@@ -7,7 +7,7 @@ from model.vision.fused.levels import all_fused
 from moss_train.config.schema import RunConfig
 from moss_train.engines.models import Models, build_models
 from moss_train.engines.precision import provider_of
-from moss_train.frames.settings import EncodeSettings
+from moss_train.frames.settings import EncodeSettings, fp8_of_tower
 from moss_train.parallel.layout import ParallelLayout
 
 
@@ -31,7 +31,7 @@ def models_of(config: RunConfig, layout: ParallelLayout, model_config: VideoMlla
         dense_classes=config.stage.dense_classes if dense else None,
         provider=provider_of(config),
         fp8=config.precision.fp8,
-        fp8_vision=config.precision.fp8_vision,
+        fp8_vision=fp8_of_tower(config),
         cross_attention=config.attention.cross,
         vision_layers=config.vision.layers,
     )
@@ -44,6 +44,6 @@ def encode_settings_of(config: RunConfig, models: Models) -> EncodeSettings:
         models.config.vision,
         element_size=models.dtype.itemsize,
         pad_tokens=models.config.switches.vit_keep_pad_tokens,
-        same_chunks=config.precision.fp8_vision,
+        same_chunks=fp8_of_tower(config) == "linears",
         fused=all_fused(models.vision),
     )

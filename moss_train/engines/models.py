@@ -17,6 +17,7 @@ from model.text.provider import ModuleProvider
 from model.text.transformer_config import DTYPES
 from model.video_mllama import VideoMllamaDecoder, build_decoder_chunks, make_transformer_config
 from model.vision.encoder import VisionEncoder
+from model.vision.fp8 import use_fp8
 from model.vision.fused.levels import use_layers
 from moss_train.config.schema import LoraConfig, StageConfig
 from moss_train.parallel.layout import ParallelLayout
@@ -64,7 +65,7 @@ def build_models(
     dense_classes: int | None = None,
     provider: ModuleProvider | None = None,
     fp8: str = "none",
-    fp8_vision: bool = False,
+    fp8_vision: str = "none",
     cross_attention: str = "auto",
     vision_layers: str = "auto",
 ) -> Models:
@@ -78,7 +79,7 @@ def build_models(
         dense_classes: classes of the patch classifier, which also tells the pooled cell of a patch; None builds none.
         provider: what the decoder's layers are made of; None takes plain torch.
         fp8: none | delayed | current, of the decoder; needs a provider with fp8.
-        fp8_vision: also of the tower, with current scaling.
+        fp8_vision: none | rows | rows_bf16 | linears, of the tower: see `model.vision.fp8.use_fp8`.
         cross_attention: backend of the attention from rows to frames.
         vision_layers: auto | torch | fused, how the tower applies its layers.
 
@@ -108,10 +109,7 @@ def build_models(
     if dense_classes is not None:
         head = torch.nn.Linear(config.vision.output_dim, dense_classes + config.vision.tokens_per_frame - 1)
     unit = VisionUnit(encoder, head).to(device=layout.device, dtype=DTYPES[dtype])
-    if fp8_vision:
-        from model.vision.fp8 import use_fp8_linears
-
-        use_fp8_linears(encoder, config)
+    use_fp8(encoder, config, fp8_vision)
     return Models(
         config=config,
         transformer_config=transformer_config,

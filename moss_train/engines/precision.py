@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from model.config import VideoMllamaConfig
 from model.errors import InputError
-from model.fp8 import check_rows, fp8_problem
+from model.fp8 import check_rows, fp8_device_problem, fp8_problem
 from model.text.provider import ModuleProvider, choose_provider
 from moss_train.config.schema import RunConfig
+from moss_train.frames.settings import fp8_of_tower
 
 
 def provider_of(config: RunConfig) -> ModuleProvider:
@@ -17,7 +18,7 @@ def provider_of(config: RunConfig) -> ModuleProvider:
     """
     precision, sizes = config.precision, config.parallel
     if precision.fp8_vision:
-        problem = fp8_problem()
+        problem = fp8_problem() if fp8_of_tower(config) == "linears" else fp8_device_problem()
         if problem is not None:
             raise InputError(f"precision.fp8_vision is true, but {problem}; use precision.fp8_vision=false")
     provider = choose_provider(

@@ -113,3 +113,12 @@ def expects_fused(config: RunConfig) -> bool:
     if config.vision.layers == "torch" or adapted:
         return False
     return config.vision.layers == "fused" or config.precision.dtype == "bf16"
+
+
+def fp8_of_tower(config: RunConfig) -> str:
+    """How the tower's products are computed in fp8, see `model.vision.fp8.use_fp8`."""
+    if not config.precision.fp8_vision:
+        return "none"
+    if not expects_fused(config):
+        return "linears"
+    return "rows" if config.precision.fp8_vision_weight_gradients else "rows_bf16"

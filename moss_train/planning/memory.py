@@ -16,7 +16,7 @@ from model.errors import InputError
 from moss_train.config.schema import RunConfig
 from moss_train.engines.optimizer.bytes import optimizer_bytes
 from moss_train.frames.activations import activation_bytes
-from moss_train.frames.settings import EncodeSettings, expects_fused
+from moss_train.frames.settings import EncodeSettings, expects_fused, fp8_of_tower
 from moss_train.frames.windows import WindowBound
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning import activations
@@ -171,8 +171,8 @@ class _Rank:
         self.gradients = Gradients.of(model, config.stage, config.lora)
         self.dense = config.stage.objective == "dense_labels"
         self.encode = EncodeSettings.of(
-            config.vision, model.vision, self.element, model.switches.vit_keep_pad_tokens, same_chunks=precision.fp8_vision,
-            fused=expects_fused(config),
+            config.vision, model.vision, self.element, model.switches.vit_keep_pad_tokens,
+            same_chunks=fp8_of_tower(config) == "linears", fused=expects_fused(config),
         )  # fmt: skip
         replica_frames = load.frames * load.micro_batches
         self.owned = math.ceil(replica_frames * data / ranks)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 
 from model.config import VideoMllamaConfig
 from moss_train.config.schema import RunConfig
-from moss_train.frames.settings import EncodeSettings, expects_fused
+from moss_train.frames.settings import EncodeSettings, expects_fused, fp8_of_tower
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning.flops import Flops, Gradients, Work, forward_flops, hardware_flops, model_flops
 from moss_train.planning.hardware import ACCUMULATED_BYTES, LOGIT_BYTES, Cluster
@@ -64,7 +64,7 @@ class KeptFrames:
         model = VideoMllamaConfig.from_dict(config.model)
         settings = EncodeSettings.of(
             config.vision, model.vision, ELEMENT[config.precision.dtype], model.switches.vit_keep_pad_tokens,
-            same_chunks=config.precision.fp8_vision, fused=expects_fused(config),
+            same_chunks=fp8_of_tower(config) == "linears", fused=expects_fused(config),
         )  # fmt: skip
         kept = settings.kept(math.ceil(frames))
         return cls(min(1.0, kept.frames / frames) if frames else 1.0, kept.mode)

@@ -6,7 +6,7 @@ The plan of the step itself (`moss_train.frames.plan`) says what goes where, so 
 from __future__ import annotations
 
 from moss_train.frames.plan import FramePlan, Transfers, plan_frames
-from moss_train.frames.settings import EncodeSettings
+from moss_train.frames.settings import EncodeSettings, fp8_of_tower
 from moss_train.frames.windows import WindowBound
 from moss_train.parallel.layout import place_of
 from moss_train.planning.communication.calls import Calls, Traffic
@@ -25,7 +25,7 @@ def frame_plan(rank: Rank) -> FramePlan:
     if rank.decodes:
         settings = EncodeSettings.of(
             rank.config.vision, vision, rank.element, model.switches.vit_keep_pad_tokens,
-            same_chunks=rank.config.precision.fp8_vision,
+            same_chunks=fp8_of_tower(rank.config) == "linears",
         )  # fmt: skip
         bound = WindowBound(
             limit=settings.window_bytes,

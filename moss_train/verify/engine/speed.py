@@ -14,6 +14,8 @@ from model.attention.plan import make_plan
 from model.config import TextConfig, VideoMllamaConfig, VisionConfig
 from model.rows import PackedRows
 from model.vision.encoder import VisionEncoder
+from model.vision.fp8 import use_fp8
+from model.vision.fused.levels import use_layers
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.verify.engine.subject import CURRENT, DELAYED, ENGINE, TORCH, Variant, build, check_config, learnable_pack
 
@@ -42,7 +44,8 @@ def measure(layout: ParallelLayout, repeats: int = 20) -> dict[str, Any]:
     return {
         "self layer, 8,192 rows": {v.name: _self_layer(config, v, layout, repeats) for v in VARIANTS},
         f"{TOWER_LAYERS} tower layers, {TOWER_FRAMES} frames": {
-            "bf16 torch": _tower(False, layout, repeats), "fp8 current": _tower(True, layout, repeats),
+            "bf16 torch": _tower("torch", "none", layout, repeats), "fp8 current": _tower("torch", "linears", layout, repeats),
+            "bf16 fused": _tower("fused", "none", layout, repeats), "fp8 rows, fused": _tower("fused", "rows", layout, repeats),
         },
     }  # fmt: skip
 
@@ -82,7 +85,7 @@ def _self_layer(config: VideoMllamaConfig, variant: Variant, layout: ParallelLay
     return _timed(call, repeats, layer_flops(config.text, LENGTHS))
 
 
-def _tower(fp8: bool, layout: ParallelLayout, repeats: int) -> dict[str, float]:
+def _tower(layers: str, fp8: str, layout: ParallelLayout, repeats: int) -> dict[str, float]:
     """The tower's blocks at 11B width, 1,608 tokens a frame."""
     config = VideoMllamaConfig(
         vision=VisionConfig(num_hidden_layers=TOWER_LAYERS, num_global_layers=0, intermediate_layers_indices=()),
@@ -91,10 +94,8 @@ def _tower(fp8: bool, layout: ParallelLayout, repeats: int) -> dict[str, float]:
     vision = config.vision
     with torch.device(layout.device):
         encoder = VisionEncoder(config).bfloat16()
-    if fp8:
-        from model.vision.fp8 import use_fp8_linears
-
-        use_fp8_linears(encoder, config)
+    use_layers(encoder, layers)
+    use_fp8(encoder, config, fp8)
     blocks = encoder.vision_model.transformer
     tokens, width = vision.num_padded_positions, vision.hidden_size
     x = torch.randn(TOWER_FRAMES, tokens, width, device=layout.device, dtype=torch.bfloat16, requires_grad=True)

@@ -74,7 +74,7 @@ def build(config: VideoMllamaConfig, variant: Variant, layout: ParallelLayout, c
         dtype=variant.dtype,
         provider=variant.provider(),
         fp8=variant.fp8,
-        fp8_vision=variant.fp8_vision,
+        fp8_vision="rows" if variant.fp8_vision else "none",
         cross_attention=cross_attention,
     )
 

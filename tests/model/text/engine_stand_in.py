@@ -228,7 +228,7 @@ def _modules() -> dict[str, ModuleType]:
     return made
 
 
-REAL = ("megatron.core.extensions.transformer_engine", "model.text.transformer_engine.modules", "model.vision.fp8")
+REAL = ("megatron.core.extensions.transformer_engine", "model.text.transformer_engine.modules", "model.vision.fp8_linears")
 """Modules that are imported anew on top of the stand-in."""
 
 

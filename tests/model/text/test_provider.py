@@ -190,7 +190,7 @@ def test_rows_that_fp8_does_not_take_are_refused(engine: type[State]) -> None:
 
 
 def test_the_tower_in_fp8_keeps_names_and_values(engine: type[State]) -> None:
-    from model.vision.fp8 import use_fp8_linears
+    from model.vision.fp8_linears import use_fp8_linears
 
     config = _config()
     encoder = VisionEncoder(config)
