@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from model.vision.fused.levels import all_fused
 from moss_train.bench.subject import Subject
 from moss_train.bench.train.batches import Batches, batches_of
 from moss_train.bench.train.cases import Case, Options
@@ -115,7 +116,10 @@ def measure_case(
         if options.profile:
             say(f"{case.name}: profile of one step")
             found["profile"] = _profiled(stepper, subject, options.warmup + len(records) + 1)
-    found |= {"samples": stepper.samples, "memory": memory, "clocks": log.means, "parameters": subject.parameters}
+    found |= {
+        "samples": stepper.samples, "memory": memory, "clocks": log.means, "parameters": subject.parameters,
+        "fused_tower": all_fused(subject.models.vision),
+    }  # fmt: skip
     return found
 
 

@@ -41,6 +41,7 @@ def check_case(case: dict[str, Any], chip: dict[str, Any]) -> None:
     assert case["mfu"]["product"] == pytest.approx(rate["model"] * 1e12 / chip["product_flops"])
     assert case["flops"]["hardware"]["total"] >= total
     assert sum(frames for pack in case["samples"] for _, frames in pack) == case["work"]["frames"]
+    assert case["fused_tower"] is False  # fp32 on a CPU
     assert case["memory"]["peak"] > 1 << 20 and len(case["all_seconds"]) == case["steps"]
 
 
