@@ -16,6 +16,7 @@ from model.attention.cores import PackedRowParams
 from model.attention.plan import RowPlan, make_plan
 from model.config import VideoMllamaConfig
 from model.errors import InputError
+from model.head_loss import HeadLoss
 from model.lora.state import shard_adapter_state
 from model.loss import mask_padded_columns, row_losses
 from model.rows import PackedRows, frame_share
@@ -53,6 +54,8 @@ class VideoMllamaDecoder(GPTModel):
             vp_stage=vp_stage,
         )
         self.model_config = config
+        kept = getattr(transformer_config, "head_logits_bytes", None)
+        self.head_loss = None if kept is None else HeadLoss(text.vocab_size, kept)
         if pre_process:
             # The embedding has rows (the image token first) that the head lacks; GPTModel knows one size only.
             self.embedding = LanguageModelEmbedding(
@@ -76,13 +79,28 @@ class VideoMllamaDecoder(GPTModel):
 
     def _losses(self, hidden: Tensor, targets: Tensor, plan: RowPlan) -> Tensor:
         """hidden [T, 1, H] -> fp32 [T]. The head runs on the rows that have a target only."""
-        chosen = None if self.config.sequence_parallel else plan.target_rows
+        if self.head_loss is None:
+            chosen = None if self.config.sequence_parallel else plan.target_rows
+        else:
+            chosen, hidden = plan.target_rows, self._all_rows(hidden)
         if chosen is not None:
             hidden, targets = hidden.index_select(0, chosen), targets.index_select(0, chosen)
-        losses = row_losses(self._logits(hidden), targets, self.pg_collection.tp)
+        if self.head_loss is None:
+            losses = row_losses(self._logits(hidden), targets, self.pg_collection.tp)
+        else:
+            losses = self.head_loss(hidden[:, 0], self.output_layer.weight, targets, self.pg_collection.tp)
         if chosen is None:
             return losses
         return losses.new_zeros(plan.num_rows).index_copy(0, chosen, losses)
+
+    def _all_rows(self, hidden: Tensor) -> Tensor:
+        """What enters the head [T, 1, H] on every tensor-parallel rank, whose gradients are summed behind it."""
+        group = self.pg_collection.tp
+        if self.config.sequence_parallel:
+            rows: Tensor = tensor_parallel.gather_from_sequence_parallel_region(hidden, True, group)
+            return rows
+        copied: Tensor = tensor_parallel.copy_to_tensor_model_parallel_region(hidden, group)
+        return copied
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """hidden [T, 1, H] -> [T, columns of this rank]."""

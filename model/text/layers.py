@@ -20,6 +20,7 @@ from megatron.core.transformer.transformer_layer import (
 )
 
 from model.text.cross_attention import FrameCrossAttention, FrameCrossAttentionSubmodules
+from model.text.fused_mlp import FusedMLP
 from model.text.fused_norms import FUSED_NORMS
 from model.text.provider import ModuleProvider
 
@@ -31,7 +32,10 @@ def _norm(provider: ModuleProvider) -> Any:
 
 def _mlp(provider: ModuleProvider) -> ModuleSpec:
     first = provider.norm_column_linear or provider.column_linear
-    return ModuleSpec(module=MLP, submodules=MLPSubmodules(linear_fc1=first, linear_fc2=provider.row_linear))
+    parts = MLPSubmodules(linear_fc1=first, linear_fc2=provider.row_linear)
+    if provider.swiglu is None:
+        return ModuleSpec(module=MLP, submodules=parts)
+    return ModuleSpec(module=FusedMLP, submodules=parts, params={"swiglu": provider.swiglu})
 
 
 def self_layer(provider: ModuleProvider) -> ModuleSpec:

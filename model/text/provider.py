@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
+from torch import Tensor
 
 from model.attention.cores import CrossCore, SelfCore
 from model.errors import InputError
@@ -33,6 +35,8 @@ class ModuleProvider:
     """A norm and the column-parallel product behind it; None: two modules. Its norm is named as in `fused_norms`."""
     frame_linear: type[Any] | None = None
     """Column-parallel product over the frames' tokens; None takes `column_linear`."""
+    swiglu: Callable[[Tensor], Tensor] | None = None
+    """[..., 2 I] -> [..., I] in one kernel; None: torch's functions."""
     cross_layer: type[Any] = GatedCrossLayer
     """`GatedCrossLayer`, or one that computes it in another precision."""
 
@@ -68,6 +72,7 @@ def transformer_engine_provider(*, fuse_norms: bool = True, fp8_cross_layers: bo
         cross_core=CrossCore,
         norm_column_linear=te.EngineNormColumnLinear if fuse_norms else None,
         frame_linear=te.EngineFrameLinear,
+        swiglu=te.swiglu,
         cross_layer=te.CurrentScalingCrossLayer if fp8_cross_layers else te.FullPrecisionCrossLayer,
     )
 

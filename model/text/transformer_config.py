@@ -13,6 +13,7 @@ from model.attention.cross.attention import check_training
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.fp8 import check_decoder_widths
+from model.head_loss import GIB
 from model.text.stages import check_parallel, check_stage_layers, layers_per_stage
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -45,6 +46,7 @@ def make_transformer_config(
     config: VideoMllamaConfig, *, tensor: int = 1, pipeline: int = 1, virtual_pipeline: int = 1, context: int = 1,
     sequence_parallel: bool = False, dtype: str | torch.dtype = "fp32", recompute: str = "none",
     stage_layers: Sequence[int] | None = None, fp8: str = "none", cross_attention: str = "auto",
+    head_logits_gib: float | None = 1.0,
 ) -> TransformerConfig:  # fmt: skip
     """The decoder's configuration for a parallel layout.
 
@@ -58,6 +60,8 @@ def make_transformer_config(
             them evenly.
         fp8: none | delayed | current, scaling recipe of the products; needs Transformer Engine's modules.
         cross_attention: backend of `model.attention.cross.attention.cross_attention`.
+        head_logits_gib: GiB of logits that stay until the backward pass, see `model.head_loss`; None computes all of them at
+            once, in the head's own forward pass.
 
     Raises:
         InputError: a size that does not divide what it has to, stages that do not fit the layers, or a backend that does not
@@ -126,4 +130,5 @@ def make_transformer_config(
         **_fp8_settings(fp8),
     )
     made.cross_attention_backend = cross_attention  # type: ignore[attr-defined]
+    made.head_logits_bytes = None if head_logits_gib is None else head_logits_gib * GIB  # type: ignore[attr-defined]
     return made

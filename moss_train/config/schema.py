@@ -262,6 +262,9 @@ class TrainConfig:
     """Steps between held-out evaluations; 0 evaluates only before the first and after the last step."""
     eval_batches: int = 0
     """Micro-batches (over all ranks) of a held-out evaluation, dealt to the validation sets in turns; 0 switches it off."""
+    head_logits_gib: float = 1.0
+    """GiB of bf16 logits of a micro-batch that stay until its backward pass (1 GB for 4,096 targets at 11B); those of further
+    targets are computed again. Logits of 2,048 rows exist at once in any case. 0 keeps none."""
     seed: int = 42
     init_from: str | None = None
     """Run folder (its newest checkpoint), RUN@best, a checkpoint folder or Hugging Face folder that gives the weights; None
@@ -280,6 +283,7 @@ class TrainConfig:
             at_least(f"train.{name}", getattr(self, name), 1)
         for name in ("save_every", "eval_every", "eval_batches"):
             at_least(f"train.{name}", getattr(self, name), 0)
+        at_least("train.head_logits_gib", self.head_logits_gib, 0.0)
         if self.init_ema and self.init_from is None:
             raise InputError("train.init_ema is true without train.init_from; name the run whose average is meant, or use false")
         if not self.resume.strip():

@@ -32,8 +32,10 @@ def models_of(config: RunConfig, layout: ParallelLayout, model_config: VideoMlla
         provider=provider_of(config),
         fp8=config.precision.fp8,
         fp8_vision=fp8_of_tower(config),
-        cross_attention=config.attention.cross,
         vision_layers=config.vision.layers,
+        cross_attention=config.attention.cross,
+        # DeepSpeed gathers a spread head for the head's own forward pass only.
+        head_logits_gib=None if config.engine == "deepspeed" else config.train.head_logits_gib,
     )
 
 

@@ -68,6 +68,7 @@ def build_models(
     fp8_vision: str = "none",
     cross_attention: str = "auto",
     vision_layers: str = "auto",
+    head_logits_gib: float | None = 1.0,
 ) -> Models:
     """Modules with random weights; everything is trainable until `freeze`.
 
@@ -82,6 +83,7 @@ def build_models(
         fp8_vision: none | rows | rows_bf16 | linears, of the tower: see `model.vision.fp8.use_fp8`.
         cross_attention: backend of the attention from rows to frames.
         vision_layers: auto | torch | fused, how the tower applies its layers.
+        head_logits_gib: logits that stay until the backward pass; None computes all of them at once.
 
     Raises:
         InputError: sizes that the layout does not divide, or that fp8 does not take.
@@ -99,6 +101,7 @@ def build_models(
         stage_layers=sizes.stage_layers,
         fp8=fp8,
         cross_attention=cross_attention,
+        head_logits_gib=head_logits_gib,
     )
     torch.manual_seed(seed + layout.place.pipeline)
     chunks = build_decoder_chunks(config, transformer_config, provider)

@@ -17,6 +17,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from model.config import VideoMllamaConfig
 from model.conversion.table import VISION_KEY, all_rules
 from model.errors import InputError
+from model.text.transformer_engine.accumulation import accumulate_in_products
 from moss_train.config.optimizer import OptimizerConfig as OptimizerSettings
 from moss_train.config.schema import PrecisionConfig
 from moss_train.engines.optimizer.average import WeightAverage
@@ -119,6 +120,7 @@ class Optimization:
             DistributedDataParallel(transformer_config, buffers(reduce_fp32), chunk, disable_bucketing=i > 0)
             for i, chunk in enumerate(chunks)
         ]
+        accumulate_in_products(self.decoder)
         self.vision: Any = None
         self.decoder_optimizers: list[Any] = []
         self.vision_optimizers: list[Any] = []

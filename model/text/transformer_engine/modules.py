@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import transformer_engine_torch as engine
 from megatron.core.extensions.transformer_engine import (
     TEColumnParallelLinear,
     TEDotProductAttention,
@@ -74,6 +76,29 @@ class EngineFrameLinear(_History, TEColumnParallelLinear):
             return super().forward(x)
         y, bias = super().forward(pad_rows(x))
         return y[:tokens].view(*x.shape[:-1], -1), bias
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        y: Tensor = engine.swiglu(x, None)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        dx: Tensor = engine.dswiglu(gradients[0].contiguous(), x, None)
+        return dx
+
+
+def swiglu(x: Tensor) -> Tensor:
+    """silu of the first half times the second half, in one kernel; its input alone is kept for the backward pass.
+
+    [..., 2 I] -> [..., I]
+    """
+    y: Tensor = _SwiGLU.apply(x.reshape(-1, x.shape[-1]))  # type: ignore[no-untyped-call]
+    return y.view(*x.shape[:-1], -1)
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:

@@ -202,6 +202,20 @@ class _Module(ModuleType):
         return type(name, (nn.Module,), {})
 
 
+def swiglu(x: Tensor, quantizer: None) -> Tensor:
+    """x [rows, 2 I] -> [rows, I], computed in fp32."""
+    first, second = x.float().chunk(2, dim=-1)
+    return (F.silu(first) * second).to(x.dtype)
+
+
+def dswiglu(gradient: Tensor, x: Tensor, quantizer: None) -> Tensor:
+    """Gradient of x."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        (found,) = torch.autograd.grad(swiglu(leaf, None), leaf, gradient)
+    return found
+
+
 def _modules() -> dict[str, ModuleType]:
     content: dict[str, dict[str, Any]] = {
         "": {"__version__": "2.20.2"},
@@ -215,6 +229,7 @@ def _modules() -> dict[str, ModuleType]:
         ".pytorch.router": {},
         ".pytorch.attention": {},
         ".pytorch.attention.rope": {"apply_rotary_pos_emb": apply_rotary_pos_emb},
+        "_torch": {"swiglu": swiglu, "dswiglu": dswiglu},
     }
     made: dict[str, ModuleType] = {}
     for suffix, names in content.items():
