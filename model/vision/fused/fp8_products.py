@@ -13,7 +13,7 @@ Bytes for each row of a layer of width D = 1280 and inner width 4 D, beside what
 
 Sum: +35 D, 45 KB a row and 72 MB a frame of 1,608 rows, 0.024 ms at 3.0 TB/s. A layer's products, 189.7 GFLOP a frame, take
 0.27 ms in bf16 at 700 TFLOP/s and 0.16 at 1,200. Weight gradients in bf16 spare the turned copies, but the norms again, gelu
-again and its gradient are written in both types (+20 D): 0.005 ms a frame less for memory, 0.04 more for products.
+again and its gradient are written in both types (+20 D): 0.008 ms a frame less for memory, 0.04 more for products.
 A scale for a whole tensor would need its largest value before the first number is written: another pass over every
 operand, or a scale from the step before, which a second forward pass and a checkpoint would have to know.
 """
