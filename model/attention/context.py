@@ -136,10 +136,10 @@ def context_cross_attention(q: Tensor, k: Tensor, v: Tensor, context: ContextPla
     Raises:
         InputError: a backend whose log-sums have no gradient, which the merging needs.
     """
-    if backend == "varlen":
+    if backend in ("varlen", "dense"):
         raise InputError(
-            f"attention.cross is varlen with parallel.context {context.group.size()}, whose ranks merge partial results by "
-            "log-sums that varlen gives no gradient; use auto, flex or torch"
+            f"attention.cross is {backend} with parallel.context {context.group.size()}, whose ranks merge partial results by "
+            f"log-sums, and {backend} has none with a gradient; use auto, flex or torch"
         )
     everyone = gather_rows(q, context.group)  # [T, heads, d]
     out, lse = cross_attention(everyone, k, v, context.cross, backend=backend, with_lse=True)

@@ -69,10 +69,10 @@ def make_transformer_config(
     """
     text = config.text
     check_parallel(text, tensor, pipeline, virtual_pipeline)
-    if cross_attention == "varlen" and context > 1:
+    if cross_attention in ("varlen", "dense") and context > 1:
         raise InputError(
-            f"attention.cross is varlen with parallel.context {context}, but its partial results cannot be merged over ranks; "
-            "use attention.cross=auto"
+            f"attention.cross is {cross_attention} with parallel.context {context}, but its partial results cannot be merged "
+            "over ranks; use attention.cross=auto"
         )
     if fp8 != "none":
         check_decoder_widths(config, tensor)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.attention.cross.attention import cross_attention
+from model.attention.cross.dense import mask_of
 from model.attention.cross.plan import CrossPlan
 from model.attention.cross.reference import torch_cross_attention_with_lse
 from model.errors import InputError
@@ -83,23 +84,6 @@ def _median_ms(run: Callable[[], object], device: torch.device, repeats: int) ->
     return statistics.median(times)
 
 
-class _DenseMask:
-    """All scores under one additive mask [rows, keys], by torch's memory-efficient kernel: the way without ranges."""
-
-    def __init__(self, plan: CrossPlan, dtype: torch.dtype) -> None:
-        keys = torch.arange(plan.num_keys, device=plan.device) // plan.tokens_per_frame
-        begin, end = (torch.from_numpy(x).to(plan.device)[:, None] for x in (plan.begin, plan.end))
-        hidden = (keys < begin) | (keys >= end)
-        self.bias = torch.zeros(hidden.shape, dtype=dtype, device=plan.device).masked_fill_(hidden, torch.finfo(dtype).min)
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        ratio = q.shape[1] // k.shape[2]
-        keys, values = (t.flatten(0, 1).repeat_interleave(ratio, dim=1) for t in (k, v))
-        query, key, value = (t.transpose(0, 1)[None] for t in (q, keys, values))
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias[None, None])
-        return mixed[0].transpose(0, 1).flatten(1)
-
-
 def _no_mask(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Every row sees every key, by cuDNN on CUDA: not the same result, but what a kernel without masks takes for all pairs."""
     query, key, value = (t.transpose(0, 1)[None] for t in (q, k.flatten(0, 1), v.flatten(0, 1)))
@@ -109,11 +93,12 @@ def _no_mask(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _attention(backend: str, plan: CrossPlan, dtype: torch.dtype) -> Attention:
-    if backend == DENSE:
-        return _DenseMask(plan, dtype)
     if backend == NO_MASK:
         return _no_mask
-    return lambda q, k, v: cross_attention(q, k, v, plan, backend=backend)
+    if backend == DENSE:
+        mask_of(plan, dtype)
+    name = "dense" if backend == DENSE else backend
+    return lambda q, k, v: cross_attention(q, k, v, plan, backend=name)
 
 
 def plan_of(workload: Workload, shape: Shape, device: torch.device) -> CrossPlan:
@@ -174,8 +159,8 @@ def measure(
     kept = sum(t.numel() * t.element_size() for t in found)
     del found
     extra = _extra_memory(both, device, kept)
-    if isinstance(attention, _DenseMask):
-        extra += attention.bias.numel() * attention.bias.element_size()
+    if backend == DENSE:
+        extra += mask_of(plan, inputs[0].dtype).bias.untyped_storage().nbytes()
     forward_ms = _median_ms(lambda: attention(*leaves), device, repeats)
     both_ms = _median_ms(both, device, repeats)
     begun = time.perf_counter()

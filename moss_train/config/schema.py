@@ -32,7 +32,7 @@ OBJECTIVES = ("next_token", "dense_labels")
 SCHEDULES = ("cosine", "wsd", "reference_log_linear", "constant")
 DECAY_SHAPES = ("linear", "cosine", "sqrt")
 MODULES = ("auto", "torch", "transformer_engine")
-CROSS_BACKENDS = ("auto", "torch", "flex", "flash", "varlen")
+CROSS_BACKENDS = ("auto", "torch", "flex", "flash", "varlen", "dense")
 RECOMPUTE = ("none", "full")
 FP8_RECIPES = ("none", "delayed", "current")
 TOWER_LAYERS = ("auto", "torch", "fused")
@@ -177,7 +177,8 @@ class PrecisionConfig:
 @dataclass(kw_only=True)
 class AttentionConfig:
     cross: str = "auto"
-    """auto | torch | flex | flash | varlen: how text rows attend to frames; auto takes the fastest that works on the device."""
+    """auto | torch | flex | flash | varlen | dense: how text rows attend to frames; auto takes the fastest that works on the
+    device. dense holds a mask of rows by keys, to compare with."""
 
     def __post_init__(self) -> None:
         one_of("attention.cross", self.cross, CROSS_BACKENDS)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from model.attention.cross import flash, varlen
+from model.attention.cross.dense import dense_cross_attention
 from model.attention.cross.flex import flex_cross_attention
 from model.attention.cross.plan import CrossPlan
 from model.attention.cross.reference import torch_cross_attention, torch_cross_attention_with_lse
 from model.errors import InputError
 
-BACKENDS = ("auto", "torch", "flex", "flash", "varlen")
+BACKENDS = ("auto", "torch", "flex", "flash", "varlen", "dense")
 
 
 SMALL = 1 << 20
@@ -39,7 +40,7 @@ def check_training(backend: str, device: torch.device, dtype: torch.dtype, width
     """Refuses a backend that cannot train a decoder, before the first step would find out on the ranks that have cross layers.
 
     Args:
-        backend: auto | torch | flex | flash | varlen.
+        backend: auto | torch | flex | flash | varlen | dense.
         device, dtype: of the decoder.
         width: of a head.
 
@@ -71,16 +72,16 @@ def cross_attention(
         q: [T, heads, d], normed and rotated.
         k, v: [F, P, groups, d]; k rotated and normed. Consecutive heads share the keys of a group.
         plan: what every row sees.
-        backend: auto | torch | flex | flash | varlen.
+        backend: auto | torch | flex | flash | varlen | dense.
         with_lse: return the log-sums too.
 
     Returns:
         [T, heads * d]; zero for rows that attend to no frame. With the log-sums also fp32 [T, heads], the natural
         logarithm of the sum of the exponentiated scaled scores, -inf for rows that attend to no frame: differentiable,
-        except in the varlen backend.
+        except in the varlen backend. The dense backend has none.
 
     Raises:
-        InputError: a backend that does not exist or does not run here.
+        InputError: a backend that does not exist, does not run here, or has no log-sums where they are wanted.
     """
     if backend not in BACKENDS:
         raise InputError(f"attention.cross is {backend!r}; use one of {', '.join(BACKENDS)}")
@@ -90,8 +91,8 @@ def cross_attention(
     if backend == "auto":
         scores, has_flash = plan.num_rows * plan.num_keys, flash.available(q.device)
         backend = choose(q.device.type, q.dtype, q.shape[-1], scores, with_lse=with_lse, has_flash=has_flash)
-    if backend == "torch" and not with_lse:
-        return torch_cross_attention(q, k, v, plan)
+    if not with_lse and backend in ("torch", "dense"):
+        return (torch_cross_attention if backend == "torch" else dense_cross_attention)(q, k, v, plan)
     result = _with_lse(backend, q, k, v, plan)
     return result if with_lse else result[0]
 
@@ -99,6 +100,8 @@ def cross_attention(
 def _with_lse(backend: str, q: Tensor, k: Tensor, v: Tensor, plan: CrossPlan) -> tuple[Tensor, Tensor]:
     if backend == "torch":
         return torch_cross_attention_with_lse(q, k, v, plan)
+    if backend == "dense":
+        raise InputError("attention.cross is dense, which has no log-sums; use auto, flex or torch")
     if backend == "flash":
         return flash.flash_cross_attention(q, k, v, plan)
     if backend == "varlen":

@@ -32,6 +32,11 @@ PARTS = {
         "A latency profile of this machine, whose times `moss eval --latency-profile` puts into streams elsewhere",
         "moss bench latency --model hf/realtime --out h200.latency.json",
     ),
+    "reference": Action(
+        "moss_train.cli.bench.reference",
+        "The reference's way of training beside ours, on the same samples: frames a second, memory, ratios",
+        "moss bench reference --out reference.json",
+    ),
     "train": Action(
         "moss_train.cli.bench.train",
         "Training steps at the widths of 11B on one GPU: operations a second, parts of a step, memory, kernels",

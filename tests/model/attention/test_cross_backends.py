@@ -17,6 +17,7 @@ from torch.nn.attention import flex_attention as torch_flex
 from model.attention.cross import flash, tiling
 from model.attention.cross.attention import choose, cross_attention
 from model.attention.cross.block_lists import tile_flags
+from model.attention.cross.dense import mask_of
 from model.attention.cross.rectangles import cover
 from model.attention.cross.tiling import Sizes
 from model.attention.plan import effective_ranges
@@ -71,6 +72,41 @@ def compare(case: Case, backend: str, with_lse: bool, tolerance: float) -> float
 @given(drawn=samples(), ratio=st.sampled_from([1, 2, 4]), attend_all=st.booleans(), with_lse=st.booleans())
 def test_torch_equals_the_oracle(drawn: Samples, ratio: int, attend_all: bool, with_lse: bool) -> None:
     assert compare(case_of(drawn, ratio, attend_all), "torch", with_lse, 1e-10) <= 1e-10
+
+
+@settings(max_examples=60)
+@given(
+    drawn=samples(most_frames=7), ratio=st.sampled_from([1, 2, 4]), attend_all=st.booleans(),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+)  # fmt: skip
+def test_a_dense_mask_equals_the_oracle(drawn: Samples, ratio: int, attend_all: bool, dtype: torch.dtype) -> None:
+    case = case_of(drawn, ratio, attend_all, dtype=dtype)
+    near = 1e-10 if dtype == torch.float64 else 2e-5
+    leaves = [t.detach().requires_grad_() for t in (case.q, case.k, case.v)]
+    out = cross_attention(*leaves, case.plan, backend="dense")
+    assert _error(out, dense(case)[0]) <= near
+    if case.plan.attends:
+        found = torch.autograd.grad((out * case.grad_out).sum(), leaves)
+        for got, wanted in zip(found, dense_grads(case, with_lse=False), strict=True):
+            assert _error(got, wanted) <= near * max(1.0, float(wanted.abs().max()))
+
+
+def test_the_dense_mask_is_made_once_aligned_and_additive() -> None:
+    case = make_case(np.array([0, 2, 0]), np.array([2, 2, 3]), np.array([0, 3]), 3, tokens=5, dtype=torch.float32)
+    for _ in range(2):
+        cross_attention(case.q, case.k, case.v, case.plan, backend="dense")
+    assert list(case.plan.cache) == [("dense", torch.float32)]
+    mask = mask_of(case.plan, torch.float32)
+    assert mask.bias.shape == (3, 15) and mask.bias.stride() == (16, 1)
+    least = torch.finfo(torch.float32).min
+    wanted = torch.tensor([[0.0] * 10 + [least] * 5, [0.0] * 15, [0.0] * 15])
+    assert torch.equal(mask.bias, wanted) and mask.sees is not None and mask.sees.flatten().tolist() == [True, False, True]
+
+
+def test_a_dense_mask_has_no_log_sums() -> None:
+    case = make_case(np.array([0]), np.array([1]), np.array([0, 1]), 1)
+    with pytest.raises(InputError, match=r"attention.cross is dense, which has no log-sums; use auto, flex or torch"):
+        cross_attention(case.q, case.k, case.v, case.plan, backend="dense", with_lse=True)
 
 
 @settings(max_examples=60)
@@ -154,7 +190,7 @@ def test_with_nothing_to_see_the_result_is_zero() -> None:
 
 def test_an_unknown_backend_is_refused() -> None:
     case = make_case(np.array([0]), np.array([1]), np.array([0, 1]), 1)
-    with pytest.raises(InputError, match=r"attention.cross is 'triton'; use one of auto, torch, flex, flash, varlen"):
+    with pytest.raises(InputError, match=r"attention.cross is 'triton'; use one of auto, torch, flex, flash, varlen, dense"):
         cross_attention(case.q, case.k, case.v, case.plan, backend="triton")
 
 

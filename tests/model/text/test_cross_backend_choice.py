@@ -15,7 +15,7 @@ from model.video_mllama import build_decoder_chunks
 from tests.model.small import packed_rows, small_config
 
 
-@pytest.mark.parametrize("backend", ["torch", "varlen"])
+@pytest.mark.parametrize("backend", ["torch", "varlen", "dense"])
 def test_the_decoder_attends_with_the_chosen_backend(backend: str, solo: None) -> None:
     config = small_config()
     (chunk,) = build_decoder_chunks(config, make_transformer_config(config, cross_attention=backend))
@@ -28,9 +28,10 @@ def test_the_decoder_attends_with_the_chosen_backend(backend: str, solo: None) -
     assert torch.isfinite(losses).all()
 
 
-def test_a_backend_that_cannot_merge_is_refused_under_context_parallelism() -> None:
-    with pytest.raises(InputError, match=r"attention.cross is varlen with parallel.context 2"):
-        make_transformer_config(small_config(), context=2, cross_attention="varlen")
+@pytest.mark.parametrize("backend", ["varlen", "dense"])
+def test_a_backend_that_cannot_merge_is_refused_under_context_parallelism(backend: str) -> None:
+    with pytest.raises(InputError, match=f"attention.cross is {backend} with parallel.context 2"):
+        make_transformer_config(small_config(), context=2, cross_attention=backend)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="flex trains on CUDA")

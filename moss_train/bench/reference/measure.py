@@ -1,0 +1,140 @@
+"""Times and memory of one case, whichever way a model steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+import torch
+
+from data_pipeline.packing.batch import PackedMicroBatch
+from moss_train.bench.packs import PackSample, pack_of
+from moss_train.bench.reference.cases import Case, Model, Options
+from moss_train.bench.reference.samples import alone, mixture_samples, one_sample, packed, pinned
+from moss_train.bench.subject import Subject
+from moss_train.bench.train.machine import ClockLog
+from moss_train.feed.work import batch_work
+from moss_train.planning.flops import Work, model_flops
+
+LEAST_STEPS = 2
+"""Measured steps of a sample, however long they take."""
+
+
+class Meter:
+    """Runs steps of a model and waits for the device behind each.
+
+    Args:
+        subject: the model.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject, self._cuda = subject, subject.layout.device.type == "cuda"
+        self.loss = 0.0
+        """Of the newest step."""
+
+    def step(self, batch: PackedMicroBatch) -> float:
+        """Seconds of one step on one micro-batch: forward and backward, and the update where there is an optimizer."""
+        self._sync()
+        begin = time.perf_counter()
+        self.loss = self._subject.train([batch]).loss
+        self._sync()
+        return time.perf_counter() - begin
+
+    def forget_peak(self) -> None:
+        """Memory in use from here on is what counts."""
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+
+    def peak(self) -> int | None:
+        """Most bytes allocated at once; None without a GPU."""
+        return torch.cuda.max_memory_allocated() if self._cuda else None
+
+    def _sync(self) -> None:
+        if self._cuda:
+            torch.cuda.synchronize()
+
+
+def measure(model: Model, case: Case, subject: Subject, options: Options) -> dict[str, Any]:
+    """Everything about one case on one model.
+
+    Raises:
+        InputError: samples that do not fit.
+    """
+    meter = Meter(subject)
+    if case.kind == "mixture":
+        return _mixture(model, case, subject, options, meter)
+    batch = pinned([one_sample(subject.model_config, case.rows, case.frames, options.seed)], subject.layout.device)[0]
+    warmup = [meter.step(batch) for _ in range(options.warmup)]
+    meter.forget_peak()
+    seconds: list[float] = []
+    with ClockLog(subject.layout.device) as log:
+        while len(seconds) < options.steps and (len(seconds) < LEAST_STEPS or sum(seconds) < options.case_seconds):
+            seconds.append(meter.step(batch))
+    sample = PackSample("video", case.rows, case.frames)
+    return {
+        **_head(median(seconds), [sample], subject), "all_seconds": seconds, "warmup_seconds": warmup, "packs": 1,
+        "loss": meter.loss, "peak": meter.peak(), "clocks": log.means,
+    }  # fmt: skip
+
+
+def _mixture(model: Model, case: Case, subject: Subject, options: Options, meter: Meter) -> dict[str, Any]:
+    """One pass over a stage's samples, one micro-batch a step."""
+    samples = mixture_samples(case.stage, options.mixture_samples, options.seed)
+    config, device = subject.model_config, subject.layout.device
+    if model.side == "reference":
+        batches = pinned(alone(config, samples, options.seed), device)
+    else:
+        batches = pinned(packed(config, case.stage, samples, options.seed), device)
+    warmup = [meter.step(batches[place]) for place in extremes(batches)]
+    meter.forget_peak()
+    with ClockLog(device) as log:
+        seconds = [meter.step(batch) for batch in batches]
+    found = {
+        **_head(sum(seconds), samples, subject), "all_seconds": seconds, "warmup_seconds": warmup, "packs": len(batches),
+        "step_rows": [batch.num_rows for batch in batches], "step_frames": [batch.num_frames for batch in batches],
+        "samples": [list(sample) for sample in samples], "loss": meter.loss, "peak": meter.peak(), "clocks": log.means,
+    }  # fmt: skip
+    if model.side == "reference":
+        found["seconds_by_kind"] = _by_kind(samples, seconds)
+    return found
+
+
+def extremes(batches: Sequence[PackedMicroBatch]) -> list[int]:
+    """Places of the micro-batches that a warm-up runs: most and fewest frames, most rows."""
+    sizes = [(batch.num_frames, batch.num_rows) for batch in batches]
+    places = range(len(sizes))
+    found = [max(places, key=sizes.__getitem__), max(places, key=lambda i: sizes[i][1]), min(places, key=sizes.__getitem__)]
+    return list(dict.fromkeys(found))
+
+
+def _by_kind(samples: Sequence[PackSample], seconds: Sequence[float]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for sample, spent in zip(samples, seconds, strict=True):
+        found.setdefault(sample.kind, []).append(spent)
+    return found
+
+
+def sample_flops(samples: Sequence[PackSample], subject: Subject) -> tuple[float, Work]:
+    """Model operations of forward and backward, each sample by itself and without padding; and what they are counted from."""
+    config, run = subject.model_config, subject.config
+    works = [batch_work(pack_of(config, [sample], pixels=False)) for sample in samples]
+    return sum(model_flops(config, work, run.stage, run.lora).total for work in works), sum(works, Work(rows=0, cross_rows=0))
+
+
+def _head(seconds: float, samples: Sequence[PackSample], subject: Subject) -> dict[str, Any]:
+    """Rates of real samples: padding is not counted."""
+    flops, work = sample_flops(samples, subject)
+    return {
+        "seconds": seconds,
+        "sample_count": len(samples),
+        "frames": work.frames,
+        "tokens": work.rows,
+        "work": asdict(work),
+        "flops": flops,
+        "frames_per_second": work.frames / seconds,
+        "samples_per_second": len(samples) / seconds,
+        "tflops": flops / seconds / 1e12,
+    }

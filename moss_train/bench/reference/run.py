@@ -1,0 +1,144 @@
+"""All models and cases behind each other; what fails is told and left."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from model.errors import InputError
+from moss_train.bench.packs import PackSample
+from moss_train.bench.reference.cases import Case, Model, Options
+from moss_train.bench.reference.measure import measure, sample_flops
+from moss_train.bench.reference.samples import mixture_samples
+from moss_train.bench.reference.way import ReferenceWay
+from moss_train.bench.subject import Subject
+from moss_train.bench.train.run import TIME_UP, out_of_memory
+from moss_train.config.compose import compose
+from moss_train.parallel.layout import stop_layout
+
+Say = Callable[[str], None]
+
+
+class Comparison:
+    """Runs cases on models.
+
+    Args:
+        options: what is asked for.
+        device: where.
+        keep: is given the results so far behind every case.
+        say: told of the progress.
+    """
+
+    def __init__(self, options: Options, device: torch.device, keep: Callable[[dict[str, Any]], None], say: Say) -> None:
+        self._options, self._device, self._keep, self._say = options, device, keep, say
+        self._begin = time.perf_counter()
+        self._subject: Subject | None = None
+        self._rate: float | None = None
+        """Operations a second of the newest case."""
+        self.results: dict[str, Any] = {"cases": [], "left_out": []}
+
+    def run(self, models: Sequence[tuple[Model, list[Case]]]) -> dict[str, Any]:
+        """Measure.
+
+        Returns:
+            `cases` and `left_out`; a case that failed has `failed`, a sentence, in place of numbers.
+        """
+        for model, cases in models:
+            try:
+                for case in cases:
+                    self._case(model, case)
+            finally:
+                self._close()
+            self._rate = None
+        self._keep(self.results)
+        return self.results
+
+    def _case(self, model: Model, case: Case) -> None:
+        name = f"{model.name}, {case.name}"
+        if self._left <= 0:
+            self.results["left_out"].append({"name": name, "reason": TIME_UP})
+            return
+        begin = time.perf_counter()
+        found: dict[str, Any] = {
+            "name": name, "side": model.side, "precision": model.precision, "optimizer": model.optimizer, "kind": case.kind,
+            "stage": case.stage, "frame_count": case.frames, "rows": case.rows, "overrides": list(model.overrides),
+        }  # fmt: skip
+        sentence = self._try(model, case, found)
+        if sentence == TIME_UP:
+            self.results["left_out"].append({"name": name, "reason": TIME_UP})
+            return
+        found["case_seconds"] = time.perf_counter() - begin
+        if sentence is None:
+            self._rate = found["flops"] / found["seconds"]
+            self._say(
+                f"{name}: {found['seconds']:.3f} s, {found['frames_per_second']:.1f} frames/s, {found['tflops']:.0f} TFLOP/s"
+            )
+        else:
+            found["failed"] = sentence
+            self._say(f"{name}: {sentence}")
+            self._close()  # what it left behind is not for the next case
+        self.results["cases"].append(found)
+        self._keep(self.results)
+
+    @property
+    def _left(self) -> float:
+        """Seconds."""
+        limit = self._options.limit_seconds
+        return float("inf") if limit is None else self._begin + limit - time.perf_counter()
+
+    def _try(self, model: Model, case: Case, found: dict[str, Any]) -> str | None:
+        """Adds the numbers to `found`, or says why there are none."""
+        try:
+            subject = self._ready(model, case)
+            if self._would_last(case, subject) > self._left:
+                return TIME_UP
+            found |= measure(model, case, subject, self._options)
+            found["parameters"], found["weight_bytes"] = subject.parameters, subject.weight_bytes
+        except InputError as error:
+            return str(error)
+        except Exception as error:  # one case must not take the others' results
+            if out_of_memory(error):
+                return f"out of memory: {_first_line(error)}"
+            found["traceback"] = traceback.format_exc().splitlines()
+            return f"{type(error).__name__}: {_first_line(error)}"
+        return None
+
+    def _would_last(self, case: Case, subject: Subject) -> float:
+        """Seconds of warm-up and the fewest steps at the rate of the case before; 0 where none was measured."""
+        if self._rate is None:
+            return 0.0
+        if case.kind == "mixture":
+            samples = mixture_samples(case.stage, self._options.mixture_samples, self._options.seed)
+            return 2 * sample_flops(samples, subject)[0] / self._rate
+        flops, _ = sample_flops([PackSample("video", case.rows, case.frames)], subject)
+        return (self._options.warmup + 2) * flops / self._rate
+
+    def _ready(self, model: Model, case: Case) -> Subject:
+        if self._subject is None:
+            self._say(f"{model.name}, {case.name}: building the model")
+            config = compose(list(model.overrides))
+            if model.side == "reference" and model.optimizer == "none":
+                self._subject = ReferenceWay(config, self._device)
+            else:
+                self._subject = Subject(config, self._device, updates=model.optimizer != "none")
+        return self._subject
+
+    def _close(self) -> None:
+        if self._subject is not None:
+            self._subject.close()
+            self._subject = None
+        else:
+            stop_layout()  # what was begun where building failed
+            gc.collect()
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0].strip() if lines else type(error).__name__
