@@ -162,14 +162,22 @@ class Subject:
         self.weight_bytes = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         """Allocated once the modules are built; 0 on a CPU."""
         self.optimization = self._optimization(micro_batches)
-        settings = StepSettings(
-            silence_token_weight=config.stage.silence_token_weight, silence_id=None,
-            encode=encode_settings_of(config, self.models),
-            dataset_names=tuple(dataset_names),
-        )  # fmt: skip
-        self.step: DecoupledStep = self._step(settings)
+        self._dataset_names = tuple(dataset_names)
+        self.step: DecoupledStep = self._step(self._settings())
         self.done = 0
         """Steps so far."""
+
+    def use(self, config: RunConfig) -> None:
+        """Goes on with another config, which asks for the same modules and optimizer: what differs is what the step keeps."""
+        self.config = config
+        self.step = self._step(self._settings())
+
+    def _settings(self) -> StepSettings:
+        return StepSettings(
+            silence_token_weight=self.config.stage.silence_token_weight, silence_id=None,
+            encode=encode_settings_of(self.config, self.models),
+            dataset_names=self._dataset_names,
+        )  # fmt: skip
 
     @property
     def parameters(self) -> int:

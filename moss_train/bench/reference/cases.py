@@ -32,7 +32,7 @@ class Options:
     """Of our side; the reference's is bf16, or fp32 where nothing else is asked for."""
     sides: tuple[str, ...] = SIDES
     mixture: tuple[str, ...] = tuple(STAGES)
-    mixture_samples: int = 8
+    mixture_samples: int = 6
     """Of each stage."""
     deepspeed: bool = False
     model: str = "11b"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from moss_train.bench.reference.cases import Case, Model, Options
 from moss_train.bench.reference.samples import alone, mixture_samples, one_sample, packed, pinned
 from moss_train.bench.subject import Subject
 from moss_train.bench.train.machine import ClockLog
+from moss_train.bench.train.run import out_of_memory
 from moss_train.feed.work import batch_work
 from moss_train.planning.flops import Work, model_flops
 
@@ -43,6 +45,18 @@ class Meter:
         self._sync()
         return time.perf_counter() - begin
 
+    def try_step(self, batch: PackedMicroBatch) -> float | None:
+        """As `step`; None where memory was short, of which nothing is kept."""
+        try:
+            return self.step(batch)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        gc.collect()
+        if self._cuda:
+            torch.cuda.empty_cache()
+        return None
+
     def forget_peak(self) -> None:
         """Memory in use from here on is what counts."""
         if self._cuda:
@@ -57,15 +71,18 @@ class Meter:
             torch.cuda.synchronize()
 
 
-def measure(model: Model, case: Case, subject: Subject, options: Options) -> dict[str, Any]:
+def measure(model: Model, case: Case, subject: Subject, options: Options, without: Sequence[int] = ()) -> dict[str, Any]:
     """Everything about one case on one model.
+
+    Args:
+        without: places of samples of a mixture that are left out.
 
     Raises:
         InputError: samples that do not fit.
     """
     meter = Meter(subject)
     if case.kind == "mixture":
-        return _mixture(model, case, subject, options, meter)
+        return _mixture(model, case, subject, options, meter, without)
     batch = pinned([one_sample(subject.model_config, case.rows, case.frames, options.seed)], subject.layout.device)[0]
     warmup = [meter.step(batch) for _ in range(options.warmup)]
     meter.forget_peak()
@@ -76,26 +93,45 @@ def measure(model: Model, case: Case, subject: Subject, options: Options) -> dic
     sample = PackSample("video", case.rows, case.frames)
     return {
         **_head(median(seconds), [sample], subject), "all_seconds": seconds, "warmup_seconds": warmup, "packs": 1,
-        "loss": meter.loss, "peak": meter.peak(), "clocks": log.means,
+        "loss": meter.loss, "peak": meter.peak(), "clocks": log.means, **_kept(subject),
     }  # fmt: skip
 
 
-def _mixture(model: Model, case: Case, subject: Subject, options: Options, meter: Meter) -> dict[str, Any]:
+def _kept(subject: Subject) -> dict[str, Any]:
+    """What of the newest step's frames was kept for the backward pass, on our side."""
+    frames = getattr(subject.step, "frames", None)
+    return {} if frames is None else {"encoded_again": frames.encoded_again, "keep_mode": frames.keep_mode}
+
+
+def _mixture(
+    model: Model, case: Case, subject: Subject, options: Options, meter: Meter, without: Sequence[int]
+) -> dict[str, Any]:
     """One pass over a stage's samples, one micro-batch a step."""
     samples = mixture_samples(case.stage, options.mixture_samples, options.seed)
     config, device = subject.model_config, subject.layout.device
+    left = [sample for place, sample in enumerate(samples) if place not in without]
     if model.side == "reference":
-        batches = pinned(alone(config, samples, options.seed), device)
+        batches = pinned(alone(config, left, options.seed), device)
     else:
-        batches = pinned(packed(config, case.stage, samples, options.seed), device)
+        batches = pinned(packed(config, case.stage, left, options.seed), device)
     warmup = [meter.step(batches[place]) for place in extremes(batches)]
     meter.forget_peak()
     with ClockLog(device) as log:
-        seconds = [meter.step(batch) for batch in batches]
+        tried = [meter.try_step(batch) for batch in batches]
+    too_large = list(without)
+    if model.side == "reference":
+        too_large = [place for place, spent in enumerate(tried) if spent is None]
+    elif None in tried:
+        raise torch.OutOfMemoryError(f"a pack of {case.stage} found no memory")
+    seconds = [spent for spent in tried if spent is not None]
+    samples = [sample for place, sample in enumerate(samples) if place not in too_large]
+    if not samples:
+        raise torch.OutOfMemoryError(f"no sample of {case.stage} found memory")
     found = {
         **_head(sum(seconds), samples, subject), "all_seconds": seconds, "warmup_seconds": warmup, "packs": len(batches),
         "step_rows": [batch.num_rows for batch in batches], "step_frames": [batch.num_frames for batch in batches],
         "samples": [list(sample) for sample in samples], "loss": meter.loss, "peak": meter.peak(), "clocks": log.means,
+        "too_large": too_large,
     }  # fmt: skip
     if model.side == "reference":
         found["seconds_by_kind"] = _by_kind(samples, seconds)
@@ -103,10 +139,10 @@ def _mixture(model: Model, case: Case, subject: Subject, options: Options, meter
 
 
 def extremes(batches: Sequence[PackedMicroBatch]) -> list[int]:
-    """Places of the micro-batches that a warm-up runs: most and fewest frames, most rows."""
+    """Places of the micro-batches that a warm-up runs: fewest frames without and with any."""
     sizes = [(batch.num_frames, batch.num_rows) for batch in batches]
-    places = range(len(sizes))
-    found = [max(places, key=sizes.__getitem__), max(places, key=lambda i: sizes[i][1]), min(places, key=sizes.__getitem__)]
+    some = [place for place, (frames, _) in enumerate(sizes) if frames]
+    found = [min(range(len(sizes)), key=sizes.__getitem__), *([min(some, key=sizes.__getitem__)] if some else [])]
     return list(dict.fromkeys(found))
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from model.errors import InputError
+from model.vision.fused.levels import all_fused
 from moss_train.bench.packs import PackSample
+from moss_train.bench.reference.budget import AGAIN_CHUNK, keep_gib, limit_gib
 from moss_train.bench.reference.cases import Case, Model, Options
 from moss_train.bench.reference.measure import measure, sample_flops
 from moss_train.bench.reference.samples import mixture_samples
@@ -19,9 +21,13 @@ from moss_train.bench.reference.way import ReferenceWay
 from moss_train.bench.subject import Subject
 from moss_train.bench.train.run import TIME_UP, out_of_memory
 from moss_train.config.compose import compose
+from moss_train.frames.settings import GIB
 from moss_train.parallel.layout import stop_layout
+from moss_train.planning.workload import STAGES
 
 Say = Callable[[str], None]
+STATE_BYTES = {"none": 0, "zero2": 12, "adamw": 12, "compact": 6}
+"""Of an optimizer, by parameter, made in its first update at the latest."""
 
 
 class Comparison:
@@ -38,6 +44,8 @@ class Comparison:
         self._options, self._device, self._keep, self._say = options, device, keep, say
         self._begin = time.perf_counter()
         self._subject: Subject | None = None
+        self._static = 0
+        """Bytes allocated once the model was built."""
         self._rate: float | None = None
         """Operations a second of the newest case."""
         self.results: dict[str, Any] = {"cases": [], "left_out": []}
@@ -97,7 +105,9 @@ class Comparison:
             subject = self._ready(model, case)
             if self._would_last(case, subject) > self._left:
                 return TIME_UP
-            found |= measure(model, case, subject, self._options)
+            found["overrides"] = list(self._fitted(model, case, subject))
+            subject.use(compose(found["overrides"]))
+            found |= measure(model, case, subject, self._options, self._too_large(case))
             found["parameters"], found["weight_bytes"] = subject.parameters, subject.weight_bytes
         except InputError as error:
             return str(error)
@@ -118,6 +128,31 @@ class Comparison:
         flops, _ = sample_flops([PackSample("video", case.rows, case.frames)], subject)
         return (self._options.warmup + 2) * flops / self._rate
 
+    def _fitted(self, model: Model, case: Case, subject: Subject) -> tuple[str, ...]:
+        """The model's overrides with what our side keeps of the case's frames on this card, unless those say it already."""
+        if (
+            model.side != "ours"
+            or self._device.type != "cuda"
+            or any("keep_activations_gib" in o for o in self._options.overrides)
+        ):
+            return model.overrides
+        mixed = case.kind == "mixture"
+        card = torch.cuda.get_device_properties(self._device).total_memory / GIB
+        states = STATE_BYTES[model.optimizer] * subject.parameters
+        kept = keep_gib(
+            subject.model_config, limit=limit_gib(card, 0 if mixed else case.frames), static=(self._static + states) / GIB,
+            rows=STAGES[case.stage].sequence_length if mixed else case.rows, element=subject.models.dtype.itemsize,
+            fused=all_fused(subject.models.vision), fp8=model.precision == "fp8", parameters=subject.parameters,
+        )  # fmt: skip
+        return (f"vision.again_chunk_frames={AGAIN_CHUNK}", f"vision.keep_activations_gib={kept:.2f}", *model.overrides)
+
+    def _too_large(self, case: Case) -> list[int]:
+        """Samples of a mixture that found no memory on the reference's side: ours leaves them out as well."""
+        found = [
+            c for c in self.results["cases"] if c["side"] == "reference" and (c["kind"], c["stage"]) == (case.kind, case.stage)
+        ]
+        return found[-1].get("too_large", []) if found else []
+
     def _ready(self, model: Model, case: Case) -> Subject:
         if self._subject is None:
             self._say(f"{model.name}, {case.name}: building the model")
@@ -126,6 +161,7 @@ class Comparison:
                 self._subject = ReferenceWay(config, self._device)
             else:
                 self._subject = Subject(config, self._device, updates=model.optimizer != "none")
+            self._static = torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else 0
         return self._subject
 
     def _close(self) -> None:

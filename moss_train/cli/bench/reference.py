@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mixture", default="pt1,pt2,sft_offline,sft_realtime", help=f"stages whose samples both sides train on, or none; {many}"
     )
-    parser.add_argument("--mixture-samples", default="8", help="of each stage (default %(default)s)")
+    parser.add_argument("--mixture-samples", default="6", help="of each stage (default %(default)s)")
     parser.add_argument(
         "--deepspeed", action="store_true", help="one sample with updates too: ZeRO-2 the reference's way, and ours"
     )

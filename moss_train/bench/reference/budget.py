@@ -1,0 +1,57 @@
+"""How much of the frames' state our side may keep on a card: what the limit leaves beside weights, gradients and decoder."""
+
+from __future__ import annotations
+
+from model.config import VideoMllamaConfig
+from moss_train.bench.reference.published import PUBLISHED
+from moss_train.frames.activations import activation_bytes
+from moss_train.frames.settings import GIB
+
+HALVED_FROM = 256
+"""Frames from which on our side stays within half of what the reference's figures take."""
+FREE_GIB, MARGIN_GIB = 6.0, 1.5
+"""Left of the card for libraries and gaps between tensors; left of half the reference's memory."""
+AGAIN_CHUNK = 8
+"""Frames encoded again at once: 13 GB at 11B."""
+LAYER_STATE = 19
+"""What a decoder layer keeps of a row, in hidden states: inputs, norms, q, k, v, attention, both sides of the MLP."""
+OTHER_GIB = 4.0
+"""Logits, features, keys and values of cross layers, what one layer's backward pass needs for a moment."""
+
+
+def limit_gib(card_gib: float, frames: int) -> float:
+    """Memory that a case of ours may take.
+
+    Args:
+        card_gib: of the card.
+        frames: of the case's largest micro-batch.
+    """
+    card = card_gib - FREE_GIB
+    figures = PUBLISHED.get(frames)
+    if figures is None or frames < HALVED_FROM:
+        return card
+    return min(card, figures.peak_gib / 2 - MARGIN_GIB)
+
+
+def keep_gib(
+    config: VideoMllamaConfig, *, limit: float, static: float, rows: int, element: int = 2, fused: bool = True, fp8: bool = False,
+    parameters: int = 0,
+) -> float:  # fmt: skip
+    """`vision.keep_activations_gib` of a case.
+
+    Args:
+        config: the model.
+        limit: GiB in all, of `limit_gib`.
+        static: GiB of weights, gradients and states of the optimizer.
+        rows: of the largest micro-batch.
+        element: bytes of an activation.
+        fused: whether the tower's layers are.
+        fp8: weights are held in fp8 too, and transposed.
+        parameters: of the model.
+    """
+    decoder = rows * config.text.num_hidden_layers * LAYER_STATE * config.text.hidden_size * element
+    pad = config.switches.vit_keep_pad_tokens
+    again = AGAIN_CHUNK * activation_bytes(config.vision, element, "all", pad, fused)
+    copies = 2 * parameters if fp8 else 0
+    # The decoder's state is gone when frames are encoded again.
+    return max(0.0, limit - static - OTHER_GIB - (max(decoder, again) + copies) / GIB)
