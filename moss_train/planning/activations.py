@@ -8,13 +8,13 @@ element, a self layer of Transformer Engine's modules keeps
     both norms' outputs, where weights train                    2 t H e
     queries, keys, values, attention's output                   t (2 H + 2 K) e
     attention's logsumexp, fp32                                 4 t heads
-    the MLP's first product, silu, the other half               4 t I e
-    their product, where weights train                          t I e
+    the MLP's first product                                     2 t I e
+    its SwiGLU, where weights train                             t I e
 
-which is 806 MB for 4,096 rows at 11B in bf16. Torch's modules keep fp32 copies of the norms' inputs, and the values within
-the whole product of queries, keys and values. A cross layer keeps fp32 copies of queries and keys before their norms, too.
-Tensor parallelism divides what has heads or the MLP's width, sequence parallelism also what has the width H, context
-parallelism all of it.
+which is 571 MB for 4,096 rows at 11B in bf16. Torch's modules keep fp32 copies of the norms' inputs, the values within the
+whole product of queries, keys and values, and silu and the other half of the MLP's first product, 2 t I e. A cross layer
+keeps fp32 copies of queries and keys before their norms, too. Tensor parallelism divides what has heads or the MLP's width,
+sequence parallelism also what has the width H, context parallelism all of it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from model.config import VideoMllamaConfig
+from model.head_loss import GIB, HeadLoss
+from model.vision.fused.levels import KEPT
 from moss_train.config.schema import ParallelConfig
 
 FP32 = 4
+PIECE = HeadLoss.piece
+"""Rows whose logits exist at once."""
 
 
 @dataclass(frozen=True)
@@ -129,54 +133,134 @@ def _norm(shape: LayerShape, rows: int, trains: Trains, fp8: bool) -> int:
 
 def _mlp(shape: LayerShape, local_rows: int, inputs: bool, fp8: bool) -> int:
     inner = local_rows * shape.model.text.intermediate_size // shape.parallel.tensor * shape.element
-    return 4 * inner + (inner // (shape.element if fp8 else 1) if inputs else 0)
+    first = 2 * inner if shape.engine else 4 * inner
+    return first + (inner // (shape.element if fp8 else 1) if inputs else 0)
 
 
 def layer_backward(shape: LayerShape, rows: int) -> int:
-    """Bytes that the backward pass of one layer holds for a moment: gradients around the MLP, and of its widest matrix."""
+    """Bytes that the backward pass of one layer holds for a moment: gradients around the MLP, and of its widest matrix where
+    that is not added to its buffer by the product itself."""
     text, tensor, e = shape.model.text, shape.parallel.tensor, shape.element
     inner = shape.local_rows(rows) * text.intermediate_size // tensor * e
+    if shape.engine:
+        return 3 * inner + 2 * shape.hidden(rows)
     return 5 * inner + 2 * text.intermediate_size * text.hidden_size // tensor * e + 2 * shape.hidden(rows)
 
 
-def head(shape: LayerShape, rows: int, targets: int, weights: bool) -> tuple[int, int]:
-    """Bytes from the last layer to the losses: kept in front of the head, and of logits at the worst moment.
+def head(shape: LayerShape, rows: int, targets: int, weights: bool, kept_gib: float) -> tuple[int, int]:
+    """Bytes from the last layer to the losses: kept in front of the head, and of logits and their gradient at the worst moment.
 
-    On one rank the backward pass holds the gradient of the losses' log-probabilities, these, and the gradient of the
-    logits, all in fp32. Split over tensor-parallel ranks it works in one fp32 tensor, from which the bf16 gradient is made.
+    Logits are there in pieces of rows: those that stay until the backward pass, and one more where not all do. The backward pass
+    makes the gradient of the rows that enter the head beside them.
 
     Args:
-        targets: rows of the micro-batch that have a target: the head runs on them only, except under sequence parallelism.
+        targets: rows of the micro-batch that have a target: the head runs on them only.
         weights: whether decoder weights train.
+        kept_gib: `train.head_logits_gib`.
     """
-    text, e, tensor = shape.model.text, shape.element, shape.parallel.tensor
+    text, e = shape.model.text, shape.element
     hidden = shape.hidden(rows)
-    chosen = rows if shape.parallel.sequence_parallel else targets
-    chosen = -(-chosen // shape.parallel.context)
-    kept = hidden * FP32 // e + weights * (hidden * (e < FP32) + chosen * text.hidden_size * e)
-    columns = -(-text.vocab_size // tensor)
-    logits = chosen * columns * (3 * FP32 if tensor == 1 else FP32 + e)
-    return kept, max(logits, chosen * columns * e + weights * columns * text.hidden_size * e)
+    chosen = -(-targets // shape.parallel.context)
+    entering = chosen * text.hidden_size * e
+    kept = hidden * FP32 // e + weights * hidden * (e < FP32) + entering
+    row = -(-text.vocab_size // shape.parallel.tensor) * e
+    again = logits_again(shape, chosen, kept_gib)
+    staying, piece = chosen - again, min(again, PIECE)
+    forward, backward = staying + piece, max(staying, piece)  # what stayed is gone when the rest is computed again
+    return kept, max(forward * row, backward * row + entering)
 
 
-def frame_encoding(model: VideoMllamaConfig, element: int) -> int:
-    """Bytes of a frame at the end of the tower's forward pass without autograd: kept states, joined features, pixels."""
+def logits_again(shape: LayerShape, targets: int, kept_gib: float) -> int:
+    """Rows of a micro-batch whose logits do not stay until the backward pass, which multiplies for them again."""
+    row = -(-shape.model.text.vocab_size // shape.parallel.tensor) * shape.element
+    pieces = [min(PIECE, targets - begin) for begin in range(0, targets, PIECE)]
+    room, staying = kept_gib * GIB, 0
+    for size in pieces:
+        room -= size * row
+        staying += size if room >= 0 else 0
+    return targets - staying
+
+
+def frame_encoding(model: VideoMllamaConfig, element: int, fused: bool, fp8: bool = False) -> int:
+    """Bytes of a frame within the tower's last layer without autograd: the states that the features take, the entries of its
+    stack and of the layer, what the layer holds, pixels."""
+    state, inner, _ = _frame_sizes(model, element)
+    layer = fused_forward(model, element, fp8) if fused else 3 * state + 2 * inner
+    return (len(model.vision.intermediate_layers_indices) + 2) * state + layer + _pixels(model, element)
+
+
+def frame_keeping(model: VideoMllamaConfig, element: int, level: str, fused: bool, fp8: bool = False) -> int:
+    """The same with autograd, beside all that is kept of the frame, the states among it.
+
+    Args:
+        level: of `vision.keep_mode`, resolved.
+    """
+    state, inner, _ = _frame_sizes(model, element)
+    if fused:
+        layer = fused_forward(model, element, fp8) - sum(_kept_parts(model, element, level).values())
+    else:
+        layer = state if level == "all" else 5 * state + 2 * inner
+    return layer + _pixels(model, element)
+
+
+def frame_return(model: VideoMllamaConfig, element: int, level: str, fused: bool, fp8: bool = False) -> int:
+    """Bytes of a frame in the backward pass of the tower's last layer, beside what is kept: gradients of the states that the
+    features take, and what the layer holds.
+
+    Args:
+        level: of `vision.keep_mode`, resolved.
+    """
+    state, inner, logsumexp = _frame_sizes(model, element)
+    gradients = len(model.vision.intermediate_layers_indices) * state
+    if fused:
+        return gradients + fused_backward(model, element, level, fp8)
+    again = 0 if level == "all" else 6 * state + 2 * inner + (state + logsumexp if level == "input" else 0)
+    return gradients + state + 2 * inner + again
+
+
+def _pixels(model: VideoMllamaConfig, element: int) -> int:
+    """As they come, and normalised."""
+    return model.vision.num_channels * model.vision.image_size**2 * (1 + element)
+
+
+def fused_forward(model: VideoMllamaConfig, element: int, fp8: bool = False) -> int:
+    """Bytes of a frame at the end of a fused layer's forward pass beside the layer's entry, whatever it keeps.
+
+    Both norms, queries, keys and values, attention's output, the sum behind it, fc1's result, its gelu, fc2's result: 16
+    states of 4.1 MB at 11B in bf16, less by half of the norms and gelu where they are in fp8.
+    """
+    state, inner, logsumexp = _frame_sizes(model, element)
+    operand = element if fp8 else 1
+    return 6 * state + 2 * state // operand + inner + inner // operand + logsumexp
+
+
+def fused_backward(model: VideoMllamaConfig, element: int, level: str, fp8: bool = False) -> int:
+    """Bytes of a frame at the worst moment of a fused layer's backward pass beside what it kept: the gradient that comes in,
+    gelu's, fc1's, gelu again, and the states that the level did not keep.
+
+    Args:
+        level: of `vision.keep_mode`, resolved.
+    """
+    state, inner, _ = _frame_sizes(model, element)
+    operand = element if fp8 else 1
+    held = state + inner + 2 * (inner // operand) + (state // operand if fp8 else 0)
+    operands = {"pre": state // operand, "qkv": state // operand}  # the norms in front of these products
+    kept = _kept_parts(model, element, level)
+    parts = _kept_parts(model, element, "all")
+    return held + sum(size + operands.get(name, 0) for name, size in parts.items() if name not in kept)
+
+
+def _kept_parts(model: VideoMllamaConfig, element: int, level: str) -> dict[str, int]:
+    """What a fused layer keeps of a frame beside its entry; numbers by row left out."""
+    state, inner, logsumexp = _frame_sizes(model, element)
+    sizes = {"qkv": 3 * state, "mixed": state, "attention": logsumexp, "total": state, "pre": inner}
+    return {name: sizes[name] for name in KEPT[level] if name in sizes}
+
+
+def _frame_sizes(model: VideoMllamaConfig, element: int) -> tuple[int, int, int]:
+    """Bytes of a frame's state [rows, D], of fc1's result, of attention's logsumexp in fp32."""
     vision = model.vision
     rows = vision.num_padded_positions if model.switches.vit_keep_pad_tokens else vision.num_positions
-    states = len(vision.intermediate_layers_indices)
-    pixels = vision.num_channels * vision.image_size**2
-    padded = rows * vision.hidden_size * element
-    joined = vision.num_positions * vision.hidden_size * element
-    return (states + 2) * padded + (2 * states + 1) * joined + pixels * (1 + element)
-
-
-def frame_return(model: VideoMllamaConfig, element: int) -> int:
-    """Bytes of a frame at the start of the tower's backward pass beside its kept state: three gradients of the joined features
-    (of the class token, of the patches, and of both), and those of the features."""
-    vision = model.vision
-    features = vision.tokens_per_frame * model.text.hidden_size
     return (
-        3 * vision.num_positions * vision.output_dim * element
-        + vision.tokens_per_frame * vision.output_dim * element
-        + features * element
+        rows * vision.hidden_size * element, rows * vision.intermediate_size * element, FP32 * rows * vision.num_attention_heads,
     )  # fmt: skip

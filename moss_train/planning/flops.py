@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from model.config import VideoMllamaConfig
-from moss_train.frames.cost import frame_flops, layer_flops
+from moss_train.frames.cost import AGAIN as AGAIN
+from moss_train.frames.cost import again_flops, frame_flops, layer_flops
 
 if TYPE_CHECKING:
     from moss_train.config.schema import LoraConfig, StageConfig
@@ -38,15 +39,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "vision_tower": ("vision_attention", "vision_mlp"),
 }
 """Part -> the targets of adapters that it has layers for."""
-
-AGAIN: dict[str, tuple[str, ...]] = {
-    "input": ("queries", "attention", "output", "fc1"),
-    "attention": ("queries", "output", "fc1"),
-    "middle": ("queries", "fc1"),
-    "most": ("fc1",),
-    "all": (),
-}
-"""Level -> the parts of a layer's forward pass that its backward pass runs again; the second product of the MLP never is one."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +213,8 @@ def model_flops(config: VideoMllamaConfig, work: Work, stage: StageConfig, lora:
 
 def hardware_flops(
     config: VideoMllamaConfig, work: Work, stage: StageConfig, lora: LoraConfig | None = None, *,
-    recompute: str = "none", frames_again: int = 0, frames_kept: int = 0, keep_mode: str = "all",
+    recompute: str = "none", frames_again: int = 0, frames_kept: int = 0, keep_mode: str = "all", fused: bool = True,
+    logits_again: int = 0,
 ) -> Flops:  # fmt: skip
     """Operations that are really done.
 
@@ -231,6 +224,8 @@ def hardware_flops(
         frames_again: frames without kept state, which are encoded a second time.
         frames_kept: frames with kept state, of which the backward pass runs what `again_flops` says.
         keep_mode: what is kept of them, a level of `AGAIN`.
+        fused: whether the tower's layers are.
+        logits_again: rows of which the head's backward pass makes the logits once more.
     """
     done = model_flops(config, work, stage, lora)
     if stage.objective == "dense_labels":
@@ -240,24 +235,10 @@ def hardware_flops(
         gradients = Gradients.of(config, stage, lora)
         done = _passes(config, work, gradients, config.text.num_hidden_layers, lora)
         done += Flops(text=forward.text, cross=forward.cross)
-    again = frames_again * frame_flops(config) + frames_kept * again_flops(config, keep_mode)
-    return done + Flops(vision=again)
-
-
-def tower_layer_flops(config: VideoMllamaConfig) -> dict[str, float]:
-    """Forward operations of one tower layer on one frame: queries (keys and values too), attention, output, fc1, fc2."""
-    parts = layer_flops(config.vision, config.switches.vit_keep_pad_tokens)
-    return {
-        "queries": 0.75 * parts["projections"], "attention": parts["attention"], "output": 0.25 * parts["projections"],
-        "fc1": parts["fc1"], "fc2": parts["fc2"],
-    }  # fmt: skip
-
-
-def again_flops(config: VideoMllamaConfig, level: str) -> float:
-    """Operations that a kept frame's backward pass computes a second time."""
-    parts = tower_layer_flops(config)
-    layers = config.vision.num_hidden_layers + config.vision.num_global_layers
-    return layers * sum(parts[part] for part in AGAIN[level])
+    again = frames_again * frame_flops(config)
+    again += frames_kept * again_flops(config.vision, keep_mode, fused, config.switches.vit_keep_pad_tokens)
+    text = config.text
+    return done + Flops(vision=again, head=2.0 * logits_again * text.hidden_size * text.vocab_size)
 
 
 def _passes(config: VideoMllamaConfig, work: Work, gradients: Gradients, reached_layers: int, lora: LoraConfig | None) -> Flops:

@@ -13,10 +13,11 @@ from model.errors import InputError
 from moss_train.planning.flops import PEAK, Gpu
 from moss_train.planning.rates import Rates, Row, read_table
 
-LOGIT_BYTES = 40
-"""Read and written for each logit, forward and backward: fp32 copies, log-probabilities, two gradients."""
-ACCUMULATED_BYTES = 12
-"""Read and written for each trained weight when its gradient of a micro-batch is added to the fp32 buffer."""
+LOGIT_BYTES = 6
+"""Read and written for each logit beside the head's products: read for the losses, turned into its gradient in place."""
+ADDED_BYTES = {"product": 0, "apart": 4}
+"""For each trained weight and micro-batch, where products add to the gradient's buffer themselves, and where a gradient in
+bf16 is written first and added apart; reading and writing the buffer comes to both."""
 LINK = 0.4
 """Share of the links within a node that collectives reach: 160 to 215 of 450 GB/s between two H100."""
 NETWORK = 0.8

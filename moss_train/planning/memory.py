@@ -16,13 +16,13 @@ from model.errors import InputError
 from moss_train.config.schema import RunConfig
 from moss_train.engines.optimizer.bytes import optimizer_bytes
 from moss_train.frames.activations import activation_bytes
-from moss_train.frames.settings import EncodeSettings, expects_fused, fp8_of_tower
 from moss_train.frames.windows import WindowBound
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning import activations
 from moss_train.planning.activations import LayerShape, Trains
 from moss_train.planning.flops import Gradients
 from moss_train.planning.parameters import Stage, pipeline_stages, self_matrices, stage_parameters, trained_parameters
+from moss_train.planning.tower import ELEMENT, encode_settings
 
 OUTSIDE = int(3.4e9)
 """Bytes of a process outside torch's allocator: the driver's context, kernels, and NCCL's communicators of one rank."""
@@ -32,7 +32,6 @@ WORKSPACE = int(0.1e9)
 """Work space of matrix products, and lists and tables of a micro-batch."""
 FREE = 0.03
 """Share of a GPU's memory that has to stay free: an allocator cuts memory into pieces that do not fit everywhere."""
-ELEMENT = {"bf16": 2, "fp32": 4}
 PHASES = ("encode", "losses", "backward", "return", "update")
 
 
@@ -170,21 +169,17 @@ class _Rank:
         self.shape = LayerShape(model, parallel, self.element, uses_engine(config), precision.fp8, fp8_cross)
         self.gradients = Gradients.of(model, config.stage, config.lora)
         self.dense = config.stage.objective == "dense_labels"
-        self.encode = EncodeSettings.of(
-            config.vision, model.vision, self.element, model.switches.vit_keep_pad_tokens,
-            same_chunks=fp8_of_tower(config) == "linears", fused=expects_fused(config),
-        )  # fmt: skip
+        self.encode = encode_settings(config)
         replica_frames = load.frames * load.micro_batches
         self.owned = math.ceil(replica_frames * data / ranks)
         """Frames that this rank encodes in a step."""
-        self.kept = self._kept_frames()
-
-    def _kept_frames(self) -> int:
+        found = self.encode.kept(self.owned)
+        self.level = found.mode
+        """What is kept of a frame whose state is."""
+        self.kept = min(self.owned, self.encode.chunk) if self.dense else found.frames
+        """Frames with kept state."""
         if not self.gradients.tower:
-            return 0
-        if self.dense:
-            return min(self.owned, self.encode.chunk)
-        return self.encode.kept(self.owned).frames
+            self.kept = 0
 
     def memory(self) -> StageMemory:
         """All phases."""
@@ -245,7 +240,7 @@ class _Rank:
         """What of the frames outlives encoding: autograd state, and pixels of those that are encoded again."""
         if not self.owned:
             return {}
-        state = self.kept * self._frame_state(self.encode.kept(self.owned).mode)
+        state = self.kept * self._frame_state(self.level)
         if not self.gradients.tower and self.gradients.features:  # the projector's input
             state = self.owned * self.model.vision.tokens_per_frame * self.model.vision.output_dim * self.element
         again = self.gradients.tower and self.kept < self.owned and not self.dense
@@ -262,7 +257,6 @@ class _Rank:
         """The last chunk of frames in the tower."""
         if not self.owned:
             return {}
-        chunk = min(self.encode.chunk, max(self.owned - self.kept, 0)) or min(self.encode.chunk, self.kept)
         moving = self.owned * (self._pixels() + self._frame_features())
         if self.ranks > 1:
             parallel = self.config.parallel
@@ -273,7 +267,14 @@ class _Rank:
             whole = self.load.frames * self.load.micro_batches
             single = bound.needed([self.load.frames] * self.data)
             moving = max(single, min(int(min(self.encode.window_bytes, 1e15)), bound.needed([whole] * self.data)))
-        passing = chunk * activations.frame_encoding(self.model, self.element)
+        fused, fp8 = self.encode.fused, self.config.precision.fp8_vision
+        again = _chunk(self.owned - self.kept, self.encode.chunk) * activations.frame_encoding(
+            self.model, self.element, fused, fp8
+        )  # fmt: skip
+        first = _chunk(self.kept, self.encode.chunk) * activations.frame_keeping(
+            self.model, self.element, self.level, fused, fp8
+        )  # fmt: skip
+        passing = max(first, again)
         kept = self.kept_state().get("vision state", 0)
         return {"vision state": kept, "frames in flight": moving, "tower": passing, "features": self.features(0)}
 
@@ -286,7 +287,9 @@ class _Rank:
         weights = "text" in self.gradients.parts
         if self.stage.last:
             rows = self.load.rows
-            state, logits = activations.head(self.shape, rows, self.load.targets, weights)
+            state, logits = activations.head(
+                self.shape, rows, self.load.targets, weights, self.config.train.head_logits_gib
+            )  # fmt: skip
             found["activations"] += state
             if losses:
                 found["logits"] = logits
@@ -334,15 +337,22 @@ class _Rank:
             return {}
         arrived = self.owned * self._frame_features() // self.element * activations.FP32  # summed in fp32
         mine = 0 if self.ranks == 1 else 2 * self.features(1)
-        back = activations.frame_return(self.model, self.element)
         if not self.gradients.tower:
             state = self.kept_state()["vision state"]
             return {"vision state": state, "gradients of features": arrived + mine, "tower": 0}
         kept = self.kept_state()
-        layer = self._frame_state("all") // (self.model.vision.num_hidden_layers + self.model.vision.num_global_layers)
-        first = min(self.kept, self.encode.chunk) * (back + (layer if self.encode.kept(self.owned).mode != "all" else 0))
-        again = min(self.owned - self.kept, self.encode.again_chunk) * (self._frame_state("all") + back)
+        first = _chunk(self.kept, self.encode.chunk) * self._frame_return(self.level)
+        again = _chunk(self.owned - self.kept, self.encode.again_chunk) * (self._frame_state("all") + self._frame_return("all"))
         held = {"gradients of features": arrived + mine, "pixels": kept["pixels"]}
         if kept["vision state"] + first >= again:
             return {**held, "vision state": kept["vision state"], "tower": first}
         return {**held, "vision state": 0, "tower": again}
+
+    def _frame_return(self, level: str) -> int:
+        """Bytes of a frame in the tower's backward pass beside what a level keeps."""
+        return activations.frame_return(self.model, self.element, level, self.encode.fused, self.config.precision.fp8_vision)
+
+
+def _chunk(frames: int, most: int) -> int:
+    """Frames of the largest of as few even parts as `most` allows."""
+    return math.ceil(frames / math.ceil(frames / most)) if frames > 0 else 0

@@ -20,7 +20,8 @@ from moss_train.planning.flops import Flops
 from moss_train.planning.hardware import Cluster
 from moss_train.planning.memory import FREE, Memory, plan_memory
 from moss_train.planning.parameters import Parameters, added, model_parameters, pipeline_stages, trained_parameters
-from moss_train.planning.step_time import KeptFrames, StepTime, step_flops, step_time
+from moss_train.planning.step_time import StepTime, step_flops, step_time
+from moss_train.planning.tower import KeptFrames
 
 DAY = 86400.0
 FP8_ROWS = 16
@@ -196,7 +197,7 @@ def plan_run(
     model = VideoMllamaConfig.from_dict(config.model)
     work = pack.work(config.train.global_batch_size)
     time = step_time(config, ranks, work, cluster, micro_batches)
-    needed, done = step_flops(config, work, KeptFrames.of(config, work.frames / ranks))
+    needed, done = step_flops(config, work, KeptFrames.of(config, work.frames / ranks), config.train.global_batch_size)
     whole = pipeline_stages(model, type(config.parallel)())[0]
     load = None
     if stream is not None:

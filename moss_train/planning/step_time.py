@@ -18,14 +18,14 @@ from dataclasses import dataclass, fields
 
 from model.config import VideoMllamaConfig
 from moss_train.config.schema import RunConfig
-from moss_train.frames.settings import EncodeSettings, expects_fused, fp8_of_tower
 from moss_train.parallel.sizes import check_sizes
+from moss_train.planning.activations import LayerShape, logits_again
 from moss_train.planning.flops import Flops, Gradients, Work, forward_flops, hardware_flops, model_flops
-from moss_train.planning.hardware import ACCUMULATED_BYTES, LOGIT_BYTES, Cluster
-from moss_train.planning.memory import ELEMENT, uses_engine
+from moss_train.planning.hardware import ADDED_BYTES, LOGIT_BYTES, Cluster
+from moss_train.planning.memory import uses_engine
 from moss_train.planning.parameters import pipeline_stages, trained_parameters
 from moss_train.planning.rates import Rates
-from moss_train.planning.tower import FrameSeconds
+from moss_train.planning.tower import ELEMENT, FrameSeconds, KeptFrames
 from moss_train.planning.update import updated_bytes
 
 
@@ -49,33 +49,13 @@ class StepTime:
         return float(sum(getattr(self, spec.name) for spec in fields(self)))
 
 
-@dataclass(frozen=True)
-class KeptFrames:
-    """What of a step's frames is kept until their backward pass."""
-
-    share: float
-    """Of the frames."""
-    level: str
-    """What is kept of such a frame."""
-
-    @classmethod
-    def of(cls, config: RunConfig, frames: float) -> KeptFrames:
-        """Of a rank that encodes so many frames in a step."""
-        model = VideoMllamaConfig.from_dict(config.model)
-        settings = EncodeSettings.of(
-            config.vision, model.vision, ELEMENT[config.precision.dtype], model.switches.vit_keep_pad_tokens,
-            same_chunks=fp8_of_tower(config) == "linears", fused=expects_fused(config),
-        )  # fmt: skip
-        kept = settings.kept(math.ceil(frames))
-        return cls(min(1.0, kept.frames / frames) if frames else 1.0, kept.mode)
-
-
-def step_flops(config: RunConfig, work: Work, kept: KeptFrames) -> tuple[Flops, Flops]:
+def step_flops(config: RunConfig, work: Work, kept: KeptFrames, micro_batches: int) -> tuple[Flops, Flops]:
     """Operations of a step over all ranks: what the model needs, and what is really done.
 
     Args:
         work: of all ranks.
         kept: of their frames.
+        micro_batches: of all replicas.
     """
     model = VideoMllamaConfig.from_dict(config.model)
     tower = Gradients.of(model, config.stage, config.lora).tower
@@ -83,6 +63,7 @@ def step_flops(config: RunConfig, work: Work, kept: KeptFrames) -> tuple[Flops, 
     done = hardware_flops(
         model, work, config.stage, config.lora, recompute=config.parallel.recompute,
         frames_again=work.frames - frames if tower else 0, frames_kept=frames if tower else 0, keep_mode=kept.level,
+        fused=kept.fused, logits_again=_logits_again(config, model, work, micro_batches),
     )  # fmt: skip
     return model_flops(model, work, config.stage, config.lora), done
 
@@ -103,10 +84,10 @@ def step_time(config: RunConfig, ranks: int, work: Work, cluster: Cluster, micro
     model = VideoMllamaConfig.from_dict(config.model)
     parallel, rates, bandwidth = config.parallel, cluster.rates, cluster.gpu.bandwidth * cluster.rates.memory
     kept = KeptFrames.of(config, work.frames / ranks)
-    needed, done = step_flops(config, work, kept)
+    needed, done = step_flops(config, work, kept, micro_batches * data)
     trained, adapters = _trained(config, model)
     decode = _decoder(config, model, work, done, cluster) / (data * parallel.tensor * parallel.context)
-    decode += micro_batches * trained * ACCUMULATED_BYTES / bandwidth
+    decode += micro_batches * trained * _added_bytes(config) / bandwidth
     decode = 0.0 if config.stage.objective == "dense_labels" else max(decode, micro_batches * _host(config, model, rates))
     encode, back = _tower(config, model, work, needed, kept, cluster)
     element = ELEMENT[config.precision.dtype]
@@ -119,6 +100,20 @@ def step_time(config: RunConfig, ranks: int, work: Work, cluster: Cluster, micro
         exchange=_exchange(config, model, ranks, data, work, cluster, element),
         update=_update(config, model, ranks, data, trained + adapters, cluster),
     )
+
+
+def _logits_again(config: RunConfig, model: VideoMllamaConfig, work: Work, micro_batches: int) -> int:
+    """Rows of all micro-batches of which the head's backward pass makes the logits once more."""
+    shape = LayerShape(model, config.parallel, ELEMENT[config.precision.dtype], uses_engine(config))
+    each = work.through_head / micro_batches / config.parallel.context
+    again = logits_again(shape, math.ceil(each), config.train.head_logits_gib)
+    return round(again * micro_batches * config.parallel.context)
+
+
+def _added_bytes(config: RunConfig) -> int:
+    """Read and written for each trained weight when its gradient of a micro-batch is added to the buffer."""
+    buffer = 4 if config.precision.grad_reduce_fp32 or config.precision.dtype == "fp32" else 2
+    return 2 * buffer + ADDED_BYTES["product" if uses_engine(config) else "apart"]
 
 
 def _tower(

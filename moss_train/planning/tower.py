@@ -6,13 +6,46 @@ The backward pass of a frame with kept state runs some of a layer's forward prod
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from model.config import VideoMllamaConfig
 from moss_train.config.schema import RunConfig
-from moss_train.frames.cost import frame_flops
-from moss_train.planning.flops import AGAIN, Gpu, tower_layer_flops
+from moss_train.frames.cost import AGAIN, frame_flops, layer_flops
+from moss_train.frames.settings import EncodeSettings, expects_fused, fp8_of_tower
+from moss_train.planning.flops import Gpu
 from moss_train.planning.rates import Rates
+
+ELEMENT = {"bf16": 2, "fp32": 4}
+"""Bytes of a number by `precision.dtype`."""
+
+
+def encode_settings(config: RunConfig) -> EncodeSettings:
+    """How a run encodes its frames on a GPU, and what it keeps of them."""
+    model = VideoMllamaConfig.from_dict(config.model)
+    return EncodeSettings.of(
+        config.vision, model.vision, ELEMENT[config.precision.dtype], model.switches.vit_keep_pad_tokens,
+        same_chunks=fp8_of_tower(config) == "linears", fused=expects_fused(config),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class KeptFrames:
+    """What of a step's frames is kept until their backward pass."""
+
+    share: float
+    """Of the frames."""
+    level: str
+    """What is kept of such a frame."""
+    fused: bool = True
+    """Whether the tower's layers are."""
+
+    @classmethod
+    def of(cls, config: RunConfig, frames: float) -> KeptFrames:
+        """Of a rank that encodes so many frames in a step."""
+        settings = encode_settings(config)
+        kept = settings.kept(math.ceil(frames))
+        return cls(min(1.0, kept.frames / frames) if frames else 1.0, kept.mode, settings.fused)
 
 
 @dataclass(frozen=True)
@@ -35,13 +68,14 @@ class FrameSeconds:
         """
         forward_rate, backward_rate, attention = _rates(config, gpu, rates)
         seconds = frame_flops(model) / forward_rate
-        parts = tower_layer_flops(model)
         layers = model.vision.num_hidden_layers + model.vision.num_global_layers
+        parts = layer_flops(model.vision, model.switches.vit_keep_pad_tokens)
+        projections = parts.pop("projections")
+        parts |= {"queries": 0.75 * projections, "output": 0.25 * projections}
         weights = {part: flops * layers for part, flops in parts.items()}
-        outside = frame_flops(model) - sum(weights.values())
         # Attention is in bf16 beside products in fp8 too: its seconds are those of the bf16 layer.
-        plain = _peak(config, gpu) * (rates.tower_forward if fused(config) else rates.torch_tower_forward)
-        dense = sum(weights.values()) - weights["attention"] + outside
+        plain = _peak(config, gpu) * (rates.tower_forward if expects_fused(config) else rates.torch_tower_forward)
+        dense = frame_flops(model) - weights["attention"]
         mixed = frame_flops(model) / plain * attention * weights["attention"] / (dense + attention * weights["attention"])
         mixed = min(mixed, seconds)
         each = {part: (seconds - mixed) * flops / dense for part, flops in weights.items()}
@@ -50,16 +84,11 @@ class FrameSeconds:
         return cls(seconds, 1 / backward_rate, again)
 
 
-def fused(config: RunConfig) -> bool:
-    """Whether the tower's layers are the fused ones on a GPU."""
-    return getattr(config.vision, "layers", "torch") != "torch"
-
-
 def _rates(config: RunConfig, gpu: Gpu, rates: Rates) -> tuple[float, float, float]:
     """Operations a second forward and backward, and the seconds of one of attention in units of a product's, both in bf16."""
     fp8 = config.precision.fp8_vision and gpu.fp8 is not None
     peak = _peak(config, gpu)
-    if not fused(config):
+    if not expects_fused(config):
         share = rates.torch_tower_fp8 if fp8 else 1.0
         return peak * share * rates.torch_tower_forward, peak * share * rates.torch_tower_backward, 1.0
     if fp8:

@@ -6,7 +6,7 @@ The plan of the step itself (`moss_train.frames.plan`) says what goes where, so 
 from __future__ import annotations
 
 from moss_train.frames.plan import FramePlan, Transfers, plan_frames
-from moss_train.frames.settings import EncodeSettings, fp8_of_tower
+from moss_train.frames.settings import GIB
 from moss_train.frames.windows import WindowBound
 from moss_train.parallel.layout import place_of
 from moss_train.planning.communication.calls import Calls, Traffic
@@ -18,17 +18,13 @@ LABEL = 8
 
 def frame_plan(rank: Rank) -> FramePlan:
     """The step's plan as this rank makes it."""
-    model, vision, sizes = rank.model, rank.model.vision, rank.config.parallel
+    vision, sizes = rank.model.vision, rank.config.parallel
     places = [place_of(number, sizes, rank.replicas) for number in range(rank.ranks)]
     attending = [stage.crosses > 0 for stage in rank.stages]
     bound = None
     if rank.decodes:
-        settings = EncodeSettings.of(
-            rank.config.vision, vision, rank.element, model.switches.vit_keep_pad_tokens,
-            same_chunks=fp8_of_tower(rank.config) == "linears",
-        )  # fmt: skip
         bound = WindowBound(
-            limit=settings.window_bytes,
+            limit=rank.config.vision.window_gib * GIB,
             pixels=vision.num_channels * vision.image_size**2,
             features=vision.tokens_per_frame * rank.width * rank.element,
             replica_ranks=rank.ranks // rank.replicas,

@@ -13,8 +13,8 @@ from moss_train.parallel.layout import RankPlace, place_of
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning.communication.shape import Pack, StepShape, rows_of
 from moss_train.planning.flops import Gradients
-from moss_train.planning.memory import ELEMENT
 from moss_train.planning.parameters import Stage, pipeline_stages
+from moss_train.planning.tower import ELEMENT
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from moss_train.planning.run_plan import check_layout, plan_run
 from moss_train.planning.step_time import step_time
 from tests.data_pipeline.helpers import tokenizer, write_mixture
 from tests.moss_train.planning.test_data_plan import command
-from tests.moss_train.planning.test_memory import CASES
+from tests.moss_train.planning.test_memory import CASES, overrides_of
 
 PACK = ExpectedPack(8192, 120.0, 6.0, 6e6, 1e5, 6000.0, "a test's pack")
 PT2 = compose(["stage=pt2"])
@@ -45,7 +45,7 @@ def work_of(case: dict[str, Any]) -> Work:
 
 @pytest.mark.parametrize("case", ALONE, ids=[case["name"] for case in ALONE])
 def test_steps_of_a_quarter_of_a_second_and_more_take_about_as_long_as_predicted(case: dict[str, Any]) -> None:
-    config = compose(case["overrides"])
+    config = compose(overrides_of(case))
     predicted = step_time(config, 1, work_of(case), Cluster.of("H100"), len(case["samples"]))
     assert predicted.total == pytest.approx(sum(case["ranks"][0]["seconds"].values()), rel=0.2)
 

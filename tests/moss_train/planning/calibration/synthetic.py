@@ -29,8 +29,9 @@ CASES: list[tuple[str, list[str], list[list[tuple[int, int]]]]] = [
     ("recompute", overrides("bf16", 64, "parallel.recompute=full"), SAMPLES[64]),
     ("few rows", overrides("bf16", 0), [[(256, 0)]]),
     ("fewer rows", overrides("bf16", 0), [[(64, 0)]]),
-    ("torch", overrides("bf16", 8, "modules=torch"), SAMPLES[8]),
-    ("torch, more", overrides("bf16", 64, "modules=torch"), SAMPLES[64]),
+    ("torch", overrides("bf16", 8, "modules=torch", "vision.layers=torch"), SAMPLES[8]),
+    ("torch, more", overrides("bf16", 64, "modules=torch", "vision.layers=torch"), SAMPLES[64]),
+    ("input kept", overrides("bf16", 64, "vision.keep_mode=input"), SAMPLES[64]),
     ("four micro-batches", overrides("bf16", 8), [SAMPLES[8][0]] * 4),
 ]  # fmt: skip
 

@@ -36,9 +36,9 @@ def read(tmp_path: Path, content: dict[str, Any]) -> Results:
 @pytest.mark.parametrize(
     "factors",
     [
-        {"decoder": 1.26, "decoder_fp8": 1.4, "torch_tower_forward": 1.3, "torch_tower_backward": 1.28, "host_layer": 0.5},
+        {"decoder": 1.26, "decoder_fp8": 1.4, "tower_forward": 1.3, "tower_backward": 1.28, "host_layer": 0.5},
         {"decoder": 0.8, "decoder_torch": 1.2, "torch_tower_forward": 0.7, "torch_tower_backward": 1.4, "update": 0.6},
-        {"decoder": 1.2, "cross": 1.3, "head": 1.1, "memory": 1.05, "torch_tower_fp8": 0.8, "host_layer": 0.25},
+        {"decoder": 1.2, "cross": 1.3, "head": 1.1, "memory": 1.05, "tower_fp8_forward": 0.8, "host_layer": 0.25},
     ],
 )
 def test_planted_rates_are_found_again(tmp_path: Path, factors: dict[str, float]) -> None:
@@ -47,13 +47,19 @@ def test_planted_rates_are_found_again(tmp_path: Path, factors: dict[str, float]
     found = fit(measured.cases, PEAK["H100"], H100, "test")
     for case in measured.cases:
         assert compare(case, PEAK["H100"], found.row).worst() < 0.01, case.name
-    for name in ("torch_tower_forward", "torch_tower_backward", "update"):  # alone in their phases
+    for name in (
+        "tower_forward",
+        "tower_backward",
+        "torch_tower_forward",
+        "torch_tower_backward",
+        "update",
+    ):  # alone in their phases
         assert getattr(found.row.rates, name) == pytest.approx(getattr(rates, name), rel=0.01), name
     assert found.row.rates.decoder == pytest.approx(rates.decoder, rel=0.1)  # beside head and cross layers
 
 
 def test_cases_that_were_not_fitted_to_are_predicted_too(tmp_path: Path) -> None:
-    measured = read(tmp_path, results(planted(decoder=1.2, decoder_fp8=1.2, torch_tower_forward=1.3, update=0.7)))
+    measured = read(tmp_path, results(planted(decoder=1.2, decoder_fp8=1.2, tower_forward=1.3, update=0.7)))
     found = fit(measured.cases, PEAK["H100"], H100, "test")
     held_out = [case for case in measured.cases if case.name not in found.used]
     assert len(held_out) >= 4
@@ -64,8 +70,8 @@ def test_cases_that_were_not_fitted_to_are_predicted_too(tmp_path: Path) -> None
 def test_a_rate_that_nothing_depends_on_stays(tmp_path: Path) -> None:
     content = results(planted(decoder=1.2), count=1)  # bf16, no frames
     found = fit(read(tmp_path, content).cases, PEAK["H100"], H100, "test").row
-    assert not {"torch_tower_forward", "decoder_fp8", "decoder_torch"} & set(found.fitted) and "decoder" in found.fitted
-    assert found.rates.torch_tower_forward == H100.rates.torch_tower_forward
+    assert not {"tower_forward", "decoder_fp8", "decoder_torch"} & set(found.fitted) and "decoder" in found.fitted
+    assert found.rates.tower_forward == H100.rates.tower_forward
     assert found.measured and found.source == "test"
 
 
