@@ -85,6 +85,24 @@ def mixture_ratio(content: Measured, precision: str, stages: Sequence[str] | Non
     return totals[0] / totals[1] if wanted else None
 
 
+def computed_ranks_ratio(content: Measured, precision: str, stages: Sequence[str] | None = None) -> float | None:
+    """As `mixture_ratio`, if every sample of a stage had a rank of its own: computed from measured seconds, not measured.
+
+    The reference's way has no balancing and reduces gradients behind every sample, so that all ranks wait for the slowest; ours
+    is taken to spread frames and packs evenly. Communication is left out on both sides.
+    """
+    wanted = content["options"]["mixture"] if stages is None else stages
+    totals = [0.0, 0.0]
+    for stage in wanted:
+        ours = one(content, kind="mixture", side="ours", optimizer="none", stage=stage, precision=precision)
+        theirs = one(content, kind="mixture", side="reference", optimizer="none", stage=stage)
+        if ours is None or theirs is None:
+            return None
+        totals[0] += max(theirs["all_seconds"])
+        totals[1] += ours["seconds"] / len(theirs["all_seconds"])
+    return totals[0] / totals[1] if wanted else None
+
+
 def summary(content: Measured) -> dict[str, float | None]:
     """The values of the page; `ratio_mixture` is of bf16 on both sides. None for what was not measured."""
     found: dict[str, float | None] = {}
@@ -96,6 +114,8 @@ def summary(content: Measured) -> dict[str, float | None]:
             found[f"memory_{frames}_{precision}"] = None if ratio is None else ratio.memory
     found["ratio_mixture"] = mixture_ratio(content, "bf16")
     found["ratio_mixture_fp8"] = mixture_ratio(content, "fp8")
+    for precision in ("bf16", "fp8"):
+        found[f"ratio_mixture_ranks_computed_{precision}"] = computed_ranks_ratio(content, precision)
     return found
 
 
@@ -149,34 +169,32 @@ def _mixture_table(content: Measured) -> Table:
     precisions = [p for p in ("bf16", "fp8", "fp32") if good(content, kind="mixture", side="ours", precision=p)]
     header = ["samples of", "samples", "frames", "tokens", "reference, s"]
     for precision in precisions:
-        header += [f"ours {precision}, s", "packs", "ratio"]
+        header += [f"ours {precision}, s", "packs", "ratio", "ratio with a rank a sample, computed"]
     stages = [c["stage"] for c in good(content, kind="mixture", side="reference")]
+    groups = [[stage] for stage in stages] + ([stages] if len(stages) > 1 else [])
     rows = []
-    for stage in stages:
-        theirs = one(content, kind="mixture", side="reference", stage=stage)
-        assert theirs is not None
-        words = [stage, *(number(theirs[key]) for key in ("sample_count", "frames", "tokens")), number(theirs["seconds"], 2)]
+    for group in groups:
+        theirs = [c for c in good(content, kind="mixture", side="reference") if c["stage"] in group]
+        sums = {key: sum(c[key] for c in theirs) for key in ("sample_count", "frames", "tokens", "seconds")}
+        words = [group[0] if len(group) == 1 else "all", *(number(sums[key]) for key in ("sample_count", "frames", "tokens"))]
+        words.append(number(sums["seconds"], 2))
         for precision in precisions:
-            ours = one(content, kind="mixture", side="ours", stage=stage, precision=precision)
-            words += [
-                number(None if ours is None else ours["seconds"], 2), number(None if ours is None else ours["packs"]),
-                _times(mixture_ratio(content, precision, [stage])),
-            ]  # fmt: skip
-        rows.append(tuple(words))
-    if len(stages) > 1:
-        found = [one(content, kind="mixture", side="reference", stage=stage) for stage in stages]
-        sums = [sum(c[key] for c in found if c is not None) for key in ("sample_count", "frames", "tokens", "seconds")]
-        words = ["all", *(number(value) for value in sums[:3]), number(sums[3], 2)]
-        for precision in precisions:
-            own = [one(content, kind="mixture", side="ours", stage=stage, precision=precision) for stage in stages]
-            there = [c for c in own if c is not None]
-            whole = len(there) == len(stages)
-            words += [
-                number(sum(c["seconds"] for c in there) if whole else None, 2),
-                number(sum(c["packs"] for c in there) if whole else None), _times(mixture_ratio(content, precision, stages)),
-            ]  # fmt: skip
+            words += _own_words(content, precision, group)
         rows.append(tuple(words))
     return Table("the workload's samples", tuple(header), rows)
+
+
+def _own_words(content: Measured, precision: str, stages: Sequence[str]) -> list[str]:
+    """Seconds, packs and ratios of ours over stages."""
+    own = [one(content, kind="mixture", side="ours", stage=stage, precision=precision) for stage in stages]
+    there = [case for case in own if case is not None]
+    whole = len(there) == len(stages)
+    return [
+        number(sum(case["seconds"] for case in there) if whole else None, 2),
+        number(sum(case["packs"] for case in there) if whole else None),
+        _times(mixture_ratio(content, precision, stages)),
+        _times(computed_ranks_ratio(content, precision, stages)),
+    ]
 
 
 def _kinds_table(content: Measured) -> Table:
@@ -207,8 +225,11 @@ def _updates_table(content: Measured) -> Table:
 
 
 def _missing_table(content: Measured) -> Table:
-    failed = [(case["name"], case["failed"]) for case in content["cases"] if "failed" in case]
-    return Table("not measured", ("case", "why"), [*failed, *((entry["name"], entry["reason"]) for entry in content["left_out"])])
+    rows = [(case["name"], str(case["failed"])) for case in content["cases"] if "failed" in case]
+    for case in good(content, kind="mixture", side="reference"):
+        if case["too_large"]:
+            rows.append((case["name"], f"{len(case['too_large'])} samples found no memory; both sides leave them out"))
+    return Table("not measured", ("case", "why"), [*rows, *((entry["name"], entry["reason"]) for entry in content["left_out"])])
 
 
 def told(content: Measured) -> Measured:

@@ -1,0 +1,159 @@
+"""`moss bench reference` whole at a size that the CPU steps in a moment, and what its tables make of numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from moss_train.bench.reference import measure
+from moss_train.bench.reference.published import PUBLISHED
+from moss_train.bench.reference.ratios import computed_ranks_ratio, mixture_ratio, ratio_of, summary, tables, told
+from moss_train.bench.train.page import blocks, merge
+from moss_train.cli.main import EXIT_BAD_INPUT, main
+
+SMALL = ["bench", "reference", "--model", "tiny", "--precision", "fp32", "--steps", "2", "--device", "cpu"]
+
+
+def measured(out: Path, *words: str) -> dict[str, Any]:
+    assert main([*SMALL, "--out", str(out), *words]) == 0
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def test_both_sides_step_on_the_same_samples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "made" / "reference.json"
+    found = measured(out, "--frames", "3,6", "--rows", "48,64", "--mixture", "sft_realtime", "--mixture-samples", "4")
+    cases = {(case["side"], case["kind"], case["frame_count"]): case for case in found["cases"]}
+    assert len(cases) == 6 and not found["left_out"] and not any("failed" in case for case in found["cases"])
+    for frames in (3, 6):
+        theirs, ours = (cases[side, "sample", frames] for side in ("reference", "ours"))
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5), "the same weights and sample"
+        assert theirs["flops"] == ours["flops"] > 0 and theirs["frames"] == ours["frames"] == frames
+        assert ours["frames_per_second"] == pytest.approx(frames / ours["seconds"])
+        assert ratio_of(found, ours).here == pytest.approx(theirs["seconds"] / ours["seconds"])
+        assert "attention.cross=dense" in theirs["overrides"] and "attention.cross=dense" not in ours["overrides"]
+    theirs, ours = (cases[side, "mixture", 0] for side in ("reference", "ours"))
+    assert theirs["samples"] == ours["samples"] and theirs["packs"] == 4 and ours["packs"] < 4
+    assert theirs["flops"] == ours["flops"] and sum(theirs["step_frames"]) == sum(ours["step_frames"]) == ours["frames"]
+    assert mixture_ratio(found, "fp32") == pytest.approx(theirs["seconds"] / ours["seconds"])
+    assert sum(theirs["all_seconds"]) == pytest.approx(theirs["seconds"])
+    assert computed_ranks_ratio(found, "fp32") == pytest.approx(4 * max(theirs["all_seconds"]) / ours["seconds"])
+    assert found["tables"] == told(found)["tables"] and found["hardware"]["device"] and found["command"]
+    assert "one sample" in capsys.readouterr().out
+    assert main(["bench", "reference", "--table", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"### {table['title']}" in printed for table in found["tables"])
+    page = "\n".join(blocks(merge({"reference": [out]}))["reference"])
+    assert "6 frames, 64 rows: ours, fp32" in page
+
+
+def test_samples_without_memory_are_left_out_on_both_sides(tmp_path: Path) -> None:
+    step = measure.Meter.step
+
+    def short(meter: measure.Meter, batch: Any) -> float:
+        if len(batch.sample_keys) == 1 and batch.num_frames > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB")
+        return step(meter, batch)
+
+    with patch.object(measure.Meter, "step", short):
+        found = measured(tmp_path / "found.json", "--frames", "none", "--mixture", "sft_realtime", "--mixture-samples", "4")
+    theirs, ours = found["cases"]
+    assert theirs["too_large"] == ours["too_large"] == [0, 2]
+    assert theirs["samples"] == ours["samples"] and len(ours["samples"]) == 2 and ours["frames"] == theirs["frames"] == 1
+    words = next(table for table in found["tables"] if table["title"] == "not measured")["rows"]
+    assert any("2 samples" in why for _, why in words)
+
+
+def test_a_case_without_memory_is_told_and_the_next_goes_on(tmp_path: Path) -> None:
+    step = measure.Meter.step
+
+    def short(meter: measure.Meter, batch: Any) -> float:
+        if batch.num_frames == 6:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB")
+        return step(meter, batch)
+
+    with patch.object(measure.Meter, "step", short):
+        found = measured(
+            tmp_path / "found.json", "--frames", "6,3", "--rows", "64,48", "--mixture", "none", "--sides", "reference"
+        )
+    failed, good = found["cases"]
+    assert failed["failed"].startswith("out of memory") and "seconds" not in failed and good["seconds"] > 0
+
+
+def test_nothing_begins_when_time_is_up(tmp_path: Path) -> None:
+    words = ["--frames", "3", "--rows", "48", "--mixture", "none", "--limit-seconds", "0"]
+    found = measured(tmp_path / "found.json", *words)
+    assert not found["cases"] and len(found["left_out"]) == 2
+    assert all(entry["reason"] == "the time of --limit-seconds was up" for entry in found["left_out"])
+
+
+def content(**sizes: Any) -> dict[str, Any]:
+    """A file of the figures' model: at 64 frames both sides, at 256 the reference found no memory."""
+    base = {"kind": "sample", "optimizer": "none", "stage": "", "precision": "bf16", "tflops": 1.0, "seconds": 1.0}
+
+    def case(side: str, frames: int, rate: float, gib: float, **more: Any) -> dict[str, Any]:
+        rows = PUBLISHED[frames].rows
+        return {
+            **base, "name": f"{side} {frames}", "side": side, "frame_count": frames, "rows": rows, "frames_per_second": rate,
+            "peak": gib * 2**30, **more,
+        }  # fmt: skip
+
+    failed = {**case("reference", 256, 0, 0), "failed": "out of memory"}
+    cases = [case("reference", 64, 40.0, 30.0), failed, case("ours", 64, 60.0, 45.0), case("ours", 256, 57.45, 43.0)]
+    options = {"model": "11b", "cut": {"text_layers": 10, "tower_layers": None}, "mixture": [], **sizes}
+    return {"options": options, "cases": cases, "left_out": [], "hardware": {"device": "NVIDIA H200"}}
+
+
+def test_ratios_are_to_the_faster_of_figures_and_dense_run() -> None:
+    found = content()
+    values = summary(found)
+    assert values["ratio_64_bf16"] == pytest.approx(60 / 40), "the run here was faster than the figures' 38.7"
+    assert values["memory_64_bf16"] == pytest.approx(1.5)
+    assert values["ratio_256_bf16"] == pytest.approx(57.45 / 38.3), "only the figures are there"
+    assert values["memory_256_bf16"] == pytest.approx(0.5)
+    assert values["ratio_64_fp8"] is values["ratio_mixture"] is None
+    found["cases"][0]["frames_per_second"] = 30.0
+    assert summary(found)["ratio_64_bf16"] == pytest.approx(60 / 38.7)
+    rows = next(table for table in tables(found) if table.title == "one sample").rows
+    assert any("the reference's figures" in row[0] and row[1] == "NVIDIA H200" and row[3] == "38.7" for row in rows)
+
+
+def test_figures_are_of_one_model_only() -> None:
+    other = summary(content(cut={"text_layers": 5, "tower_layers": None}))
+    assert other["ratio_64_bf16"] == pytest.approx(60 / 40) and other["ratio_256_bf16"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--frames", "7"], "--frames has 7, of which nothing is published"),
+        (["--frames", "3,6", "--rows", "48"], "--rows has 1 numbers for 2 of --frames"),
+        (["--frames", "6", "--rows", "7"], "--rows has 7, which does not hold 6 frames"),
+        (["--frames", "6", "--rows", "72", "--precision", "fp8"], "--rows has 72, and fp8 takes multiples of 16; use 80"),
+        (["--mixture", "pt9"], "--mixture has 'pt9'"),
+        (["--sides", "mine"], "--sides has 'mine'"),
+        (["--frames", "none", "--deepspeed"], "--deepspeed measures one of the samples, but --frames is none"),
+        (["--limit-seconds", "soon"], "--limit-seconds is 'soon'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, *words]) == EXIT_BAD_INPUT
+    assert message in capsys.readouterr().err
+
+
+def test_zero_is_a_row_or_a_reason(tmp_path: Path) -> None:
+    words = ["--frames", "3", "--rows", "48", "--mixture", "none", "--sides", "reference", "--deepspeed"]
+    found = measured(tmp_path / "found.json", *words)
+    zero = next(case for case in found["cases"] if case["optimizer"] == "zero2")
+    try:
+        import deepspeed  # noqa: F401
+    except ImportError:
+        assert "the package cannot be imported" in zero["failed"]
+    else:
+        assert zero["seconds"] > 0 and "engine=deepspeed" in zero["overrides"]
+        assert any(table["title"] == "steps with updates" for table in found["tables"])

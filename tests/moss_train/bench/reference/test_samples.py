@@ -1,0 +1,81 @@
+"""The same samples alone and in packs; what our side may keep."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.config import VideoMllamaConfig
+from model.errors import InputError
+from moss_train.bench.packs import PackSample
+from moss_train.bench.reference.budget import AGAIN_CHUNK, FREE_GIB, MARGIN_GIB, keep_gib, limit_gib
+from moss_train.bench.reference.cases import Options, model_of
+from moss_train.bench.reference.published import PUBLISHED
+from moss_train.bench.reference.samples import alone, mixture_samples, one_sample, packed
+from moss_train.bench.subject import Cut
+from moss_train.config.compose import compose
+from moss_train.feed.work import batch_work
+from moss_train.frames.activations import activation_bytes
+from moss_train.frames.settings import GIB
+from moss_train.planning.flops import model_flops
+from moss_train.planning.workload import STAGES
+
+TINY = model_of(Options(model="tiny", cut=Cut()))
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_both_sides_have_the_same_samples(stage: str) -> None:
+    samples = mixture_samples(stage, 5, seed=1)
+    assert samples == mixture_samples(stage, 6, seed=1)[:5]
+    apart, together = alone(TINY, samples), packed(TINY, stage, samples)
+    assert len(apart) == 5 and all(len(batch.sample_keys) == 1 for batch in apart)
+    load = STAGES[stage]
+    assert all(b.num_rows == load.sequence_length and b.num_frames <= load.max_frames_per_pack for b in together)
+    sizes = []
+    for batch in together:
+        real = [place for place, key in enumerate(batch.sample_keys) if key]
+        rows, frames = batch.cu_seqlens.diff().tolist(), batch.cu_frames.diff().tolist()
+        sizes += [(rows[place], frames[place]) for place in real]
+    assert sorted(sizes) == sorted((s.rows, s.frames) for s in samples)
+    assert sum(b.num_frames for b in apart) == sum(b.num_frames for b in together)
+    assert sum(b.num_targets for b in apart) == sum(b.num_targets for b in together)
+
+
+@pytest.mark.parametrize(("rows", "frames"), [(4, 3), (1, 0)])
+def test_a_sample_needs_a_word_behind_its_frames(rows: int, frames: int) -> None:
+    with pytest.raises(InputError, match=f"{rows} rows do not hold {frames} frames"):
+        one_sample(TINY, rows, frames)
+
+
+def test_a_sample_that_fits_no_pack_is_refused() -> None:
+    with pytest.raises(InputError, match="a sample of pt1 has 5000 rows and 1 frames, but its packs have at most 4096 and 64"):
+        packed(TINY, "pt1", [PackSample("image", 5000, 1)])
+
+
+@pytest.mark.parametrize("frames", list(PUBLISHED))
+def test_a_sample_of_the_published_rows_asks_for_the_operations_of_the_figures(frames: int) -> None:
+    options, figures = Options(), PUBLISHED[frames]
+    config = model_of(options)
+    run = compose(["stage=pt2", "run_dir=unused"])
+    batch = one_sample(config, figures.rows, frames, pixels=False)
+    asked = model_flops(config, batch_work(batch), run.stage, run.lora).total / 1e12
+    assert (figures.tflops - 0.5) / (figures.frames_per_second + 0.05) <= asked / frames
+    assert asked / frames <= (figures.tflops + 0.5) / (figures.frames_per_second - 0.05)
+
+
+@given(card=st.floats(20, 200), frames=st.sampled_from([0, 8, 64, 128, 256]))
+def test_long_samples_stay_within_half_of_the_references_memory(card: float, frames: int) -> None:
+    limit = limit_gib(card, frames)
+    assert limit <= card - FREE_GIB
+    if frames == 256:
+        assert limit <= PUBLISHED[256].peak_gib / 2 - MARGIN_GIB
+
+
+@given(limit=st.floats(10, 130), static=st.floats(1, 60), rows=st.integers(64, 8192), fp8=st.booleans())
+def test_what_is_kept_leaves_room_for_the_rest(limit: float, static: float, rows: int, fp8: bool) -> None:
+    config = VideoMllamaConfig()
+    kept = keep_gib(config, limit=limit, static=static, rows=rows, fp8=fp8, parameters=4_000_000_000)
+    again = AGAIN_CHUNK * activation_bytes(config.vision, 2, "all", True, True) / GIB
+    assert kept == 0 or kept + static + again <= limit
+    assert keep_gib(config, limit=limit + 1, static=static, rows=rows, fp8=fp8, parameters=4_000_000_000) >= kept
