@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from model.attention.cross import flash
-from tests.model.attention.cross_cases import Case, make_case
+from model.attention.cross.attention import cross_attention
+from tests.model.attention.cross_cases import Case, dense, dense_grads, make_case
 from tests.model.attention.test_cross_backends import compare
 
 pytestmark = pytest.mark.gpu
@@ -74,3 +75,18 @@ def test_other_numbers_of_frames_and_rows_do_not_compile_again() -> None:
 
 def test_auto_is_a_backend_that_runs() -> None:
     assert compare(_growing(1300, 20), "auto", True, 2e-2) <= 2e-2
+
+
+@pytest.mark.parametrize(
+    "make", [_pack, _unsorted, lambda: _growing(1500, 40), lambda: _growing(300, 8), lambda: _pack(heads=4, groups=4)]
+)
+def test_a_dense_mask_in_bf16_equals_the_oracle(make: Any) -> None:
+    """Keys of 8 and of 26 frames are no multiple of what the kernels want a mask to be aligned to."""
+    case = make()
+    leaves = [t.detach().requires_grad_() for t in (case.q, case.k, case.v)]
+    out = cross_attention(*leaves, case.plan, backend="dense")
+    torch.testing.assert_close(out.cpu().double(), dense(case)[0], atol=2e-2, rtol=2e-2)
+    found = torch.autograd.grad((out * case.grad_out).sum(), leaves)
+    for got, wanted in zip(found, dense_grads(case, with_lse=False), strict=True):
+        scale = wanted.abs().max()
+        torch.testing.assert_close(got.cpu().double() / scale, wanted / scale, atol=2e-2, rtol=2e-2)

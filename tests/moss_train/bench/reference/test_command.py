@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from moss_train.bench.reference import measure
-from moss_train.bench.reference.published import PUBLISHED
-from moss_train.bench.reference.ratios import computed_ranks_ratio, mixture_ratio, ratio_of, summary, tables, told
+from moss_train.bench.reference.ratios import computed_ranks_ratio, mixture_ratio, ratio_of, told
 from moss_train.bench.train.page import blocks, merge
 from moss_train.cli.main import EXIT_BAD_INPUT, main
 
@@ -90,42 +89,6 @@ def test_nothing_begins_when_time_is_up(tmp_path: Path) -> None:
     found = measured(tmp_path / "found.json", *words)
     assert not found["cases"] and len(found["left_out"]) == 2
     assert all(entry["reason"] == "the time of --limit-seconds was up" for entry in found["left_out"])
-
-
-def content(**sizes: Any) -> dict[str, Any]:
-    """A file of the figures' model: at 64 frames both sides, at 256 the reference found no memory."""
-    base = {"kind": "sample", "optimizer": "none", "stage": "", "precision": "bf16", "tflops": 1.0, "seconds": 1.0}
-
-    def case(side: str, frames: int, rate: float, gib: float, **more: Any) -> dict[str, Any]:
-        rows = PUBLISHED[frames].rows
-        return {
-            **base, "name": f"{side} {frames}", "side": side, "frame_count": frames, "rows": rows, "frames_per_second": rate,
-            "peak": gib * 2**30, **more,
-        }  # fmt: skip
-
-    failed = {**case("reference", 256, 0, 0), "failed": "out of memory"}
-    cases = [case("reference", 64, 40.0, 30.0), failed, case("ours", 64, 60.0, 45.0), case("ours", 256, 57.45, 43.0)]
-    options = {"model": "11b", "cut": {"text_layers": 10, "tower_layers": None}, "mixture": [], **sizes}
-    return {"options": options, "cases": cases, "left_out": [], "hardware": {"device": "NVIDIA H200"}}
-
-
-def test_ratios_are_to_the_faster_of_figures_and_dense_run() -> None:
-    found = content()
-    values = summary(found)
-    assert values["ratio_64_bf16"] == pytest.approx(60 / 40), "the run here was faster than the figures' 38.7"
-    assert values["memory_64_bf16"] == pytest.approx(1.5)
-    assert values["ratio_256_bf16"] == pytest.approx(57.45 / 38.3), "only the figures are there"
-    assert values["memory_256_bf16"] == pytest.approx(0.5)
-    assert values["ratio_64_fp8"] is values["ratio_mixture"] is None
-    found["cases"][0]["frames_per_second"] = 30.0
-    assert summary(found)["ratio_64_bf16"] == pytest.approx(60 / 38.7)
-    rows = next(table for table in tables(found) if table.title == "one sample").rows
-    assert any("the reference's figures" in row[0] and row[1] == "NVIDIA H200" and row[3] == "38.7" for row in rows)
-
-
-def test_figures_are_of_one_model_only() -> None:
-    other = summary(content(cut={"text_layers": 5, "tower_layers": None}))
-    assert other["ratio_64_bf16"] == pytest.approx(60 / 40) and other["ratio_256_bf16"] is None
 
 
 @pytest.mark.parametrize(
