@@ -1,11 +1,13 @@
 """Writes the tables of the documentation that come from plans anew, in place: `python -m moss_train.planning.pages`.
 
-docs/recipes.md (`moss_train.planning.recipes`), docs/scaling.md and its drawing (`moss_train.planning.communication.tables`).
+docs/recipes.md (`moss_train.planning.recipes`), docs/scaling.md, its drawing and what is planned in benchmarks/communication.json
+(`moss_train.planning.communication.tables`).
 Sentences around them that quote a number are not touched; what changed is printed, so that they can be looked through.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -52,6 +54,13 @@ def scaling_page(page: str) -> str:
     return replaced(replaced(page, sent()), growth())
 
 
+def communication_file(content: str) -> str:
+    """docs/benchmarks/communication.json with today's plans."""
+    from moss_train.planning.communication.tables import recorded
+
+    return recorded(json.loads(content))
+
+
 def drawing() -> str:
     """The SVG of docs/scaling.md."""
     from moss_train.planning.communication.scaling import growth_plot
@@ -65,6 +74,7 @@ def main() -> int:
     files: dict[Path, Callable[[str], str]] = {
         DOCS / "recipes.md": recipes_page,
         DOCS / "scaling.md": scaling_page,
+        DOCS / "benchmarks" / "communication.json": communication_file,
         DOCS / "benchmarks" / "communication-scaling.svg": lambda _: drawing(),
     }
     for path, make in files.items():

@@ -29,7 +29,7 @@ PLACES: tuple[tuple[str, str, str], ...] = (
     ("attention/context.py", "", "context"),
     ("moss_train/dense_step.py", "_gather_labels", "labels"),
     ("moss_train/dense_step.py", "_reduce", "control"),
-    ("tensor_parallel/cross_entropy.py", "", "loss"),
+    ("model/head_loss.py", "", "loss"),
     ("pipeline_parallel/p2p_communication.py", "", "pipeline"),
     ("optimizer/clip_grads.py", "", "norm"),
     ("optimizer/optimizer.py", "get_grad_norm", "norm"),

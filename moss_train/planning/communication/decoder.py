@@ -17,7 +17,7 @@ from moss_train.planning.communication.reach import Reach
 from moss_train.planning.communication.shape import Pack
 
 LOG_SUM = 4
-"""Bytes of a log-sum, and of each of the three numbers by row that a loss over a split vocabulary sums."""
+"""Bytes of a log-sum, and of each of the three numbers by row that a loss over a split vocabulary reduces."""
 
 
 class _Layers:
@@ -28,9 +28,9 @@ class _Layers:
         self.whole = rank.own_rows * rank.width * rank.element
         """Bytes of [R, H]."""
 
-    def sum(self, size: float, times: int = 1, purpose: str = "activations") -> None:
+    def sum(self, size: float, times: int = 1) -> None:
         calls = Calls(times, times * size, times * size)
-        self.traffic.add(purpose, "all-reduce", "tensor", self.rank.tensor, calls)
+        self.traffic.add("activations", "all-reduce", "tensor", self.rank.tensor, calls)
 
     def gather(self, whole: float, times: int = 1, group: str = "tensor") -> None:
         self._part("all-gather", whole, times, group)
@@ -56,20 +56,18 @@ class _Layers:
         else:
             self.sum(self.whole, times)
 
-    def back_out_of_columns(self, trains: bool, size: float | None = None) -> None:
+    def back_out_of_columns(self, trains: bool) -> None:
         """Backward of the former.
 
         Args:
             trains: whether its weights do: their gradient needs all rows once more.
-            size: bytes of the input's gradient, where not [R, H].
         """
-        size = self.whole if size is None else size
         if not self.rank.scattered:
-            self.sum(size)
+            self.sum(self.whole)
             return
         if trains:
-            self.gather(size)
-        self.scatter(size)
+            self.gather(self.whole)
+        self.scatter(self.whole)
 
     def back_into_rows(self) -> None:
         """Backward of the latter: nothing without sequence parallelism."""
@@ -180,10 +178,11 @@ def _embedding(calls: _Layers) -> None:
 
 
 def _head(calls: _Layers, pack: Pack, needed: bool) -> None:
-    """The product that makes logits, and three sums by row for the loss."""
+    """What enters the product that makes logits, and the losses over a split vocabulary: the largest logit of every row with a
+    target, then two sums by row at once."""
     rank = calls.rank
-    rows = rank.own_rows if rank.scattered else pack.targets[rank.place.context]
+    size = 3 * LOG_SUM * pack.targets[rank.place.context]
     calls.into_columns()
-    calls.sum(rows * LOG_SUM, 3, "loss")
+    calls.traffic.add("loss", "all-reduce", "tensor", rank.tensor, Calls(2, size, size))
     if needed:
-        calls.back_out_of_columns("text" in rank.gradients.parts, rows * rank.width * rank.element)
+        calls.back_out_of_columns(False)  # the rows that entered are kept

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
+from typing import Any
 
 from moss_train.planning.communication.calls import Key
 from moss_train.planning.communication.scaling import (
@@ -98,3 +100,38 @@ def _plan(name: str) -> CommunicationPlan:
     ranks = config.launcher.nodes * config.launcher.nproc_per_node
     stream = workload_stream(config, SourceVideo.parse(SOURCE))
     return plan_communication(config, ranks, Cluster.of(config.launcher.gpu), average_pack(config), stream)
+
+
+def recorded(content: dict[str, Any]) -> str:
+    """docs/benchmarks/communication.json with the plans of now beside what was counted, an entry a line."""
+    planned = {name: _rounded(_without(_plan(name).to_dict(), LEFT_OUT)) for name in RECIPES}
+    growth = {
+        name: [
+            _rounded({**_without(point.plan.to_dict(), GROWTH_LEFT_OUT), "efficiency": share})
+            for point, share in zip(points, efficiency(points), strict=True) if point.plan is not None
+        ]
+        for name, points in series().items()
+    }  # fmt: skip
+    counted = ",\n".join(json.dumps(entry) for entry in content["counted"])
+    plans = ",\n".join(f"{json.dumps(name)}: {json.dumps(plan)}" for name, plan in planned.items())
+    return (
+        f'{{\n"software": {json.dumps(content["software"])},\n"counted": [\n{counted}\n],\n"planned": {{\n{plans}\n}},\n'
+        f'"growth": {json.dumps(growth)}\n}}\n'
+    )
+
+
+LEFT_OUT = ("global_batch_size", "samples_per_second")
+GROWTH_LEFT_OUT = ("rows", "replicas", "micro_batches", "rank")
+
+
+def _without(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers to four digits."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
