@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from model.config import TextConfig, VideoMllamaConfig, VisionConfig
+from moss_train.bench.saving import Saver
 from moss_train.bench.subject import Subject, overrides_of, with_model
-from moss_train.checkpoint.checkpointer import Checkpointer
-from moss_train.checkpoint.description import CheckpointDescription, newest_checkpoint
 from moss_train.checkpoint.integrity import check_checkpoint
 from moss_train.checkpoint.load import load_training_state
-from moss_train.config.checkpoint import CheckpointConfig
 from moss_train.config.compose import compose
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.verify.engine.subject import check_config, learnable_pack
@@ -39,27 +35,6 @@ def cut_config() -> VideoMllamaConfig:
 MODELS: dict[str, Callable[[], VideoMllamaConfig]] = {"cut": cut_config, "tiny": check_config}
 
 
-class _NoData:
-    """The place in the data of a run that reads none."""
-
-    def state_dict(self) -> None:
-        return None
-
-
-@dataclasses.dataclass
-class _Folder:
-    path: Path
-
-    @property
-    def newest(self) -> Path | None:
-        return newest_checkpoint(self.path)
-
-
-@dataclasses.dataclass
-class _Settings:
-    checkpoint: CheckpointConfig
-
-
 class BenchRun:
     """A run on one rank: the model, its optimizer and the real step, on the same synthetic micro-batch again and again.
 
@@ -77,24 +52,21 @@ class BenchRun:
         precision = "bf16" if device.type == "cuda" else "fp32"
         more = ["modules=transformer_engine"] if device.type == "cuda" else ["modules=torch"]
         run = with_model(compose(overrides_of("pt2", precision=precision, recompute="full", more=more)), config)
-        self.model_config = config
-        self.folder, self.feed, self.resumed = _Folder(folder), _NoData(), None
-        self.config = _Settings(CheckpointConfig(asynchronous=asynchronous, keep_last=1, end_retry_seconds=0.0))
         self._subject = Subject(run, device, weights="seeded")
         self.layout: ParallelLayout = self._subject.layout
         self.models, self.optimization = self._subject.models, self._subject.optimization
         self.pack = learnable_pack(config, 1, samples)
-        self.checkpointer = Checkpointer(cast(Any, self))
-        self.done = 0
+        self.checkpointer = Saver(self._subject, folder, asynchronous).checkpointer
 
-    def describe(self, step: int) -> CheckpointDescription:
-        return CheckpointDescription(step=step, model=dataclasses.asdict(self.model_config), stage={"name": "bench"})
+    @property
+    def done(self) -> int:
+        """Steps so far."""
+        return self._subject.done
 
     def train(self) -> tuple[float, list[str]]:
         """One step: its seconds, and the kinds of events of a checkpoint that is being written."""
         begin = time.perf_counter()
         statistics = self._subject.train([self.pack], rate=1e-4, signals=self.checkpointer.signals())
-        self.done += 1
         events = self.checkpointer.poll(statistics.signals)
         if self.layout.device.type == "cuda":
             torch.cuda.synchronize()
@@ -199,9 +171,3 @@ def _floors(run: BenchRun, folder: Path, size: int = 2 << 30) -> dict[str, Any]:
     figures["file_gb_per_second"] = size / (time.perf_counter() - begin) / 1e9
     path.unlink()
     return figures
-
-
-def clear(folder: Path) -> None:
-    """Remove what a measurement has written."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    (folder / "latest").unlink(missing_ok=True)

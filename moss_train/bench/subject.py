@@ -16,7 +16,7 @@ import torch
 from data_pipeline.packing.batch import PackedMicroBatch
 from model.config import VideoMllamaConfig
 from model.errors import InputError
-from model.initialise import initialise_weights
+from model.initialise import initialise_weights, set_cross_gates
 from moss_train.config.compose import choices, compose
 from moss_train.config.schema import RunConfig
 from moss_train.engines.adapters import adapt
@@ -222,6 +222,8 @@ class Subject:
             initialise_weights(models.chunks, models.vision, self.model_config, config.train.seed)
         else:
             draw_weights(models, config.train.seed)
+        if config.stage.gate_init is not None:
+            set_cross_gates(models.chunks, config.stage.gate_init)
         adapt(models, config.lora, config.stage, config.train.seed)
         freeze(models, config.stage, config.lora)
         return models

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from model.conversion.stream import cut
 from model.conversion.tensor_file import scratch
 from model.errors import InputError
 from moss_train.checkpoint.optimizer_state import MASTER, initialise_states, key_of, optimizer_states, take_over_states
@@ -17,7 +18,8 @@ from moss_train.checkpoint.state import ModelPlaces
 from moss_train.checkpoint.tensors import CheckpointTensors
 
 READERS = 4
-"""Threads of a rank that read; each holds one piece in host memory."""
+"""Threads of a rank that read; each holds one block of a piece in host memory."""
+_BLOCK_BYTES = 64 << 20
 
 
 def fill(pieces: Sequence[Piece], tensors: CheckpointTensors) -> None:
@@ -83,7 +85,11 @@ def _read(piece: Piece, tensors: CheckpointTensors) -> None:
     if piece.values.device.type == "cpu" and piece.values.dtype == info.dtype and piece.values.is_contiguous():
         tensors.read_box(piece.key, box, piece.values.view(piece.sizes))
         return
-    buffer = scratch(piece.sizes, info.dtype)
-    tensors.read_box(piece.key, box, buffer)
-    with torch.no_grad():
-        piece.values.copy_(buffer.view(-1))
+    rows = box[1][0] if box[1] else 1
+    row_elements = piece.values.numel() // max(rows, 1)
+    for first, count in cut(0, rows, row_elements * info.dtype.itemsize, _BLOCK_BYTES):
+        part = box if not box[1] else ((box[0][0] + first, *box[0][1:]), (count, *box[1][1:]))
+        buffer = scratch(part[1], info.dtype)
+        tensors.read_box(piece.key, part, buffer)
+        with torch.no_grad():
+            piece.values[first * row_elements : (first + count) * row_elements].copy_(buffer.view(-1))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.conversion.tensor_file import Blocks, TensorFileWriter, TensorInfo, bytes_of
+from moss_train.checkpoint.blocks import host_blocks
 from moss_train.checkpoint.index import Index, StoredPiece
 from moss_train.checkpoint.piece import Piece
 
@@ -40,9 +41,9 @@ class Outgoing:
 
     @classmethod
     def of(cls, piece: Piece) -> Outgoing:
-        """A piece in memory, which is copied to the host when it is written."""
+        """A piece in memory, which is copied to the host block by block when it is written."""
         info = TensorInfo(piece.sizes, piece.values.dtype)
-        return cls(piece.key, piece.shape, piece.offsets, info, lambda: [piece.values.detach().cpu().contiguous()])
+        return cls(piece.key, piece.shape, piece.offsets, info, lambda: host_blocks(piece.values))
 
 
 def write_piece_file(path: Path, pieces: Sequence[Outgoing]) -> Index:

@@ -45,9 +45,9 @@ def parts(name: str) -> tuple[str, str, int, str]:
     Raises:
         ValueError: another kind of name.
     """
-    match = re.fullmatch(rf"({'|'.join(SAMPLES)})_(\d+b)_(\d+)((?:_lora)?(?:_h200)?)", name)
+    match = re.fullmatch(rf"({'|'.join(SAMPLES)})_(\d+b)_(\d+)((?:_lora|_compact)?(?:_h200)?)", name)
     if match is None:
-        raise ValueError(f"{name} is no name of a recipe; use STAGE_MODEL_GPUS, with _lora and _h200 where they apply")
+        raise ValueError(f"{name} is no name of a recipe; use STAGE_MODEL_GPUS, then _lora or _compact and _h200 if so")
     return match[1], match[2], int(match[3]), match[4]
 
 

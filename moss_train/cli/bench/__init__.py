@@ -12,6 +12,11 @@ PARTS = {
         "How long a checkpoint blocks training, and how fast it is written and read",
         "moss bench checkpoint --work-dir /scratch/bench --out checkpoint.json",
     ),
+    "convergence": Action(
+        "moss_train.cli.bench.convergence",
+        "Loss curves of compact against fp32 states and of fp8 against bf16, with the spread of seeds",
+        "moss bench convergence --pairs states,fp8 --out convergence.json",
+    ),
     "cross-attention": Action(
         "moss_train.cli.bench.cross_attention",
         "Time, memory and errors of every way from text to frames",
@@ -21,6 +26,11 @@ PARTS = {
         "moss_train.cli.bench.data",
         "How fast videos become frames: decoder, loader, loader of several ranks, memory",
         "moss bench data --levels decoder,loader --work-dir bench --out data-loading.json",
+    ),
+    "full": Action(
+        "moss_train.cli.bench.full",
+        "Training of all parameters of 11B on one GPU: memory, rates, a checkpoint saved and continued",
+        "moss bench full --layers auto --save /dev/shm/full --out full.json",
     ),
     "inference": Action(
         "moss_train.cli.bench.inference",

@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("--device is cuda, but torch sees no CUDA device; use --device cpu")
     device = resolve_device(arguments.device)
 
-    from moss_train.bench.checkpoint import MODELS, BenchRun, clear, measure
+    from moss_train.bench.checkpoint import MODELS, BenchRun, measure
+    from moss_train.bench.saving import clear
     from moss_train.checkpoint.description import write_atomically
 
     folder: Path = arguments.work_dir

@@ -96,11 +96,14 @@ def lively_weights(config: VideoMllamaConfig, deviation: float = 0.05) -> dict[s
     return {name: tensor.bfloat16().float() for name, tensor in moved.items()}
 
 
-def learnable_pack(config: VideoMllamaConfig, seed: int, samples: Sequence[tuple[int, int]]) -> PackedMicroBatch:
+def learnable_pack(
+    config: VideoMllamaConfig, seed: int, samples: Sequence[tuple[int, int]], noise: Tensor | None = None
+) -> PackedMicroBatch:
     """A micro-batch whose clips' colour tells how their tokens go on: token i is (start + i * step) modulo a prime.
 
     Args:
         samples: (rows, frames) of each sample; its frames stand at equal distances from its first row on.
+        noise: int16 [N, 3, S, S], frames of noise to draw from; None makes fresh ones, which takes long where frames are large.
     """
     generator = torch.Generator().manual_seed(seed)
     modulus, size = 31, config.vision.image_size
@@ -114,14 +117,17 @@ def learnable_pack(config: VideoMllamaConfig, seed: int, samples: Sequence[tuple
         targets = torch.full((rows,), IGNORE_INDEX)
         targets[:-1] = torch.where(marker[1:], IGNORE_INDEX, tokens[1:])
         colour = torch.tensor([(kind * 53) % 256, (kind * 101) % 256, (kind * 197) % 256]).view(1, 3, 1, 1)
-        noise = torch.randint(-20, 21, (count, 3, size, size), generator=generator)
+        if noise is None:
+            added = torch.randint(-20, 21, (count, 3, size, size), generator=generator)
+        else:
+            added, colour = noise[torch.randint(0, len(noise), (count,), generator=generator)], colour.to(noise.dtype)
         fields["ids"].append(tokens)
         fields["targets"].append(targets)
         fields["positions"].append(torch.arange(rows))
         fields["begin"].append(torch.full((rows,), totals[-1]))
         fields["end"].append(totals[-1] + marker.long().cumsum(0))
         fields["at"].append(marker.nonzero().flatten())
-        fields["frames"].append((colour + noise).clamp(0, 255).to(torch.uint8))
+        fields["frames"].append((colour + added).clamp(0, 255).to(torch.uint8))
         lengths.append(lengths[-1] + rows)
         totals.append(totals[-1] + count)
     joined = {name: torch.cat(parts) for name, parts in fields.items()}

@@ -87,16 +87,18 @@ def test_a_recipe_fits_and_is_what_its_name_says(name: str) -> None:
 
 
 def test_what_the_stage_and_its_batch_are_is_the_stage_files() -> None:
-    """A recipe changes how a stage runs and never what it is; adapters have a batch and a learning rate of their own."""
+    """A recipe changes how a stage runs and never what it is; adapters have a batch and a learning rate of their own, compact
+    states a batch, a quicker second moment and gradients in bf16."""
     for stage in ("pt1", "pt2", "sft_offline", "sft_realtime"):
         plain = compose([f"stage={stage}"])
         for name in (name for name in RECIPES if parts(name)[0] == stage):
-            config, lora = recipe(name), "_lora" in name
-            assert config.train.global_batch_size == (32 if lora else plain.train.global_batch_size)
+            config, lora, compact = recipe(name), "_lora" in name, "_compact" in name
+            assert config.train.global_batch_size == (32 if lora else 16 if compact else plain.train.global_batch_size)
             rate = 2e-4 if lora else plain.stage.learning_rate
             assert config.stage == dataclasses.replace(plain.stage, learning_rate=rate)
             assert config.train.steps == plain.train.steps and config.data.mixture == plain.data.mixture
-            assert config.precision == plain.precision and config.optimizer.beta2 == plain.optimizer.beta2
+            assert config.precision == dataclasses.replace(plain.precision, grad_reduce_fp32=not compact)
+            assert config.optimizer.beta2 == (0.98 if compact else plain.optimizer.beta2)
 
 
 def test_chained_recipes_have_one_model_and_tokenizer() -> None:

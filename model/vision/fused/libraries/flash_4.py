@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from model.attention.cross import flash
+
+_KERNEL_MULTIPLE, _RESULT_MULTIPLE = 16, 32
+"""Up to 4.0.0b36 the backward kernel for Hopper rounds a head's width up to 16 where it sums gradients of queries, but what reads
+these sums rounds to 32: at a width of 80 gradients of queries come out wrong."""
 
 
 def problem(device: torch.device) -> str | None:
@@ -23,14 +31,35 @@ def forward(qkv: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     return out, (sums,)
 
 
+@contextmanager
+def _one_width(width: int) -> Iterator[None]:
+    """Within, sums of queries' gradients are read with the width that they were written with."""
+    from flash_attn.cute import interface  # type: ignore[import-not-found, unused-ignore]
+
+    if -(-width // _KERNEL_MULTIPLE) * _KERNEL_MULTIPLE % _RESULT_MULTIPLE == 0:
+        yield
+        return
+    convert = interface._bwd_postprocess_convert
+
+    def converted(*args: Any, **kwargs: Any) -> Any:
+        return convert(*args, **(kwargs | {"hdim_multiple_of": _KERNEL_MULTIPLE}))
+
+    interface._bwd_postprocess_convert = converted
+    try:
+        yield
+    finally:
+        interface._bwd_postprocess_convert = convert
+
+
 def backward(dmixed: Tensor, qkv: Tensor, mixed: Tensor, state: tuple[Tensor, ...]) -> Tensor:
     """Gradient of qkv."""
     from flash_attn.cute.interface import _flash_attn_bwd  # type: ignore[import-not-found, unused-ignore]
 
     dqkv = torch.empty_like(qkv)
     dq, dk, dv = dqkv.unbind(2)
-    _flash_attn_bwd(
-        *qkv.unbind(2), mixed, dmixed.contiguous(), state[0], qkv.shape[-1] ** -0.5,
-        deterministic=torch.are_deterministic_algorithms_enabled(), dq=dq, dk=dk, dv=dv,
-    )  # fmt: skip
+    with _one_width(qkv.shape[-1]):
+        _flash_attn_bwd(
+            *qkv.unbind(2), mixed, dmixed.contiguous(), state[0], qkv.shape[-1] ** -0.5,
+            deterministic=torch.are_deterministic_algorithms_enabled(), dq=dq, dk=dk, dv=dv,
+        )  # fmt: skip
     return dqkv

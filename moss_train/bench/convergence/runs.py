@@ -1,0 +1,139 @@
+"""Runs as processes beside each other on one device, until they are done or the time is up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from moss_train.bench.convergence.configs import Way, steps_of
+
+GRACE = 15.0
+"""Seconds that a process has to end by itself once the time is up, within its step."""
+_LOOK = 0.2
+_WORDS = 400
+"""Last letters of a process' complaints that are kept."""
+
+
+@dataclass
+class Run:
+    """One seed of one way."""
+
+    way: Way
+    seed: int
+    steps: int
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    build_seconds: float = 0.0
+    seconds: float = 0.0
+    """Of the process."""
+    trouble: str | None = None
+    """Why there is not more; None where all steps were done, or time alone was short."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.way.name}, seed {self.seed}"
+
+    def read(self, path: Path) -> None:
+        """Take in what its process has written; a last line that was cut off is left out."""
+        if not path.exists():
+            return
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.startswith("# refused: "):
+                self.trouble = line.removeprefix("# refused: ").strip()
+            elif line.endswith("seconds to build\n"):
+                self.build_seconds = float(line.split()[1])
+            elif line.endswith("\n") and not line.startswith("#"):
+                _, loss, norm = line.split()
+                self.losses.append(float(loss))
+                self.norms.append(float(norm))
+
+
+@dataclass
+class _Process:
+    run: Run
+    process: subprocess.Popen[bytes]
+    out: Path
+    complaints: Path
+    errors: IO[bytes]
+    began: float
+
+
+def all_runs(ways: Sequence[Way], seeds: int, steps: int | None) -> list[Run]:
+    """Seed after seed, so that what is begun before the time is up can be compared."""
+    return [Run(way, seed, steps_of(way, steps)) for seed in range(1, seeds + 1) for way in ways]
+
+
+def run_all(
+    runs: Sequence[Run], folder: Path, *, parallel: int, device: str, limit: float | None, more: Sequence[str],
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Fill in the results of all runs; those that the time did not suffice for have none.
+
+    Args:
+        runs: what to do.
+        folder: for files.
+        parallel: processes at once.
+        device: auto | cpu | cuda.
+        limit: seconds from now, None without one.
+        more: overrides of all.
+        say: told of the progress.
+    """
+    end = None if limit is None else time.time() + limit
+    waiting = list(runs)
+    running: list[_Process] = []
+    try:
+        while waiting or running:
+            over = end is not None and time.time() > end
+            while waiting and len(running) < parallel and not over:
+                running.append(_start(waiting.pop(0), folder, device, end, more))
+            if over:
+                for run in waiting:
+                    run.trouble = "the time was up before it began"
+                waiting = []
+            for one in [one for one in running if one.process.poll() is not None]:
+                running.remove(one)
+                _finish(one, say)
+            if end is not None and time.time() > end + GRACE:
+                for one in running:
+                    one.process.kill()
+            time.sleep(_LOOK)
+    finally:
+        for one in running:  # an interrupt: nothing goes on behind it
+            one.process.kill()
+            one.process.wait()
+
+
+def _start(run: Run, folder: Path, device: str, end: float | None, more: Sequence[str]) -> _Process:
+    stem = f"{run.way.name}_{run.seed}"
+    job = {
+        "overrides": [*run.way.overrides, f"train.seed={run.seed}", *more], "samples": run.way.samples, "steps": run.steps,
+        "rate": run.way.rate, "seed": run.seed, "micro_batches": run.way.micro_batches, "device": device, "deadline": end,
+        "out": str(folder / f"{stem}.txt"),
+    }  # fmt: skip
+    path, complaints = folder / f"{stem}.json", folder / f"{stem}.log"
+    path.write_text(json.dumps(job), encoding="utf-8")
+    errors = complaints.open("wb")
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
+    command = [sys.executable, "-m", "moss_train.bench.convergence.worker", str(path)]
+    process = subprocess.Popen(command, stdout=errors, stderr=errors, env=variables)
+    return _Process(run, process, folder / f"{stem}.txt", complaints, errors, time.time())
+
+
+def _finish(one: _Process, say: Callable[[str], None]) -> None:
+    one.errors.close()
+    run = one.run
+    run.seconds = time.time() - one.began
+    run.read(one.out)
+    if one.process.returncode != 0 and run.trouble is None:
+        words = one.complaints.read_text(encoding="utf-8", errors="replace")[-_WORDS:].strip()
+        run.trouble = f"its process ended with {one.process.returncode}: {words}"
+    last = f"loss {run.losses[-1]:.4f}" if run.losses else "no step"
+    trouble = f"; {run.trouble}" if run.trouble else ""
+    say(f"{run.name}: {len(run.losses)} of {run.steps} steps in {run.seconds:.0f} s, {last}{trouble}")
