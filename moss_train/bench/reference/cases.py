@@ -103,7 +103,7 @@ def _models(options: Options) -> list[Model]:
     if "reference" in options.sides:
         models.append(_model(options, "reference", baseline, "none", OVERRIDES))
     if "ours" in options.sides:
-        models += [_model(options, "ours", precision, "none", _own(options)) for precision in options.precisions]
+        models += [_model(options, "ours", precision, "none", _own(options, precision)) for precision in options.precisions]
     return models
 
 
@@ -112,25 +112,23 @@ def _updating(options: Options) -> list[Model]:
     dtype = "fp32" if options.precisions == ("fp32",) else "bf16"
     return [
         _model(options, "reference", dtype, "zero2", ZERO_OVERRIDES),
-        _model(options, "ours", dtype, "adamw", _own(options)),
-        *([_model(options, "ours", dtype, "compact", _own(options))] if dtype == "bf16" else []),
+        _model(options, "ours", dtype, "adamw", _own(options, dtype)),
+        *([_model(options, "ours", dtype, "compact", _own(options, dtype))] if dtype == "bf16" else []),
     ]
 
 
-def _own(options: Options) -> tuple[str, ...]:
-    return ("precision.grad_reduce_fp32=false", *options.overrides)
+def _own(options: Options, precision: str) -> tuple[str, ...]:
+    """Of our side: gradients in bf16 as on the other; scales of the decoder's fp8 from earlier products, which is faster."""
+    scales = ("precision.fp8=delayed",) if precision == "fp8" else ()
+    return ("precision.grad_reduce_fp32=false", *scales, *options.overrides)
 
 
 def _model(options: Options, side: str, precision: str, optimizer: str, more: Sequence[str]) -> Model:
     states = {"none": "none", "zero2": "adamw"}.get(optimizer, optimizer)
     made = overrides_of(
-        STAGE,
-        model=options.model,
-        cut=options.cut,
-        precision=precision,
-        optimizer=states,
+        STAGE, model=options.model, cut=options.cut, precision=precision, optimizer=states,
         more=[*more, f"train.seed={options.seed}"],
-    )
+    )  # fmt: skip
     return Model(side, precision, optimizer, tuple(made))
 
 

@@ -101,5 +101,6 @@ def test_all_models_get_the_same_cases_and_the_reference_s_way_differs_in_its_co
     configs = [compose(list(model.overrides)) for model, _ in models]
     assert all(config.model == configs[0].model and config.stage == configs[0].stage for config in configs)
     assert [config.vision.keep_activations_gib for config in configs[:3]] == [-1, 5, 5]
+    assert [config.precision.fp8 for config in configs[:3]] == ["none", "none", "delayed"] and configs[2].precision.fp8_vision
     assert configs[3].engine == "deepspeed" and configs[3].deepspeed.zero_stage == 2
     assert configs[0].model["text"]["cross_attention_layers"] == [3, 8] and configs[0].stage.trainable == "all"
