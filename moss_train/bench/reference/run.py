@@ -105,7 +105,7 @@ class Comparison:
             subject = self._ready(model, case)
             if self._would_last(case, subject) > self._left:
                 return TIME_UP
-            found["overrides"] = list(self._fitted(model, case, subject))
+            found["overrides"] = list(self.fitted(model, case, subject))
             subject.use(compose(found["overrides"]))
             found |= measure(model, case, subject, self._options, self._too_large(case))
             found["parameters"], found["weight_bytes"] = subject.parameters, subject.weight_bytes
@@ -128,7 +128,7 @@ class Comparison:
         flops, _ = sample_flops([PackSample("video", case.rows, case.frames)], subject)
         return (self._options.warmup + 2) * flops / self._rate
 
-    def _fitted(self, model: Model, case: Case, subject: Subject) -> tuple[str, ...]:
+    def fitted(self, model: Model, case: Case, subject: Subject) -> tuple[str, ...]:
         """The model's overrides with what our side keeps of the case's frames on this card, unless those say it already."""
         if (
             model.side != "ours"

@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     file_to_write("--out", arguments.out)
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # samples of many sizes behind each other
 
     import torch
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,10 +13,11 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 from moss_train.bench.packs import PackSample
 from moss_train.bench.reference.budget import AGAIN_CHUNK, FREE_GIB, MARGIN_GIB, keep_gib, limit_gib
-from moss_train.bench.reference.cases import Options, model_of
+from moss_train.bench.reference.cases import Options, make_cases, model_of
 from moss_train.bench.reference.published import PUBLISHED
+from moss_train.bench.reference.run import Comparison
 from moss_train.bench.reference.samples import alone, mixture_samples, one_sample, packed
-from moss_train.bench.subject import Cut
+from moss_train.bench.subject import Cut, subject
 from moss_train.config.compose import compose
 from moss_train.feed.work import batch_work
 from moss_train.frames.activations import activation_bytes
@@ -79,3 +83,19 @@ def test_what_is_kept_leaves_room_for_the_rest(limit: float, static: float, rows
     again = AGAIN_CHUNK * activation_bytes(config.vision, 2, "all", True, True) / GIB
     assert kept == 0 or kept + static + again <= limit
     assert keep_gib(config, limit=limit + 1, static=static, rows=rows, fp8=fp8, parameters=4_000_000_000) >= kept
+
+
+def test_the_card_decides_what_our_side_keeps_unless_the_config_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=140 * GIB))
+    for given_, kept in (((), True), (("vision.keep_activations_gib=3",), False)):
+        options = Options(
+            model="tiny", cut=Cut(), frames=(3,), rows=(48,), precisions=("fp32",), mixture=("pt1",), overrides=given_
+        )
+        (reference, cases), (ours, _) = make_cases(options)
+        with subject(compose(list(ours.overrides)), torch.device("cpu"), updates=False) as made:
+            bench = Comparison(options, torch.device("cuda"), lambda results: None, lambda line: None)
+            assert bench.fitted(reference, cases[0], made) == reference.overrides
+            for case in cases:
+                found = compose(list(bench.fitted(ours, case, made))).vision
+                assert found.keep_activations_gib == (pytest.approx(129.9, abs=0.3) if kept else 3)
+                assert found.again_chunk_frames == (AGAIN_CHUNK if kept else 0)
