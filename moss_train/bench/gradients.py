@@ -11,6 +11,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from model.errors import InputError
 from moss_train.config.schema import PrecisionConfig
+from moss_train.engines.buffers import lighten
 from moss_train.engines.optimization import Optimization, _forget_hooks
 from moss_train.parallel.layout import ParallelLayout, at_end_of_layout
 
@@ -51,6 +52,7 @@ class GradientsOnly(Optimization):
         self.decoder_optimizers, self.vision_optimizers = [], []
         self.optimizer = ChainedOptimizer([])
         wrapped = [*self.decoder, *([self.vision] if self.vision is not None else [])]
+        lighten(wrapped)
         at_end_of_layout(lambda: _forget_hooks(wrapped))
 
     def prepare(self) -> float:

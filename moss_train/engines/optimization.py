@@ -17,9 +17,9 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from model.config import VideoMllamaConfig
 from model.conversion.table import VISION_KEY, all_rules
 from model.errors import InputError
-from model.text.transformer_engine.accumulation import accumulate_in_products
 from moss_train.config.optimizer import OptimizerConfig as OptimizerSettings
 from moss_train.config.schema import PrecisionConfig
+from moss_train.engines.buffers import lighten
 from moss_train.engines.optimizer.average import WeightAverage
 from moss_train.engines.optimizer.modules import ModuleRates, Rate, named
 from moss_train.engines.optimizer.muon import MUON, Matrix, muon_matrix, use_muon
@@ -120,7 +120,6 @@ class Optimization:
             DistributedDataParallel(transformer_config, buffers(reduce_fp32), chunk, disable_bucketing=i > 0)
             for i, chunk in enumerate(chunks)
         ]
-        accumulate_in_products(self.decoder)
         self.vision: Any = None
         self.decoder_optimizers: list[Any] = []
         self.vision_optimizers: list[Any] = []
@@ -140,6 +139,7 @@ class Optimization:
             use_muon(members, matrices, settings.momentum, (settings.beta1, settings.beta2), settings.eps)
         self._average = WeightAverage(members, settings.ema_decay) if settings.ema_decay else None
         wrapped = [*self.decoder, *([self.vision] if self.vision is not None else [])]
+        lighten(wrapped)
         at_end_of_layout(lambda: _forget_hooks(wrapped))
 
     def zero(self) -> None:
