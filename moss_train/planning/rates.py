@@ -31,7 +31,7 @@ class Rates:
     decoder_torch: float
     """The same of torch's modules in bf16."""
     cross: float
-    """Cross layers."""
+    """Cross layers in bf16; fp8 gains them what it gains self layers."""
     head: float
     """The head's products; what is read and written for each logit counts apart."""
     tower_forward: float

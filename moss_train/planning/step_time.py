@@ -155,7 +155,8 @@ def decoder_rates(config: RunConfig, cluster: Cluster) -> tuple[float, float, fl
     peak = gpu.bf16 / (2 if config.precision.dtype == "fp32" else 1)  # in TF32 at best
     modules = 1.0 if uses_engine(config) else rates.decoder_torch / rates.decoder
     fp8 = rates.decoder_fp8 / rates.decoder if config.precision.fp8 != "none" and gpu.fp8 is not None else 1.0
-    return peak * rates.decoder * modules * fp8, peak * rates.cross * modules, peak * rates.head * modules
+    cross = rates.cross * (fp8 if config.precision.fp8_cross_layers else 1.0)
+    return peak * rates.decoder * modules * fp8, peak * cross * modules, peak * rates.head * modules
 
 
 def _trained(config: RunConfig, model: VideoMllamaConfig) -> tuple[int, int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model.errors import InputError
-from moss_train.cli.plan.check import add_result_arguments, exit_code, gpu_of_results, print_compared, rows_of
+from moss_train.cli.plan.check import add_result_arguments, exit_code, gpu_of_results, print_compared, rows_of, write_page
 from moss_train.cli.plan.shared import wide_console
 
 if TYPE_CHECKING:
@@ -49,11 +49,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--also names cards whose rates are written; it goes with --write")
     found = fit(results.cases, PEAK[gpu], rows[gpu], ", ".join(results.sources))
     compared = [compare(case, PEAK[gpu], found.row) for case in results.cases]
+    write_page(args.out, gpu, results, compared, _rates_table(gpu, rows[gpu], found.row), found.used)
     if args.json:
         cases = [{**case.to_dict(), "fitted": case.name in found.used} for case in compared]
         print(json.dumps({"gpu": gpu, **found.row.to_dict(), "before": vars(rows[gpu].rates), "cases": cases}, indent=1))
     else:
-        _print_rates(gpu, rows[gpu], found.row)
+        _print_rates(_rates_table(gpu, rows[gpu], found.row))
         print_compared(compared, f"{gpu}, {found.row.source}", found.used)
     if args.write:
         path = args.rates or TABLE
@@ -63,14 +64,22 @@ def run(args: argparse.Namespace) -> int:
     return exit_code(compared, args.within, quiet=args.json)
 
 
-def _print_rates(gpu: str, before: Row, after: Row) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"Rates of an {gpu}", title_justify="left", title_style="bold")
-    for column in ("rate", "before", "now", "change"):
-        table.add_column(column, justify="left" if column == "rate" else "right")
+def _rates_table(gpu: str, before: Row, after: Row) -> dict[str, Any]:
+    """Rates of before and now, as words."""
+    rows = []
     for name, value in vars(after.rates).items():
         old = getattr(before.rates, name)
         change = f"{value / old - 1:+.0%}" if name in after.fitted else "not determined"
-        table.add_row(name, f"{old:.4g}", f"{value:.4g}", change)
+        rows.append([name, f"{old:.4g}", f"{value:.4g}", change])
+    return {"title": f"Rates of an {gpu}", "header": ["rate", "before", "now", "change"], "rows": rows}
+
+
+def _print_rates(content: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title=content["title"], title_justify="left", title_style="bold")
+    for column in content["header"]:
+        table.add_column(column, justify="left" if column == "rate" else "right")
+    for row in content["rows"]:
+        table.add_row(*row)
     wide_console().print(table)

@@ -12,6 +12,7 @@ from moss_train.cli.plan.shared import wide_console
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from moss_train.planning.calibration.compare import Compared, Pair
     from moss_train.planning.calibration.results import Results
@@ -30,6 +31,7 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rates", type=Path, metavar="FILE", help="table of rates (default: the one that moss plan uses)")
     parser.add_argument("--within", type=float, default=10.0, metavar="PERCENT", help="error that is allowed (default: 10)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write JSON with the tables of a page to this file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     gpu = gpu_of_results(args, results)
     row = rows_of(args)[gpu]
     compared = [compare(case, PEAK[gpu], row) for case in results.cases]
+    write_page(args.out, gpu, results, compared)
     if args.json:
         print(json.dumps({"gpu": gpu, "measured": row.measured, "cases": [case.to_dict() for case in compared]}, indent=1))
     else:
@@ -110,6 +113,48 @@ def print_compared(cases: Sequence[Compared], title: str, used: Sequence[str] = 
     console.print(table)
     if used:
         console.print("* fitted to; the other cases played no part")
+
+
+def write_page(
+    path: Path | None,
+    gpu: str,
+    results: Results,
+    cases: Sequence[Compared],
+    rates: dict[str, Any] | None = None,
+    used: Sequence[str] = (),
+) -> None:
+    """Write the comparison as tables of words, which pages of measurements print.
+
+    Args:
+        path: of the JSON file; None writes nothing.
+        rates: a table of rates in front.
+        used: names of cases that rates were fitted to.
+    """
+    if path is None:
+        return
+    import shlex
+    import sys
+
+    from moss_train.checkpoint.description import write_atomically
+    from moss_train.planning.calibration.results import PHASES
+
+    rows = [
+        [
+            case.name + (" *" if case.name in used else ""), *(_cell(case.phases.get(phase), 1e3) for phase in PHASES),
+            _cell(case.step, 1e3), _cell(case.memory, 1e-9),
+        ]
+        for case in cases
+    ]  # fmt: skip
+    header = ["case", *(f"{phase}, ms" for phase in PHASES), "step, ms", "memory, GB"]
+    title = f"Predicted for an {gpu}, and by how much that is off" + (" (*: rates were fitted to it)" if used else "")
+    tables = [] if rates is None else [rates]
+    content = {
+        "command": "moss " + shlex.join(sys.argv[1:]), "date": results.date, "hardware": {"device": results.device},
+        "versions": results.versions, "summary": {}, "tables": [*tables, {"title": title, "header": header, "rows": rows}],
+        "cases": [case.to_dict() for case in cases],
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def _cell(pair: Pair | None, unit: float) -> str:

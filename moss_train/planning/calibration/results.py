@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Results:
     sources: tuple[str, ...]
     """Files and their dates."""
     cases: tuple[Case, ...]
+    date: str = ""
+    """Of the newest file."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the first file's software."""
 
     @property
     def gpu(self) -> str | None:
@@ -70,9 +74,12 @@ def read_results(paths: Sequence[Path]) -> Results:
     Raises:
         InputError: a file that cannot be read or holds something else, no measured case, or files of different cards.
     """
-    devices, sources, cases = set(), [], []
+    devices, sources, cases, dates = set(), [], [], [""]
+    versions: dict[str, str] = {}
     for path in paths:
         content = _content(path)
+        versions = versions or dict(content.get("versions", {}))
+        dates.append(str(content.get("date", "")))
         devices.add(_of(content.get("hardware"), "device", f"{path}: hardware"))
         sources.append(" ".join(filter(None, (path.name, str(content.get("date", ""))))))
         for index, case in enumerate(_of(content, "cases", str(path))):
@@ -82,7 +89,7 @@ def read_results(paths: Sequence[Path]) -> Results:
         raise InputError(f"the results are of different cards ({', '.join(sorted(devices))}); give those of one")
     if not cases:
         raise InputError(f"{', '.join(map(str, paths))} holds no measured case; give results of moss bench train --out")
-    return Results(devices.pop(), tuple(sources), tuple(cases))
+    return Results(devices.pop(), tuple(sources), tuple(cases), max(dates), versions)
 
 
 def _content(path: Path) -> dict[str, Any]:

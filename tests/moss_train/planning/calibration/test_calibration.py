@@ -81,8 +81,13 @@ def test_the_command_fits_writes_and_derives(tmp_path: Path, capsys: pytest.Capt
     write_table(read_table(), table)
     assert main(["plan", "check", str(path), "--rates", str(table)]) == 1
     assert "cases within 10 %" in capsys.readouterr().out
-    assert main(["plan", "calibrate", str(path), "--rates", str(table), "--write", "--also", "H200"]) == 0
+    page = tmp_path / "pages" / "plan.json"
+    words = ["--rates", str(table), "--write", "--also", "H200", "--out", str(page)]
+    assert main(["plan", "calibrate", str(path), *words]) == 0
     told = capsys.readouterr().out
+    rates, compared = json.loads(page.read_text())["tables"]
+    assert len(rates["rows"]) == len(NAMES) and len(compared["rows"]) == len(CASES)
+    assert all(len(row) == len(compared["header"]) for row in compared["rows"])
     assert f"{len(CASES)} of {len(CASES)} cases within 10 %" in told and "not determined" in told and "* fitted to" in told
     rows = read_table(table)
     assert rows["H100"].measured and rows["H100"].source == "results.json 2026-11-28"
