@@ -31,6 +31,10 @@ OTHERS_CHANGE = 0.5
 DEPENDS = 0.05
 """A phase depends on a rate if a change of it by so much more changes the seconds by a share of this of that."""
 NUDGE = 1e-5
+MATTERS = 0.02
+"""Share of a step from which a phase counts."""
+LEAST = 1e-6
+"""Seconds."""
 ROUNDS = 40
 ENOUGH = 1e-4
 """A step that makes the sum of squares less by a smaller share is the last."""
@@ -83,7 +87,7 @@ def chosen_cases(cases: Sequence[Case], gpu: Gpu, rates: Rates) -> list[Case]:
 
         def seconds(at: Vector, case: Case = case) -> Vector:
             found = predicted_seconds(case, gpu, _row(_rates(at)))
-            return np.log([max(found[phase], 1e-12) for phase in case.seconds])
+            return np.log([max(found[phase], LEAST) for phase in _phases(case)])
 
         depends.append(np.max(np.abs(_jacobian(seconds, logs)), axis=0, initial=0.0) > DEPENDS)
     taken: set[int] = set()
@@ -95,12 +99,16 @@ def chosen_cases(cases: Sequence[Case], gpu: Gpu, rates: Rates) -> list[Case]:
 
 def _residuals(case: Case, gpu: Gpu, rates: Rates) -> Vector:
     """Logarithms of predicted over measured: of phases, each by the root of its share, and of all that are known together."""
-    found = predicted_seconds(case, gpu, _row(rates))
+    found, phases = predicted_seconds(case, gpu, _row(rates)), _phases(case)
+    whole = sum(phases.values())
+    each = [np.sqrt(measured / whole) * np.log(max(found[phase], LEAST) / measured) for phase, measured in phases.items()]
+    return np.array([*each, np.log(max(sum(found[phase] for phase in phases), LEAST) / whole)])
+
+
+def _phases(case: Case) -> dict[str, float]:
+    """Measured seconds of the phases that matter: without frames encoding takes a moment, of which no rate can be had."""
     whole = sum(case.seconds.values())
-    each = [
-        np.sqrt(measured / whole) * np.log(max(found[phase], 1e-12) / measured) for phase, measured in case.seconds.items()
-    ]  # fmt: skip
-    return np.array([*each, np.log(max(sum(found[phase] for phase in case.seconds), 1e-12) / whole)])
+    return {phase: seconds for phase, seconds in case.seconds.items() if seconds >= MATTERS * whole}
 
 
 def _least_squares(residuals: Callable[[Vector], Vector], logs: Vector) -> Vector:

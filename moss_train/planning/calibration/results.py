@@ -83,8 +83,11 @@ def read_results(paths: Sequence[Path]) -> Results:
         devices.add(_of(content.get("hardware"), "device", f"{path}: hardware"))
         sources.append(" ".join(filter(None, (path.name, str(content.get("date", ""))))))
         for index, case in enumerate(_of(content, "cases", str(path))):
-            if not isinstance(case, dict) or "failed" not in case:
-                cases.append(_case(f"{path}: case {index}", case))
+            if isinstance(case, dict) and "failed" in case:
+                continue
+            found = _case(f"{path}: case {index}", case)
+            if found.config.engine == "megatron":  # plans are of no other
+                cases.append(found)
     if len(devices) > 1:
         raise InputError(f"the results are of different cards ({', '.join(sorted(devices))}); give those of one")
     if not cases:

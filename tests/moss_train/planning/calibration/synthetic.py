@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from random import Random
 from typing import Any
 
 from moss_train.config.compose import compose
@@ -48,11 +49,14 @@ def _case_of(name: str, words: list[str], samples: list[list[tuple[int, int]]]) 
     return Case(name, compose(words), tuple(map(tuple, samples)), work, True, {}, None, None)
 
 
-def results(rates: Rates, gpu: str = "H100", count: int = len(CASES)) -> dict[str, Any]:
-    """A file of results: the first `count` cases on a card of these rates."""
+def results(rates: Rates, gpu: str = "H100", count: int = len(CASES), noise: float = 0.0) -> dict[str, Any]:
+    """A file of results: the first `count` cases on a card of these rates, seconds up to `noise` longer or shorter."""
+    random = Random(0)
     cases = []
     for (name, words, samples), case in zip(CASES[:count], _cases(), strict=False):
         seconds = predicted_seconds(case, PEAK[gpu], Row(rates, True, ""))
+        seconds = {phase: max(value, 1e-4) for phase, value in seconds.items()}  # a phase with nothing to do takes a moment
+        seconds = {phase: value * random.uniform(1 - noise, 1 + noise) for phase, value in seconds.items()}
         cases.append(
             {
                 "name": name, "overrides": words, "samples": samples, "work": dataclasses.asdict(case.work), "updates": True,

@@ -67,6 +67,15 @@ def test_cases_that_were_not_fitted_to_are_predicted_too(tmp_path: Path) -> None
         assert compare(case, PEAK["H100"], found.row).worst() < 0.01
 
 
+def test_scatter_of_the_seconds_scatters_the_prediction_by_no_more(tmp_path: Path) -> None:
+    rates = planted(decoder=1.25, tower_forward=1.3, tower_backward=1.2, tower_fp8_forward=1.6, host_layer=0.4)
+    measured = read(tmp_path, results(rates, noise=0.04))
+    found = fit(measured.cases, PEAK["H100"], H100, "test").row
+    assert max(compare(case, PEAK["H100"], found).worst() for case in measured.cases) < 0.06
+    assert found.rates.tower_forward == pytest.approx(rates.tower_forward, rel=0.04)
+    assert found.rates.decoder_fp8 < 1.6 * H100.rates.decoder_fp8  # nothing ran away
+
+
 def test_a_rate_that_nothing_depends_on_stays(tmp_path: Path) -> None:
     content = results(planted(decoder=1.2), count=1)  # bf16, no frames
     found = fit(read(tmp_path, content).cases, PEAK["H100"], H100, "test").row
@@ -173,8 +182,10 @@ def test_files_of_two_cards_are_refused(tmp_path: Path) -> None:
         read_results(paths)
 
 
-def test_a_case_that_failed_is_left_out(tmp_path: Path) -> None:
+def test_a_case_that_failed_or_is_of_another_engine_is_left_out(tmp_path: Path) -> None:
     content = results(H100.rates, count=2)
+    other = {**content["cases"][0], "overrides": [*content["cases"][0]["overrides"], "engine=deepspeed"]}
+    content["cases"].append(other)
     content["cases"].append({"name": "too large", "failed": "out of memory"})
     assert len(read(tmp_path, content).cases) == 2
 
