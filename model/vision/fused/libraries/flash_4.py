@@ -44,6 +44,7 @@ def _one_width(width: int) -> Iterator[None]:
     def converted(*args: Any, **kwargs: Any) -> Any:
         return convert(*args, **(kwargs | {"hdim_multiple_of": _KERNEL_MULTIPLE}))
 
+    converted.compile_cache = convert.compile_cache  # type: ignore[attr-defined]  # it looks for it under its own name
     interface._bwd_postprocess_convert = converted
     try:
         yield
