@@ -47,8 +47,9 @@ def test_the_summary_speaks_of_the_newest_step_and_of_one_with_an_optimizer_befo
     other = [
         case(rate=900.0, frame_count=8),
         case(rate=900.0, rows=8192),
-        case(rate=900.0, data="/shards"),
-        case(rate=900.0, stage="pt1"),
+        case(rate=950.0, data="/shards"),
+        case(rate=960.0, stage="pt1"),
+        case(rate=970.0, frame_count=256),
     ]
     runs["train"] = [results(case(rate=410.0), *other), results(case(rate=420.0), {"name": "x", "failed": "out of memory"})]
     assert summary(runs)["step64_tflops_bf16"] == 420.0 and summary(runs)["step64_tflops_fp8"] is None
@@ -56,7 +57,7 @@ def test_the_summary_speaks_of_the_newest_step_and_of_one_with_an_optimizer_befo
     runs["full"] = [{"summary": {"full11b_tflops": 391.23456, "full11b_peak_gib": 128.0, "other": 1.0}}]
     runs["reference"] = [{"summary": {"ratio_64_bf16": 1.4, "ratio_mixture": None}}]
     assert summary(runs) == {
-        "decoder_tflops_bf16": 505.0, "decoder_tflops_fp8": 600.0, "vision_forward_tflops": 455.0, "step64_tflops_bf16": 405.0,
+        "decoder_tflops_bf16": 1000.0, "decoder_tflops_fp8": 600.0, "vision_forward_tflops": 455.0, "step64_tflops_bf16": 405.0,
         "step64_tflops_fp8": 500.0, "full11b_tflops": 391.235, "full11b_peak_gib": 128.0, "ratio_64_bf16": 1.4,
         "ratio_64_fp8": None, "ratio_256_bf16": None, "ratio_mixture": None,
     }  # fmt: skip
