@@ -71,8 +71,8 @@ def trial(name: str, device: torch.device, dtype: torch.dtype, heads: int, width
 
     shape = (_TRIAL_FRAMES, _TRIAL_TOKENS, 3, heads, width)
     generator = torch.Generator().manual_seed(0)
-    qkv = torch.randn(shape, generator=generator).to(device, dtype)
-    dmixed = torch.randn(shape[0], shape[1], heads, width, generator=generator).to(device, dtype)
+    qkv = torch.randn(shape, generator=generator, device="cpu").to(device, dtype)
+    dmixed = torch.randn(shape[0], shape[1], heads, width, generator=generator, device="cpu").to(device, dtype)
     try:
         library = of(name)
         mixed, state = library.forward(qkv)

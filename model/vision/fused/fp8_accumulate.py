@@ -68,7 +68,7 @@ def _adding(device: torch.device, main: torch.dtype) -> Callable[[Turned, Turned
     """How it is added: by Transformer Engine, whose product accumulates, where a small problem comes out right."""
     if device.type != "cuda":
         return _torch_adds
-    numbers = torch.randn(96, 128, generator=torch.Generator().manual_seed(0)).to(device)
+    numbers = torch.randn(96, 128, generator=torch.Generator().manual_seed(0), device="cpu").to(device)
     values, scale = round_rows(numbers.view(1, -1))
     a, b = (Turned(part.contiguous(), scale.view(1)) for part in values.view(96, 128).split([32, 64]))
     found, expected = torch.ones(32, 64, dtype=main, device=device), torch.ones(32, 64, dtype=main, device=device)

@@ -70,3 +70,8 @@ def test_on_the_gpu_at_full_size(name: str) -> None:
     assert mixed.is_contiguous() and dqkv.is_contiguous()
     for found, wanted in zip((mixed, dqkv), _expected(qkv.float(), dmixed.float()), strict=True):
         assert float((found.float() - wanted).norm() / wanted.norm()) < 0.01
+
+
+def test_a_trial_draws_its_numbers_on_the_cpu_where_modules_are_being_made_elsewhere() -> None:
+    with torch.device("meta"):  # as a default device of cuda while a model is built there
+        assert trial("cpu", torch.device("cpu"), torch.float32, 2, 16) == ""
