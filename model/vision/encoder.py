@@ -51,15 +51,15 @@ class VisionTower(nn.Module):
         weight: Tensor = self.patch_embedding.weight
         return F.linear(cut, weight.flatten(1))
 
-    def forward(self, pixels: Tensor, aspect_ratio_ids: Tensor, pool: bool = False) -> Tensor:
+    def forward(self, pixels: Tensor, aspect_ratio_ids: Tensor, pool: tuple[str, int] | None = None) -> Tensor:
         """Normalised pixels [F, 3, S, S], aspect_ratio_ids int64 [F] -> [F, 1 + patches, output_dim].
 
-        The last axis holds the final state, then for every channel its value in each kept state. With `pool` the patch grid of
-        each state is pooled before they are joined, which moves less: [F, P, output_dim].
+        The last axis holds the final state, then for every channel its value in each kept state. With `pool`, a mode and its
+        stride, the patch grid of each state is pooled before they are joined, which moves less: [F, P, output_dim].
         """
         config, states = self.config, self.states(pixels, aspect_ratio_ids)
-        if pool:
-            final, *kept = (pool_state(state, config.grid_size, config.pool_mode, config.pool_stride) for state in states)
+        if pool is not None:
+            final, *kept = (pool_state(state, config.grid_size, *pool) for state in states)
         else:
             final, *kept = (state[:, : config.num_positions] for state in states)
         return torch.cat([final, torch.stack(kept, dim=-1).flatten(2)], dim=-1) if kept else final
@@ -125,7 +125,9 @@ class VisionEncoder(nn.Module):
 
     def pooled(self, frames: Tensor, aspect_ratio_ids: Tensor) -> Tensor:
         """Features of every patch, pooled: arguments and errors as for `tower` -> [F, P, output_dim]."""
-        features: Tensor = self.vision_model(self._normalised(frames), aspect_ratio_ids, pool=True)
+        vision = self.config.vision
+        pool = (vision.pool_mode, vision.pool_stride)
+        features: Tensor = self.vision_model(self._normalised(frames), aspect_ratio_ids, pool=pool)
         return features
 
     def project_pooled(self, pooled: Tensor) -> Tensor:
