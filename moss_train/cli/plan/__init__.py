@@ -31,7 +31,7 @@ ACTIONS = {
     ),
     "check": Action(
         "moss_train.cli.plan.check",
-        "Hold steps of moss bench train against what is predicted of them; exit code 1 where one is more than 10 % off",
+        "Hold steps of moss bench train against what is predicted of them; exit code 1 where one is off by more than a tenth",
         "moss plan check training.json",
     ),
     "communication": Action(
