@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import InputError
-from moss_train.cli.bench.shared import chosen, file_to_write, positive, surroundings
+from moss_train.cli.bench.shared import chosen, file_to_write, positive, show_tables, surroundings
 
 VERSIONS = ("torch", "triton", "megatron-core", "transformer-engine", "flash-attn", "flash-attn-4")
 """Packages whose versions are written beside the numbers."""
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from moss_train.bench.convergence.compare import compare
     from moss_train.bench.convergence.runs import all_runs, run_all
+    from moss_train.bench.train.tables import Table
     from moss_train.checkpoint.description import write_atomically
     from moss_train.config.compose import compose
 
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
     found = [compare(pair, runs) for pair in pairs]
     tables = _tables(found, runs)
-    _show(tables)
+    show_tables(Table(table["title"], tuple(table["header"]), table["rows"]) for table in tables)
     if arguments.out is not None:
         on_gpu = torch.cuda.is_available() and arguments.device != "cpu"
         head = surroundings(VERSIONS, torch.device("cuda" if on_gpu else "cpu"))
@@ -133,20 +134,6 @@ def _tables(found: list[dict[str, Any]], runs: list[Any]) -> list[dict[str, Any]
 
 def _number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _show(tables: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    for table in tables:
-        shown = Table(title=table["title"], title_justify="left")
-        for place, name in enumerate(table["header"]):
-            shown.add_column(name, justify="right" if place else "left", overflow="fold")
-        for row in table["rows"]:
-            shown.add_row(*row)
-        console.print(shown)
 
 
 def _plot(path: Path, pairs: list[str], runs: list[Any]) -> None:

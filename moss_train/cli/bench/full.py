@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import InputError
-from moss_train.cli.bench.shared import file_to_write, positive, surroundings
+from moss_train.cli.bench.shared import file_to_write, positive, show_tables, surroundings
 
 if TYPE_CHECKING:
     from moss_train.bench.full.depth import FullOptions
@@ -164,28 +164,17 @@ def _values(value: object) -> dict[str, Any]:
 
 def _show(made: list[Any], found: dict[str, Any]) -> None:
     """Tables on the terminal, and what they do not say."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    console = Console(width=None if sys.stdout.isatty() else 200)
     model = found["model"]
-    console.print(
+    print(
         f"{model['text_layers']} layers of the decoder, {model['tower_layers']} of the tower; the plan says "
-        f"{found['plan']['total'] / 2**30:.1f} of {found['card_bytes'] / 2**30:.1f} GiB",
-        markup=False, highlight=False,
-    )  # fmt: skip
-    for table in made:
-        shown = RichTable(title=table.title, title_justify="left")
-        for place, name in enumerate(table.header):
-            shown.add_column(name, justify="right" if place else "left", overflow="fold")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+        f"{found['plan']['total'] / 2**30:.1f} of {found['card_bytes'] / 2**30:.1f} GiB"
+    )
+    show_tables(made)
     if "layers_that_fit" in found:
-        console.print(f"by what was measured {found['layers_that_fit']} layers fit", markup=False, highlight=False)
+        print(f"by what was measured {found['layers_that_fit']} layers fit")
     for name in ("proof", "resumed"):
         if not found.get(name, {}).get("same_steps", True) and not found[name].get("repeatable", True):
-            console.print("these kernels do not give the same bits twice from one checkpoint", markup=False, highlight=False)
+            print("these kernels do not give the same bits twice from one checkpoint")
 
 
 def _say(line: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import InputError
-from moss_train.cli.bench.shared import file_to_write, positive, surroundings
+from moss_train.cli.bench.shared import file_to_write, positive, print_markdown, show_tables, surroundings
 
 if TYPE_CHECKING:
     from moss_train.bench.reference.cases import Options
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = resolve_device(arguments.device)
 
     from moss_train.bench.reference.cases import make_cases
-    from moss_train.bench.reference.ratios import told
+    from moss_train.bench.reference.ratios import tables, told
     from moss_train.bench.reference.run import Comparison
 
     models = make_cases(options)
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             write_atomically(arguments.out, json.dumps(told({**head, **results}), indent=1) + "\n")
 
     results = Comparison(options, device, keep, _say).run(models)
-    _show({**head, **results})
+    show_tables(tables({**head, **results}))
     return int(any("traceback" in case for case in results["cases"]))
 
 
@@ -160,31 +160,12 @@ def _plain(options: Options) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()}
 
 
-def _show(content: dict[str, Any]) -> None:
-    """Tables on the terminal."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    from moss_train.bench.reference.ratios import tables
-
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    for table in tables(content):
-        shown = RichTable(title=table.title, title_justify="left")
-        for place, name in enumerate(table.header):
-            shown.add_column(name, justify="right" if place else "left", overflow="fold")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
-
-
 def _print_tables(path: Path) -> int:
     """A file's tables as Markdown, from its numbers."""
     from moss_train.bench.reference.ratios import tables
     from moss_train.bench.train.page import read
 
-    content = read(path)
-    for table in tables(content):
-        print("\n".join(["", f"### {table.title}", "", *table.markdown()]))
+    print_markdown(tables(read(path)))
     return 0
 
 

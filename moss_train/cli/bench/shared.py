@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -81,3 +81,28 @@ def surroundings(packages: Sequence[str], device: Any) -> dict[str, object]:
         "hardware": hardware,
         "versions": versions,
     }
+
+
+def show_tables(tables: Iterable[Any]) -> None:
+    """Tables on the terminal, as wide as it is; 200 columns where there is none.
+
+    Args:
+        tables: `moss_train.bench.train.tables.Table`.
+    """
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for table in tables:
+        shown = RichTable(title=table.title, title_justify="left")
+        for place, name in enumerate(table.header):
+            shown.add_column(name, justify="right" if place else "left", overflow="fold")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+
+
+def print_markdown(tables: Iterable[Any]) -> None:
+    """The same tables as Markdown."""
+    for table in tables:
+        print("\n".join(["", f"### {table.title}", "", *table.markdown()]))

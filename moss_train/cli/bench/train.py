@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import InputError
-from moss_train.cli.bench.shared import file_to_write, positive, surroundings
+from moss_train.cli.bench.shared import file_to_write, positive, print_markdown, show_tables, surroundings
 
 if TYPE_CHECKING:
     from moss_train.bench.train.cases import Options
@@ -180,22 +180,12 @@ def _memory(device: Any) -> int:
 
 
 def _show(content: dict[str, Any]) -> None:
-    """Tables on the terminal."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
+    """Tables on the terminal, and what they do not say."""
     from moss_train.bench.train.tables import tables, untold
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    for table in tables(content):
-        shown = RichTable(title=table.title, title_justify="left")
-        for place, name in enumerate(table.header):
-            shown.add_column(name, justify="right" if place else "left", overflow="fold")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+    show_tables(tables(content))
     for sentence in untold(content):
-        console.print(sentence, markup=False, highlight=False)
+        print(sentence)
 
 
 def _print_tables(path: Path) -> int:
@@ -204,8 +194,7 @@ def _print_tables(path: Path) -> int:
     from moss_train.bench.train.tables import tables, untold
 
     content = read(path)
-    for table in tables(content):
-        print("\n".join(["", f"### {table.title}", "", *table.markdown()]))
+    print_markdown(tables(content))
     for sentence in untold(content):
         print(f"\n{sentence}")
     return 0
