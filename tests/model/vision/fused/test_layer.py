@@ -60,7 +60,7 @@ def _both(layer: VisionLayer, level: str, x: Tensor) -> tuple[dict[str, Any], di
     return {"output": expected_output.detach(), **expected}, {"output": output.detach(), **found}
 
 
-def _same(expected: dict[str, Any], found: dict[str, Any], tolerance: float = 1e-5) -> None:
+def _assert_same(expected: dict[str, Any], found: dict[str, Any], tolerance: float = 1e-5) -> None:
     assert expected.keys() == found.keys()
     for name, wanted in expected.items():
         got = found[name]
@@ -79,7 +79,7 @@ def test_output_and_gradients(level: str, gated: bool, buffers: bool) -> None:
     if buffers:
         for parameter in layer.parameters():
             parameter.main_grad = torch.zeros_like(parameter)  # type: ignore[attr-defined]
-    _same(*_both(layer, level, _entry(layer)))
+    _assert_same(*_both(layer, level, _entry(layer)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -94,7 +94,7 @@ def test_output_and_gradients(level: str, gated: bool, buffers: bool) -> None:
 )
 def test_any_size(frames: int, tokens: int, heads: int, head: int, inner: int, gated: bool, level: str) -> None:
     layer = _layer(gated, heads * head, heads, inner)
-    _same(*_both(layer, level, _entry(layer, frames, tokens)), tolerance=2e-5)
+    _assert_same(*_both(layer, level, _entry(layer, frames, tokens)), tolerance=2e-5)
 
 
 NAMES = [name for name, _ in VisionLayer(VisionConfig(hidden_size=8, num_attention_heads=2), gated=True).named_parameters()]
@@ -112,7 +112,7 @@ def test_any_part_may_be_frozen(trains: set[str], entry: bool, level: str, buffe
     if not trains and not entry:
         assert not fused_layer(layer, x, level).requires_grad
         return
-    _same(*_both(layer, level, x))
+    _assert_same(*_both(layer, level, x))
 
 
 def test_buffers_are_added_to() -> None:
@@ -164,7 +164,7 @@ def test_a_gate_of_zero_has_a_gradient() -> None:
         layer.gate_attn.zero_()
         layer.gate_ffn.zero_()
     expected, found = _both(layer, "attention", _entry(layer))
-    _same(expected, found)
+    _assert_same(expected, found)
     assert float(found["gate_attn"].abs()) > 1e-3 and float(found["gate_ffn"].abs()) > 1e-3
 
 
@@ -204,7 +204,7 @@ def test_on_the_gpu_it_is_as_near_to_fp32_as_the_operators_are(level: str, gated
     assert choose(x.device, x.dtype, 16, 80).name != "formula"
     operators, fused = _both(layer, level, x)
     reference, again = _both(exact, level, x.detach().float().requires_grad_())
-    _same(reference, again, tolerance=2e-3)  # fp32 products in TF32 at most
+    _assert_same(reference, again, tolerance=2e-3)  # fp32 products in TF32 at most
     for name, wanted in reference.items():
         near, mine = ((found[name].float() - wanted).norm() / wanted.norm() for found in (operators, fused))
         assert mine <= 1.5 * near + 2e-3, f"{name}: {float(mine):.2g}, operators {float(near):.2g}"

@@ -20,7 +20,7 @@ def _random(*shape: int, seed: int, grad: bool = True, dtype: torch.dtype = torc
     return numbers.to(dtype).requires_grad_(grad)
 
 
-def _close(found: Tensor | None, expected: Tensor | None, size: float = 1.0) -> None:
+def _assert_close(found: Tensor | None, expected: Tensor | None, size: float = 1.0) -> None:
     """Within 1e-5 of the largest value."""
     assert found is not None and expected is not None
     assert found.shape == expected.shape
@@ -44,15 +44,15 @@ def test_sum_and_norm_and_their_gradients(rows: int, width: int, biased: bool, g
     with torch.no_grad():
         total, normed, mean, rstd = fused.add_norm(x, y, bias, gate, weight, shift, EPS)
         assert torch.equal(total, fused.add(x, y, bias, gate))
-        _close(fused.norm_again(total, mean, rstd, weight, shift), expected_normed.detach(), 10)
+        _assert_close(fused.norm_again(total, mean, rstd, weight, shift), expected_normed.detach(), 10)
         dx, dweight, dshift = fused.norm_backward(dnormed, total, mean, rstd, weight, dtotal)
         dbias = fused.column_sums(dx) * (1 if gate is None else gate)
-    _close(total, expected_total.detach())
-    _close(normed, expected_normed.detach())
+    _assert_close(total, expected_total.detach())
+    _assert_close(normed, expected_normed.detach())
     # A row of one element has no deviation: its gradients are rounding errors times 1 / sqrt(eps).
     size = 400.0 if width < 3 else 10.0
     for ours, theirs in zip((dx, dweight, dshift, dbias), wanted, strict=False):
-        _close(ours, theirs, size)
+        _assert_close(ours, theirs, size)
 
 
 @property_test
@@ -61,14 +61,14 @@ def test_norm_alone(rows: int, width: int) -> None:
     x, weight, shift = _random(rows, width, seed=1), _random(width, seed=2), _random(width, seed=3)
     y, mean, rstd = fused.norm(x.detach(), weight.detach(), shift.detach(), EPS)
     expected = F.layer_norm(x, (width,), weight, shift, EPS)
-    _close(y, expected.detach())
-    _close(mean, x.detach().mean(-1))
-    _close(rstd, ((x.detach() - mean[:, None]).square().mean(-1) + EPS).rsqrt(), 300)
+    _assert_close(y, expected.detach())
+    _assert_close(mean, x.detach().mean(-1))
+    _assert_close(rstd, ((x.detach() - mean[:, None]).square().mean(-1) + EPS).rsqrt(), 300)
     dy = _random(rows, width, seed=4, grad=False)
     wanted = torch.autograd.grad(expected, [x, weight, shift], dy)
     found = fused.norm_backward(dy, x.detach(), mean, rstd, weight.detach(), None)
     for ours, theirs in zip(found, wanted, strict=True):
-        _close(ours, theirs, 400.0 if width < 3 else 10.0)
+        _assert_close(ours, theirs, 400.0 if width < 3 else 10.0)
 
 
 @property_test
@@ -81,10 +81,10 @@ def test_gelu_and_its_gradients(rows: int, width: int, biased: bool) -> None:
     with torch.no_grad():
         dpre, again, dbias = fused.gelu_backward(da, pre, bias)
         assert torch.equal(again, fused.gelu(pre, bias)) and torch.equal(again, expected)
-    _close(dpre, wanted[0])
+    _assert_close(dpre, wanted[0])
     assert (dbias is None) == (not biased)
     if biased:
-        _close(dbias, wanted[1])
+        _assert_close(dbias, wanted[1])
 
 
 @property_test

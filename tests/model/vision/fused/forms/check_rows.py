@@ -22,7 +22,7 @@ def _random(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 1.5).to(DEVICE, dtype)
 
 
-def _same_but_few(found: Tensor, expected: Tensor, dtype: torch.dtype, size: float = 1.0) -> None:
+def _assert_same_but_few(found: Tensor, expected: Tensor, dtype: torch.dtype, size: float = 1.0) -> None:
     """expected is fp32: found is it rounded, or seldom the number beside that."""
     assert (found.shape, found.dtype) == (expected.shape, dtype)
     torch.testing.assert_close(found.float(), expected.to(dtype).float(), atol=2e-6 * size, rtol=2 * torch.finfo(dtype).eps)
@@ -30,7 +30,7 @@ def _same_but_few(found: Tensor, expected: Tensor, dtype: torch.dtype, size: flo
         assert ((found != expected.to(dtype)) & (expected.abs() > 1e-3 * size)).float().mean() <= 0.02
 
 
-def _sums(found: Tensor | None, expected: Tensor) -> None:
+def _assert_sums(found: Tensor | None, expected: Tensor) -> None:
     assert found is not None and found.dtype == torch.float32
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
 
@@ -45,7 +45,7 @@ def test_sum_and_norm(rows: int, width: int, dtype: torch.dtype, biased: bool, g
     assert torch.equal(total, fused.add(*arguments, form="torch"))
     assert torch.equal(total, fused.add(*arguments, form="triton"))
     expected = rows_torch.norm(total.float(), weight.float(), shift.float(), EPS)
-    _same_but_few(normed, expected[0], dtype)
+    _assert_same_but_few(normed, expected[0], dtype)
     torch.testing.assert_close(mean, expected[1], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(rstd, expected[2], atol=0, rtol=1e-5)
     alone = fused.norm(total, weight, shift, EPS, form="triton")
@@ -62,9 +62,9 @@ def test_gradients_of_a_norm(rows: int, width: int, dtype: torch.dtype, other: b
     arguments = (dy, x, mean, rstd, weight, dtotal if other else None)
     dx, dweight, dshift = fused.norm_backward(*arguments, form="triton")
     expected = rows_torch.norm_backward(*(None if given is None else given.float() for given in arguments))
-    _same_but_few(dx, expected[0], dtype, 10)
-    _sums(dweight, expected[1])
-    _sums(dshift, expected[2])
+    _assert_same_but_few(dx, expected[0], dtype, 10)
+    _assert_sums(dweight, expected[1])
+    _assert_sums(dshift, expected[2])
 
 
 @few
@@ -76,11 +76,11 @@ def test_gelu_and_its_gradients(rows: int, width: int, dtype: torch.dtype, biase
     assert torch.equal(a, fused.gelu(pre, bias, form="triton"))
     entry = pre if bias is None else pre + bias
     expected_dpre, expected_a, _ = rows_torch.gelu_backward(da.float(), entry.float(), None)
-    _same_but_few(a, expected_a, dtype)
-    _same_but_few(dpre, expected_dpre, dtype, 2)
+    _assert_same_but_few(a, expected_a, dtype)
+    _assert_same_but_few(dpre, expected_dpre, dtype, 2)
     assert (dbias is None) == (not biased)
     if biased:
-        _sums(dbias, expected_dpre.sum(0))
+        _assert_sums(dbias, expected_dpre.sum(0))
 
 
 def test_derivative_of_gelu_at_every_bf16_number() -> None:
@@ -98,10 +98,10 @@ def test_derivative_of_gelu_at_every_bf16_number() -> None:
 @given(rows=ROWS, width=WIDTHS, dtype=st.sampled_from(TYPES))
 def test_column_sums(rows: int, width: int, dtype: torch.dtype) -> None:
     x = _random(rows, width, seed=1, dtype=dtype)
-    _sums(fused.column_sums(x, form="triton"), x.float().sum(0))
+    _assert_sums(fused.column_sums(x, form="triton"), x.float().sum(0))
 
 
-def _same_fp8(found: rows_fp8.Rounded, plain: Tensor, exact: bool = True) -> None:
+def _assert_same_fp8(found: rows_fp8.Rounded, plain: Tensor, exact: bool = True) -> None:
     """found is what the torch form rounds `plain` to; but for few numbers unless exact."""
     _, rows, scale = rows_fp8.round_rows(plain, form="torch")
     assert (found.rows.shape, found.rows.dtype) == (rows.shape, torch.float8_e4m3fn)
@@ -116,10 +116,10 @@ def _same_fp8(found: rows_fp8.Rounded, plain: Tensor, exact: bool = True) -> Non
 def test_rows_in_fp8(rows: int, width: int, dtype: torch.dtype, size: float) -> None:
     x = (_random(rows, width, seed=1, dtype=torch.float32).clamp(-2, 2) * size).to(dtype)
     x[: rows // 2 : 2] = 0
-    _same_fp8(rows_fp8.round_rows(x, form="triton"), x)
+    _assert_same_fp8(rows_fp8.round_rows(x, form="triton"), x)
     found, sums = rows_fp8.round_rows_summed(x, plain=True, form="triton")
     assert found.plain is x
-    _same_fp8(found, x)
+    _assert_same_fp8(found, x)
     torch.testing.assert_close(sums, x.float().sum(0), atol=1e-4 * size, rtol=1e-5)
 
 
@@ -131,15 +131,15 @@ def test_the_others_in_fp8_are_their_results_rounded(rows: int, width: int, dtyp
     total, normed, mean, rstd = fused.add_norm(x, y, bias, None, weight, shift, EPS, form="triton")
     found = rows_fp8.add_norm(x, y, bias, None, weight, shift, EPS, form="triton")
     assert torch.equal(found[0], total) and torch.equal(found[2], mean) and torch.equal(found[3], rstd)
-    _same_fp8(found[1], normed)
-    _same_fp8(rows_fp8.norm(total, weight, shift, EPS, form="triton")[0], normed)
+    _assert_same_fp8(found[1], normed)
+    _assert_same_fp8(rows_fp8.norm(total, weight, shift, EPS, form="triton")[0], normed)
     again = rows_fp8.norm_again(total, mean, rstd, weight, shift, plain=plain, form="triton")
-    _same_fp8(again, normed)
-    _same_fp8(rows_fp8.gelu(x, bias, form="triton"), fused.gelu(x, bias, form="triton"))
+    _assert_same_fp8(again, normed)
+    _assert_same_fp8(rows_fp8.gelu(x, bias, form="triton"), fused.gelu(x, bias, form="triton"))
     dpre, a, dbias = fused.gelu_backward(y, x, bias, form="triton")
     dpre8, a8, dbias8 = rows_fp8.gelu_backward(y, x, bias, plain=plain, form="triton")
-    _same_fp8(dpre8, dpre)
-    _same_fp8(a8, a)
+    _assert_same_fp8(dpre8, dpre)
+    _assert_same_fp8(a8, a)
     assert dbias is not None and dbias8 is not None and torch.equal(dbias8, dbias)
     for rounded, whole in ((again, normed), (dpre8, dpre), (a8, a)):
         assert (rounded.plain is not None) == plain
