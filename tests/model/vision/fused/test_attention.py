@@ -46,6 +46,17 @@ def test_the_cpu_takes_torchs_own(dtype: torch.dtype) -> None:
     assert trial("cpu", CPU, dtype, 2, 8) == ""
 
 
+def test_the_formula_is_exact_for_operands_of_16_bits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(1, 402, 3, 2, 80, generator=generator).bfloat16()
+    dmixed = torch.randn(1, 402, 2, 80, generator=generator).bfloat16()
+    formula = of("formula")
+    mixed, state = formula.forward(qkv)
+    dqkv = formula.backward(dmixed, qkv, mixed, state)
+    for found, wanted in zip((mixed, dqkv), _expected(qkv.float(), dmixed.float()), strict=True):
+        assert float((found.float() - wanted).norm() / wanted.norm()) < 0.005
+
+
 def test_what_cannot_be_is_said() -> None:
     with pytest.raises(InputError, match="attention 'fastest' of the fused layer is not known; use one of flash_4, cudnn"):
         of("fastest")
