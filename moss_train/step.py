@@ -6,8 +6,8 @@ One optimizer step over the micro-batches of this rank's replica:
 2. decode: the stock pipeline schedule; features are local leaves, so only hidden states travel between stages;
 3. return: leaf gradients go to the ranks that encoded the frames, which backpropagate through the tower.
 
-Losses are summed, never averaged, and gradients are divided once by the global number of targets, so no result
-depends on how samples were packed or spread.
+Losses are summed, never averaged, and the sum is divided once by the global number of targets before its backward pass, so
+no result depends on how samples were packed or spread, and no gradient is read again to be divided.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from megatron.core.distributed import finalize_model_grads
 from megatron.core.pipeline_parallel import get_forward_backward_func
 
@@ -54,12 +55,14 @@ class DecoupledStep:
         self._optimization = optimization
         self._layout = layout
         self._settings = settings
-        self._targets: torch.Tensor | None = None
         self.phases = Phases(layout.device)
         self._schedule = get_forward_backward_func()
         config = models.transformer_config
         config.finalize_model_grads_func = self._finalize
         config.no_sync_func = None
+        # Delayed scaling takes its scales from past steps, and has none at first: a number of targets that changes, or gradients
+        # of a mean in a first step, would fall out of their range.
+        self._divides_gradients = config.fp8 is not None and config.fp8_recipe == "delayed"
         self.frames = FrameDistribution(models, layout, settings.encode)
 
     def accumulate(self, batches: Sequence[PackedMicroBatch], signals: Signals | None = None) -> StepStatistics:
@@ -71,14 +74,16 @@ class DecoupledStep:
             signals: what this rank tells the others; the statistics tell all ranks.
         """
         self._optimization.zero()
+        late = self._divides_gradients
         with self.phases("encode"):
+            targets = self._count_targets(batches)
             self.frames.encode(batches, train=True)
         with self.phases("decode"):
-            sums = self._decode(batches, self._settings.dataset_names, forward_only=False)
+            factor = None if late else targets.clamp(min=1).reciprocal()
+            sums = self._decode(batches, self._settings.dataset_names, factor)
         with self.phases("return"):
             self.frames.send_back()
-            assert self._targets is not None
-            self._optimization.finish_vision(self._targets)
+            self._optimization.finish_vision(targets if late else None)
         sums.raise_signals(signals or Signals())
         with self.phases("statistics"):
             return sums.reduce(self.frames.encoded_by_rank, self.frames.encoded_again)
@@ -98,16 +103,26 @@ class DecoupledStep:
         with torch.no_grad():
             for batches in groups:
                 self.frames.encode(batches, train=False)
-                total.vector += self._decode(batches, dataset_names, forward_only=True).vector
+                total.vector += self._decode(batches, dataset_names, None, forward_only=True).vector
                 encoded = [a + b for a, b in zip(encoded, self.frames.encoded_by_rank, strict=True)]
         return total.reduce(encoded)
 
     def _finalize(self, chunks: list[torch.nn.Module], targets: torch.Tensor | None = None, **options: Any) -> None:
-        """The schedule's own finishing, which turns `targets` into the global count on every rank; kept for vision."""
-        finalize_model_grads(chunks, targets, **options)
-        self._targets = targets
+        """The schedule's own finishing; `targets` are those of this rank's micro-batches."""
+        finalize_model_grads(chunks, targets if self._divides_gradients else None, **options)
 
-    def _decode(self, batches: Sequence[PackedMicroBatch], names: Sequence[str], forward_only: bool) -> StepSums:
+    def _count_targets(self, batches: Sequence[PackedMicroBatch]) -> torch.Tensor:
+        """Targets of the global batch, an int64 scalar on the device, the same on every rank. The host does not wait for it."""
+        layout = self._layout
+        count = torch.full((), sum(batch.num_targets for batch in batches), dtype=torch.int64, device=layout.device)
+        if layout.data_size > 1:
+            dist.all_reduce(count, group=layout.data_group)
+        return count
+
+    def _decode(
+        self, batches: Sequence[PackedMicroBatch], names: Sequence[str], factor: torch.Tensor | None, forward_only: bool = False
+    ) -> StepSums:
+        """The schedule over all micro-batches; the losses' sum is multiplied by `factor` before its backward pass."""
         sums = StepSums(names, self._layout.device)
         if self._layout.writes_for_replica:
             for batch in batches:
@@ -118,7 +133,7 @@ class DecoupledStep:
             index = next(iterator)
             with mark("decode chunk"):
                 output = chunk(shares[index].rows, self.frames.states[index])
-            return output, lambda losses: self._loss(losses, shares[index], batches[index], sums)
+            return output, lambda losses: self._loss(losses, shares[index], batches[index], sums, factor)
 
         count, virtual = len(batches), len(self._optimization.decoder)
         iterators = [iter(range(count)) for _ in range(virtual)]
@@ -142,7 +157,7 @@ class DecoupledStep:
         return share_rows(rows, sizes.context, place.context, multiple)
 
     def _loss(
-        self, losses: torch.Tensor, share: RowShare, batch: PackedMicroBatch, sums: StepSums
+        self, losses: torch.Tensor, share: RowShare, batch: PackedMicroBatch, sums: StepSums, factor: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         assert share.targets is not None
         added = sum_losses(
@@ -155,4 +170,4 @@ class DecoupledStep:
         )
         if self._layout.counts_loss:
             sums.add(added, losses, batch, share)
-        return added.total, added.count.int(), {}
+        return added.total if factor is None else added.total * factor, added.count.int(), {}

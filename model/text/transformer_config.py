@@ -115,7 +115,7 @@ def make_transformer_config(
         overlap_p2p_comm=interleaved,
         batch_p2p_comm=not interleaved,
         deallocate_pipeline_outputs=False,
-        # The loss is a sum and a count; gradients are divided by the global count once, after the backward passes.
+        # The loss is a sum and a count, which the step divides by: megatron-core must not average.
         calculate_per_token_loss=True,
         gradient_accumulation_fusion=False,
         masked_softmax_fusion=False,

@@ -150,16 +150,16 @@ class Optimization:
             self.vision.zero_grad_buffer()
         self.optimizer.zero_grad()
 
-    def finish_vision(self, targets: torch.Tensor) -> None:
-        """Sum the vision gradients over the world and divide by the number of targets; every rank calls it.
+    def finish_vision(self, targets: torch.Tensor | None = None) -> None:
+        """Sum the vision gradients over the world; every rank calls it.
 
         Args:
-            targets: scalar, global number of targets.
+            targets: scalar, the global number of targets, by which they are divided; None where the loss was.
         """
         if self.vision is None:
             return
         self.vision.finish_grad_sync()
-        if targets > 0:
+        if targets is not None and targets > 0:
             self.vision.scale_gradients(1.0 / targets)
 
     def set_learning_rates(self, decoder: float, vision: float) -> None:

@@ -26,6 +26,7 @@ def add_control(rank: Rank, traffic: Traffic) -> None:
     names = rank.shape.datasets
     sums = DENSE_SUMS + SIGNALS
     if rank.decodes:
+        _sum(traffic, rank, NUMBER, group=("data", rank.replicas))  # targets
         sums = STEP_SUMS + SIGNALS + 2 * (len(TOKEN_CLASSES) + names + 1)
     _sum(traffic, rank, NUMBER * sums)
     guard, logging = rank.config.guard, rank.config.logging

@@ -23,6 +23,7 @@ PLACES: tuple[tuple[str, str, str], ...] = (
     ("frames/distribution.py", "_encode_window", "features"),
     ("frames/distribution.py", "_exchange_gradients", "features"),
     ("frames/distribution.py", "gather_counts", "control"),
+    ("moss_train/step.py", "_count_targets", "control"),
     ("moss_train/statistics.py", "reduce", "control"),
     ("guards/", "", "control"),
     ("monitors/", "", "control"),
@@ -136,6 +137,7 @@ def names_of_groups(layout: Any, agreement: Any = None) -> dict[str, str]:
         ("context", parallel_state.get_context_parallel_group()),
         ("pipeline", parallel_state.get_pipeline_model_parallel_group()),
         ("model", parallel_state.get_model_parallel_group()),
+        ("data", parallel_state.get_data_parallel_group()),
         ("data", parallel_state.get_data_parallel_group(with_context_parallel=True)),
         ("data", parallel_state.get_data_parallel_group(with_context_parallel=True, partial_data_parallel=True)),
     ]

@@ -77,8 +77,9 @@ def _finish(rank: Rank, traffic: Traffic, tensors: list[Tensor], same: int, grad
     partial = sum(t.elements for t in tensors if t.trains and (t.per_head or (t.partial and rank.scattered)))
     if partial:
         traffic.add("finish", "all-reduce", "tensor", rank.tensor, Calls(1, partial * gradient, partial * gradient))
-    traffic.add("finish", "broadcast", "pipeline", rank.config.parallel.pipeline, Calls(1, COUNT, COUNT))
-    traffic.add("finish", "all-reduce", "data", same, Calls(1, COUNT, COUNT))
+    if rank.config.precision.fp8 == "delayed":  # gradients are divided at the end, else the loss is
+        traffic.add("finish", "broadcast", "pipeline", rank.config.parallel.pipeline, Calls(1, COUNT, COUNT))
+        traffic.add("finish", "all-reduce", "data", same, Calls(1, COUNT, COUNT))
 
 
 def _matrices(traffic: Traffic, tensors: list[Tensor], ranks: int) -> None:
