@@ -38,6 +38,7 @@ from moss_train.guards.resiliency import start_heartbeats
 from moss_train.guards.watch import Watch, start_watch
 from moss_train.parallel.layout import ParallelLayout, start_layout
 from moss_train.parallel.world import start_world
+from moss_train.platform.deterministic import set_deterministic
 from moss_train.platform.device import resolve_device
 from moss_train.run_folder import RunFolder
 from moss_train.step import DecoupledStep, StepSettings
@@ -88,6 +89,7 @@ def start_session(config: RunConfig) -> Session:
     device = resolve_device(config.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
+    set_deterministic(config.train.deterministic)
     start_world(device)
     watch = start_watch(config, dist.get_rank(), dist.get_world_size())
     with watch.starting():

@@ -25,6 +25,7 @@ from moss_train.engines.models import Models, freeze
 from moss_train.engines.optimization import Optimization
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
 from moss_train.parallel.world import start_world
+from moss_train.platform.deterministic import set_deterministic
 from moss_train.signals import Signals
 from moss_train.statistics import StepStatistics
 from moss_train.step import DecoupledStep, StepSettings
@@ -154,6 +155,7 @@ class Subject:
         self, config: RunConfig, device: torch.device, *, updates: bool = True, weights: str = "random", micro_batches: int = 1,
         dataset_names: Sequence[str] = ("synthetic",),
     ) -> None:  # fmt: skip
+        set_deterministic(config.train.deterministic)
         start_world(device)
         self.config, self.updates = config, updates
         self.model_config = VideoMllamaConfig.from_dict(config.model)

@@ -267,6 +267,9 @@ class TrainConfig:
     """GiB of bf16 logits of a micro-batch that stay until its backward pass (1 GB for 4,096 targets at 11B); those of further
     targets are computed again. Logits of 2,048 rows exist at once in any case. 0 keeps none."""
     seed: int = 42
+    deterministic: bool = False
+    """Take only kernels that add in the same order every time: the same layout gives the same numbers bit for bit, also on a GPU,
+    and a resumed run those of one that was not interrupted. Backward attention is slower then."""
     init_from: str | None = None
     """Run folder (its newest checkpoint), RUN@best, a checkpoint folder or Hugging Face folder that gives the weights; None
     starts at random."""

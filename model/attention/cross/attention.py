@@ -29,7 +29,7 @@ def choose(device: str, dtype: torch.dtype, width: int, scores: int, *, with_lse
         width: of a head.
         scores: rows times keys.
         with_lse: whether the log-sums are wanted; torch's own kernels do not have them.
-        has_flash: whether flash-attn-4 runs here.
+        has_flash: whether flash-attn-4 runs here, and its changing order of sums is no harm.
     """
     if device != "cuda" or dtype not in (torch.bfloat16, torch.float16) or (scores <= SMALL and not with_lse):
         return "torch"
@@ -48,6 +48,11 @@ def check_training(backend: str, device: torch.device, dtype: torch.dtype, width
         InputError: a backend that does not run there, or has no backward pass.
     """
     if backend == "flash":
+        if torch.are_deterministic_algorithms_enabled():
+            raise InputError(
+                "attention.cross is flash with train.deterministic true, but flash-attn-4 adds gradients over block lists in "
+                "changing order; use attention.cross=auto"
+            )
         flash.check(device, dtype, width)
     if backend == "varlen":
         varlen.check(device, dtype)
@@ -89,7 +94,8 @@ def cross_attention(
         out = q.new_zeros(q.shape[0], q.shape[1] * q.shape[2])
         return (out, q.new_full(q.shape[:2], -torch.inf, dtype=torch.float32)) if with_lse else out
     if backend == "auto":
-        scores, has_flash = plan.num_rows * plan.num_keys, flash.available(q.device)
+        scores = plan.num_rows * plan.num_keys
+        has_flash = flash.available(q.device) and not torch.are_deterministic_algorithms_enabled()
         backend = choose(q.device.type, q.dtype, q.shape[-1], scores, with_lse=with_lse, has_flash=has_flash)
     if not with_lse and backend in ("torch", "dense"):
         return (torch_cross_attention if backend == "torch" else dense_cross_attention)(q, k, v, plan)

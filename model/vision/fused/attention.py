@@ -27,6 +27,9 @@ FASTEST: dict[int, tuple[str, ...]] = {9: ("flash_4", "cudnn", "flash_2", "flash
 3.34 ms, flash-attn 2 1.62 and 5.47 ms, torch's flash 1.78 and 5.61 ms."""
 _OTHERS = ("flash_2", "flash", "efficient")
 
+CHANGING = ("cudnn", "efficient")
+"""Libraries whose backward pass adds in another order each time, and has no other form."""
+
 _TYPES = (torch.bfloat16, torch.float16)
 _TRIAL_FRAMES, _TRIAL_TOKENS, _TRIAL_ERROR = 2, 200, 0.06
 
@@ -85,9 +88,16 @@ def trial(name: str, device: torch.device, dtype: torch.dtype, heads: int, width
     return "" if apart <= _TRIAL_ERROR else f"its numbers are off by {apart:.3g} of the largest"
 
 
-@cache
 def choose(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> Attention:
-    """The fastest library that works for heads of a width in a dtype on a device; the formula where none does."""
+    """The fastest library that works for heads of a width in a dtype on a device; the formula where none does.
+
+    Under torch's deterministic algorithms one whose gradients are the same each time.
+    """
+    return _choose(device, dtype, heads, width, torch.are_deterministic_algorithms_enabled())
+
+
+@cache
+def _choose(device: torch.device, dtype: torch.dtype, heads: int, width: int, deterministic: bool) -> Attention:
     if device.type != "cuda":
         wanted: tuple[str, ...] = ("cpu",) if device.type == "cpu" else ()
     elif dtype in _TYPES:
@@ -95,7 +105,7 @@ def choose(device: torch.device, dtype: torch.dtype, heads: int, width: int) -> 
     else:
         wanted = ("efficient",)
     for name in wanted:
-        if problem(name, device) is not None:
+        if problem(name, device) is not None or (deterministic and name in CHANGING):
             continue
         wrong = trial(name, device, dtype, heads, width)
         if not wrong:
