@@ -19,6 +19,7 @@ from torch import Tensor
 
 from model.errors import InputError
 from model.rows import IGNORE_INDEX, PackedRows
+from model.upload import upload
 
 Ints = NDArray[np.int64]
 
@@ -90,7 +91,7 @@ def share_rows(batches: Sequence[PackedRows], size: int, rank: int, multiple: in
     if size == 1:
         return [RowShare(rows, rows.targets) for rows in batches]
     unit = math.lcm(2 * size, multiple * size)
-    bounds = [rows.cu_seqlens.cpu().numpy().astype(np.int64) for rows in batches]
+    bounds = [rows.on_host().cu_seqlens.numpy().astype(np.int64) for rows in batches]
     padded = [-(-np.diff(cu) // (2 * size)) * 2 * size for cu in bounds]
     total = max(-(-int(lengths.sum()) // unit) * unit for lengths in padded)
     return [
@@ -100,14 +101,14 @@ def share_rows(batches: Sequence[PackedRows], size: int, rank: int, multiple: in
 
 
 def _share(rows: PackedRows, cu: Ints, lengths: Ints, size: int, rank: int) -> RowShare:
-    """Lay the samples out with new lengths; one more length than samples: the padding behind them."""
+    """Lay the samples out with new lengths, on the host; one more length than samples: the padding behind them."""
+    device, rows = rows.input_ids.device, rows.on_host()
     new_cu = np.concatenate([[0], np.cumsum(lengths)])
     sample = np.repeat(np.arange(len(lengths)), lengths)  # [T padded]
     within = np.arange(new_cu[-1]) - new_cu[sample]
     real = within < np.append(np.diff(cu), 0)[sample]
     origin = np.where(real, np.append(cu, cu[-1])[sample] + within, -1)
-    device = rows.input_ids.device
-    index = torch.from_numpy(origin).to(device)
+    index = torch.from_numpy(origin)
     padding = index < 0
 
     def laid(values: Tensor, fill: int) -> Tensor:
@@ -115,8 +116,8 @@ def _share(rows: PackedRows, cu: Ints, lengths: Ints, size: int, rank: int) -> R
 
     out = PackedRows(
         input_ids=laid(rows.input_ids, 0),
-        position_ids=torch.from_numpy(within).to(device),
-        cu_seqlens=torch.from_numpy(new_cu.astype(np.int32)).to(device),
+        position_ids=torch.from_numpy(within),
+        cu_seqlens=torch.from_numpy(new_cu.astype(np.int32)),
         cu_frames=torch.cat([rows.cu_frames, rows.cu_frames[-1:]]),
         frame_begin=laid(rows.frame_begin, 0),
         frame_end=laid(rows.frame_end, 0),
@@ -126,5 +127,5 @@ def _share(rows: PackedRows, cu: Ints, lengths: Ints, size: int, rank: int) -> R
     # Positions of real rows are the given ones, whatever they are; padding continues them.
     out.position_ids = torch.where(padding, out.position_ids, laid(rows.position_ids, 0))
     own = zigzag_rows(new_cu, size, rank)
-    targets = None if out.targets is None else out.targets[torch.from_numpy(own).to(device)]
-    return RowShare(out, targets, torch.from_numpy(origin[own]), torch.from_numpy(np.flatnonzero(real)))
+    targets = None if out.targets is None else upload([out.targets[torch.from_numpy(own)]], device)[0]
+    return RowShare(out.to(device), targets, torch.from_numpy(origin[own]), torch.from_numpy(np.flatnonzero(real)))

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from model.upload import upload
+
 IGNORE_INDEX = -100
 
 
@@ -58,12 +60,32 @@ class PackedRows:
     """int64 [T], already shifted, -100 where ignored; None asks the decoder for logits."""
     cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     """What is derived from the rows once and used by every chunk of the pipeline."""
+    _host: PackedRows | None = field(default=None, init=False, repr=False, compare=False)
+    """The same rows on the host, where `to` copied them from there; not taken over by `dataclasses.replace`."""
 
     @classmethod
     def of(cls, source: RowSource, device: torch.device | str | None = None, targets: bool = True) -> PackedRows:
         """Take the rows out of a packed micro-batch, on `device` if given; `targets=False` leaves the targets out."""
-        names = [f.name for f in fields(cls) if f.name != "cache" and (targets or f.name != "targets")]
-        return cls(**{name: getattr(source, name).to(device) if device is not None else getattr(source, name) for name in names})
+        names = [name for name in _NAMES if targets or name != "targets"]
+        rows = cls(**{name: getattr(source, name) for name in names})
+        return rows if device is None else rows.to(device)
+
+    def to(self, device: torch.device | str) -> PackedRows:
+        """The rows on a device. From the host to a GPU it is one copy that nobody waits for, and the host's are remembered."""
+        device = torch.device(device)
+        given: dict[str, Any] = {name: getattr(self, name) for name in _NAMES if getattr(self, name) is not None}
+        places = {tensor.device.type for tensor in given.values()}
+        if places == {"cpu"} and device.type == "cpu":
+            return self
+        arrived: dict[str, Any] = dict(zip(given, upload(list(given.values()), device), strict=True))
+        moved = PackedRows(**arrived)
+        if places == {"cpu"}:
+            moved._host = self
+        return moved
+
+    def on_host(self) -> PackedRows:
+        """The rows on the host: without waiting for the device where they came from there by `to`."""
+        return self.to("cpu") if self._host is None else self._host
 
     @property
     def num_rows(self) -> int:
@@ -72,3 +94,6 @@ class PackedRows:
     @property
     def num_frames(self) -> int:
         return int(self.frame_positions.shape[0])
+
+
+_NAMES = [f.name for f in fields(PackedRows) if f.name not in ("cache", "_host")]

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from data_pipeline.packing.batch import IGNORE_INDEX, TOKEN_CLASSES, PackedMicroBatch
 from model.context_rows import RowShare
 from model.loss import LossSums
+from model.upload import upload
 from moss_train.signals import SIGNALS, Signals
 
 _SUMS = 4  # weighted sum, targets, rows, frames
@@ -71,7 +72,7 @@ class StepSums:
         """
         assert share.targets is not None
         counted = share.targets != IGNORE_INDEX
-        groups = share.take(self.row_groups(batch), self._datasets - 1).to(losses.device)
+        (groups,) = upload([share.take(self.row_groups(batch), self._datasets - 1)], losses.device)
         vector, begin = self.vector, _HEAD + 2 * self._classes
         vector[0] += sums.total.detach()
         vector[1] += sums.count

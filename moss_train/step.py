@@ -26,6 +26,7 @@ from model.context_rows import RowShare, share_rows
 from model.fp8 import MULTIPLE as FP8_MULTIPLE
 from model.loss import sum_losses
 from model.rows import PackedRows
+from model.upload import upload
 from moss_train.engines.models import Models
 from moss_train.engines.optimization import Optimization
 from moss_train.frames.distribution import FrameDistribution
@@ -163,7 +164,7 @@ class DecoupledStep:
         added = sum_losses(
             losses,
             share.targets,
-            share.take(batch.token_class, 0).to(losses.device),
+            upload([share.take(batch.token_class, 0)], losses.device)[0],
             num_classes=len(TOKEN_CLASSES),
             silence_id=self._settings.silence_id,
             silence_weight=self._settings.silence_token_weight,

@@ -13,6 +13,7 @@ from torch.distributed import ProcessGroup
 
 from model.attention.cross.plan import CrossPlan
 from model.context_rows import Ints, rows_by_rank, zigzag_rows
+from model.upload import upload
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,11 @@ def make_context_plan(
     order = rows_by_rank(cu_seqlens, size)
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
+    own_rows, row_places = upload([zigzag_rows(cu_seqlens, size, rank), places], device)
     return ContextPlan(
         group=group,
-        own_rows=torch.from_numpy(zigzag_rows(cu_seqlens, size, rank)).to(device),
-        row_places=torch.from_numpy(places).to(device),
+        own_rows=own_rows,
+        row_places=row_places,
         self_blocks=[_with_mask(block, device) for block in self_blocks(cu_seqlens, size, rank, scores)],
         cross=cross,
         attends=attends,

@@ -17,7 +17,8 @@ from model.config import VideoMllamaConfig
 from model.context_rows import rows_by_rank, zigzag_rows
 from model.errors import InputError
 from model.rows import IGNORE_INDEX, PackedRows, frame_share
-from model.text.rope import rope_angles, rope_tables
+from model.text.rope import angle_tables, rope_angles, rope_tables
+from model.upload import upload
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,15 @@ def effective_ranges(
     return begins, ends
 
 
-def _host(tensor: Tensor) -> Ints:
-    return tensor.cpu().numpy().astype(np.int64)
+def _ints(tensor: Tensor) -> Ints:
+    """Of a tensor on the host."""
+    return tensor.numpy().astype(np.int64)
 
 
 def make_plan(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, group: ProcessGroup | None = None) -> RowPlan:
     """The plan of a micro-batch; kept in `rows.cache`, so that every chunk of the pipeline shares it.
+
+    It is worked out from the rows on the host. Where they came to the device from there, nobody waits for the device.
 
     Args:
         rows: the same on every rank.
@@ -103,45 +107,59 @@ def make_plan(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, g
 
 
 def _make_plan(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, group: ProcessGroup | None) -> RowPlan:
-    cu_seqlens, cu_frames = _host(rows.cu_seqlens), _host(rows.cu_frames)
+    device, rows = rows.input_ids.device, rows.on_host()
+    cu_seqlens, cu_frames = _ints(rows.cu_seqlens), _ints(rows.cu_frames)
     for name, bounds, total in (("cu_seqlens", cu_seqlens, rows.num_rows), ("cu_frames", cu_frames, rows.num_frames)):
         if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != total or (np.diff(bounds) < 0).any():
             raise InputError(f"{name} is {bounds.tolist()}; it must rise from 0 to {total}")
-    device, tokens_per_frame = rows.input_ids.device, config.vision.tokens_per_frame
+    tokens_per_frame = config.vision.tokens_per_frame
     attend_all = config.switches.no_visible_rows == "attend_all"
-    begin, end = effective_ranges(cu_seqlens, cu_frames, _host(rows.frame_begin), _host(rows.frame_end), attend_all)
+    begin, end = effective_ranges(cu_seqlens, cu_frames, _ints(rows.frame_begin), _ints(rows.frame_end), attend_all)
     if group is None:
-        return _plan_of(rows, config, dtype, CrossPlan(begin, end, cu_seqlens, rows.num_frames, tokens_per_frame, device))
+        cross = CrossPlan(begin, end, cu_seqlens, rows.num_frames, tokens_per_frame, device)
+        return _plan_of(rows, config, dtype, cross, device)
     size, rank = group.size(), group.rank()
     order = rows_by_rank(cu_seqlens, size)
     low, high = frame_share(rows.num_frames, size, rank)
     clipped, bounds = clip_ranges(begin[order], end[order], low, high), piece_bounds(cu_seqlens, size)
-    own = torch.from_numpy(zigzag_rows(cu_seqlens, size, rank)).to(device)
+    own = torch.from_numpy(zigzag_rows(cu_seqlens, size, rank))
     share = replace(
         rows, position_ids=rows.position_ids[own], frame_begin=rows.frame_begin[own], frame_end=rows.frame_end[own],
         frame_positions=rows.frame_positions[low:high], targets=None if rows.targets is None else rows.targets[own],
     )  # fmt: skip
     nothing = np.zeros(0, dtype=np.int64)
-    plan = _plan_of(share, config, dtype, CrossPlan(nothing, nothing, nothing[:1], 0, tokens_per_frame, device))
+    cross = CrossPlan(nothing, nothing, nothing[:1], 0, tokens_per_frame, device)
+    plan = _plan_of(share, config, dtype, cross, device)
     everyone = CrossPlan(*clipped, bounds, high - low, tokens_per_frame, device)
     attends = bool((end > begin).any())
     return replace(plan, context=make_context_plan(cu_seqlens, group, everyone, attends, SCORES_PER_BLOCK, device))
 
 
-def _plan_of(rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, cross: CrossPlan) -> RowPlan:
+def _target_rows(targets: Tensor | None) -> Tensor | None:
+    """As `RowPlan.target_rows`, of targets [T] on the host."""
+    if targets is None:
+        return None
+    wanted = (targets != IGNORE_INDEX).nonzero().flatten()
+    # A micro-batch without targets keeps one ignored row: the head is never called on an empty tensor.
+    return None if len(wanted) == len(targets) else wanted if len(wanted) else wanted.new_zeros(1)
+
+
+def _plan_of(
+    rows: PackedRows, config: VideoMllamaConfig, dtype: torch.dtype, cross: CrossPlan, device: torch.device
+) -> RowPlan:  # fmt: skip
+    """The plan of rows on the host, with its tensors on the device."""
     inverse_dtype, seeing = config.switches.rope_inv_freq_dtype, rows.frame_end > rows.frame_begin
-    target_rows = None
-    if rows.targets is not None:
-        wanted = (rows.targets != IGNORE_INDEX).nonzero().flatten()
-        # A micro-batch without targets keeps one ignored row: the head is never called on an empty tensor.
-        target_rows = None if len(wanted) == len(rows.targets) else wanted if len(wanted) else wanted.new_zeros(1)
+    wanted = _target_rows(rows.targets)
+    given = [rows.position_ids, rows.frame_positions, seeing]
+    positions, frame_positions, visible, *target_rows = upload(given if wanted is None else [*given, wanted], device)
+    angles = rope_angles(config.text, positions, inverse_dtype)
     return RowPlan(
-        segments=[(int(a), int(b)) for a, b in pairwise(_host(rows.cu_seqlens)) if b > a],
+        segments=[(int(a), int(b)) for a, b in pairwise(_ints(rows.cu_seqlens)) if b > a],
         cross=cross,
-        num_rows=len(rows.position_ids),
-        rope=rope_tables(config.text, rows.position_ids, inverse_dtype, dtype),
-        angles=rope_angles(config.text, rows.position_ids, inverse_dtype),
-        frame_rope=rope_tables(config.text, rows.frame_positions, inverse_dtype, dtype),
-        visible=None if bool(seeing.all()) else seeing.to(dtype).view(-1, 1, 1),
-        target_rows=target_rows,
+        num_rows=len(positions),
+        rope=angle_tables(angles, dtype),
+        angles=angles,
+        frame_rope=rope_tables(config.text, frame_positions, inverse_dtype, dtype),
+        visible=None if bool(seeing.all()) else visible.to(dtype).view(-1, 1, 1),
+        target_rows=target_rows[0] if target_rows else None,
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.config import TextConfig
+from model.upload import upload
 
 
 @lru_cache(maxsize=16)
@@ -35,7 +36,8 @@ def inverse_frequencies(config: TextConfig, inv_freq_dtype: str = "fp32", device
 
 def rope_angles(config: TextConfig, positions: Tensor, inv_freq_dtype: str = "fp32") -> Tensor:
     """Angles in radians, fp32 [T, head_dim], of positions int64 [T]; both halves of the last axis are equal."""
-    angles = positions.float()[:, None] * inverse_frequencies(config, inv_freq_dtype, positions.device)
+    (frequencies,) = upload([inverse_frequencies(config, inv_freq_dtype)], positions.device)
+    angles = positions.float()[:, None] * frequencies
     return torch.cat([angles, angles], dim=-1)
 
 
@@ -53,7 +55,11 @@ def rope_tables(
     Returns:
         cos and sin, each [T, head_dim]; both halves of the last axis are equal.
     """
-    angles = rope_angles(config, positions, inv_freq_dtype)
+    return angle_tables(rope_angles(config, positions, inv_freq_dtype), dtype)
+
+
+def angle_tables(angles: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of `rope_angles`, in a dtype; the shape stays."""
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 

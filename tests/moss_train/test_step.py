@@ -107,9 +107,7 @@ def test_gradients_are_of_the_mean_over_all_targets(
     largest = max(float(value.norm()) for value in expected.values())
     for name, parameter in _parameters(models).items():
         main: torch.Tensor = parameter.main_grad  # type: ignore[attr-defined]
-        torch.testing.assert_close(
-            main, expected[name], rtol=1e-5, atol=1e-5 * max(largest, 1e-30), msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(main, expected[name], rtol=1e-5, atol=1e-5 * max(largest, 1e-30), msg=name)
 
 
 class _Passes(TorchDispatchMode):
@@ -150,6 +148,4 @@ def test_only_delayed_scaling_divides_whole_buffers(
     largest = max(float(value.norm()) for value in expected.values())
     for name, parameter in _parameters(models).items():
         main: torch.Tensor = parameter.main_grad  # type: ignore[attr-defined]
-        torch.testing.assert_close(
-            main, expected[name], rtol=1e-5, atol=1e-6 * largest, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(main, expected[name], rtol=1e-5, atol=1e-6 * largest, msg=name)

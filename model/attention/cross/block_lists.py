@@ -11,14 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.attention.cross.blocks import Ints
 from model.attention.cross.plan import CrossPlan
+from model.upload import upload
 
 Flags = NDArray[np.bool_]
+Counts = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,11 @@ def tile_flags(begin: Ints, end: Ints, keys: int, rows_per_tile: int, keys_per_t
     return needed & ~full, full
 
 
-def _lists(flags: Flags, device: torch.device) -> tuple[Tensor, Tensor]:
+def _lists(flags: Flags) -> tuple[Counts, Counts]:
+    """int32 [1, 1, tiles] and [1, 1, tiles, tiles of the other side]."""
     count = flags.sum(1, dtype=np.int32)
     index = np.ascontiguousarray(np.argsort(~flags, axis=1, kind="stable").astype(np.int32))
-    return torch.from_numpy(count).to(device)[None, None], torch.from_numpy(index).to(device)[None, None]
-
-
-def _tile_lists(partial: Flags, full: Flags, device: torch.device) -> TileLists:
-    return TileLists(*_lists(partial, device), *_lists(full, device))
+    return count[None, None], index[None, None]
 
 
 def tile_lists(plan: CrossPlan, rows_per_tile: int, keys_per_tile: int) -> tuple[TileLists, TileLists]:
@@ -73,7 +71,8 @@ def tile_lists(plan: CrossPlan, rows_per_tile: int, keys_per_tile: int) -> tuple
     def make(plan: CrossPlan) -> tuple[TileLists, TileLists]:
         width = plan.tokens_per_frame
         partial, full = tile_flags(plan.begin * width, plan.end * width, plan.num_keys, rows_per_tile, keys_per_tile)
-        return _tile_lists(partial, full, plan.device), _tile_lists(partial.T, full.T, plan.device)
+        lists = upload([x for flags in (partial, full, partial.T, full.T) for x in _lists(flags)], plan.device)
+        return TileLists(*lists[:4]), TileLists(*lists[4:])
 
     return plan.derive(("tiles", rows_per_tile, keys_per_tile), make)
 
@@ -89,7 +88,7 @@ def key_bounds(plan: CrossPlan, multiple: int = 128) -> tuple[Tensor, Tensor]:
         bounds = np.zeros((2, rows), dtype=np.int32)
         bounds[0, : plan.num_rows] = plan.begin * plan.tokens_per_frame
         bounds[1, : plan.num_rows] = np.maximum(plan.begin, plan.end) * plan.tokens_per_frame
-        begin, end = torch.from_numpy(bounds).to(plan.device)
+        begin, end = upload([bounds], plan.device)[0]
         return begin, end
 
     return plan.derive(("key_bounds", multiple), make)

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.upload import upload
+
 SCORES_PER_BLOCK = 1 << 22
 """Rows times keys of one call at most: bounds the mask, whatever the length of a sample."""
 
@@ -33,7 +35,7 @@ def _cross_block(begin: Ints, end: Ints, first_row: int, device: torch.device) -
     mask = None
     if (begin != low).any() or (end != high).any():
         frames = np.arange(low, high)
-        mask = torch.from_numpy((begin[:, None] <= frames) & (frames < end[:, None])).to(device)
+        mask = upload([(begin[:, None] <= frames) & (frames < end[:, None])], device)[0]
     return CrossBlock(first_row, first_row + len(begin), low, high, mask)
 
 

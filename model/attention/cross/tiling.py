@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from model.attention.cross.plan import CrossPlan
 from model.attention.cross.rectangles import Rectangle, cover
+from model.upload import upload
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,16 @@ def make_tiling(plan: CrossPlan) -> Tiling:
     rows = np.concatenate([np.arange(r.row_begin, r.row_end) for r in laid]) if laid else np.zeros(0, dtype=np.int64)
     frames = np.concatenate([np.arange(r.frame_begin, r.frame_end) for r in laid]) if laid else np.zeros(0, dtype=np.int64)
     row_counts, frame_counts = [r.rows for r in laid], [r.frames for r in laid]
+    bounds = [np.cumsum([0, *counts], dtype=np.int32) for counts in (row_counts, frame_counts)]
+    on_device = upload([rows, frames, *bounds], plan.device)
     ends = list(accumulate((sum(r.rows for r in group) for group in rounds), initial=0))
     return Tiling(
         alone=alone,
-        rows=torch.from_numpy(rows).to(plan.device),
-        frames=torch.from_numpy(frames).to(plan.device),
+        rows=on_device[0],
+        frames=on_device[1],
         row_counts=row_counts,
         frame_counts=frame_counts,
-        cu_rows=torch.tensor([0, *accumulate(row_counts)], dtype=torch.int32).to(plan.device),
-        cu_frames=torch.tensor([0, *accumulate(frame_counts)], dtype=torch.int32).to(plan.device),
+        cu_rows=on_device[2],
+        cu_frames=on_device[3],
         rounds=list(pairwise(ends)),
     )
