@@ -32,7 +32,7 @@ from model.vision.fused import rows, rows_fp8
 from model.vision.fused.fp8_accumulate import add_scaled_product, scaled_product
 from model.vision.fused.products import PLAIN, Gradients, deliver
 from model.vision.fused.rows_fp8 import Rounded
-from model.vision.fused.turn import turn
+from model.vision.fused.turn import Turned, columns, gelu_columns, largest, norm_columns, turn
 from model.vision.layers import VisionLayer
 
 WeightGradients = Literal["fp8", "bf16"]
@@ -68,6 +68,27 @@ class Fp8Products:
     def norm_again(self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, shift: Tensor) -> Rounded:
         return rows_fp8.norm_again(x, mean, rstd, weight, shift, plain=self._plain)
 
+    def peak(self, x: Rounded) -> Tensor | None:
+        return None if self._plain else largest(x.scale)
+
+    def right(self, x: Tensor, peak: Tensor | None) -> Rounded | Turned:
+        if self._plain or peak is None:
+            return self.operand(x)
+        return columns(x, peak)
+
+    def norm_right(
+        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, shift: Tensor, peak: Tensor | None, normed: Rounded | None
+    ) -> Rounded | Turned:
+        if not self._plain and peak is not None:  # not turned from `normed`: every level has to round alike
+            return norm_columns(x, mean, rstd, weight, shift, peak)
+        return self.norm_again(x, mean, rstd, weight, shift) if normed is None else normed
+
+    def gelu_right(self, pre: Tensor, bias: Tensor | None, peak: Tensor | None) -> Rounded | Turned:
+        if self._plain:
+            a = rows.gelu(pre, bias)
+            return rows_fp8.round_rows(a, plain=True)
+        return rows_fp8.gelu(pre, bias) if peak is None else gelu_columns(pre, bias, peak)
+
     def add_norm(
         self, x: Tensor, y: Tensor, bias: Tensor | None, gate: Tensor | None, weight: Tensor, shift: Tensor, eps: float
     ) -> tuple[Tensor, Rounded, Tensor, Tensor]:
@@ -79,8 +100,13 @@ class Fp8Products:
     def gelu(self, pre: Tensor, bias: Tensor | None) -> Rounded:
         return rows_fp8.gelu(pre, bias)
 
-    def gelu_backward(self, da: Tensor, pre: Tensor, bias: Tensor | None) -> tuple[Rounded, Rounded, Tensor | None]:
-        return rows_fp8.gelu_backward(da, pre, bias, plain=self._plain)
+    def gelu_backward(
+        self, da: Tensor, pre: Tensor, bias: Tensor | None, peak: Tensor | None
+    ) -> tuple[Rounded, Rounded | Turned, Tensor | None]:
+        if self._plain or peak is None:
+            return rows_fp8.gelu_backward(da, pre, bias, plain=self._plain)
+        dpre, dbias = rows_fp8.gelu_gradient(da, pre, bias)
+        return dpre, gelu_columns(pre, bias, peak), dbias
 
     def operand(self, x: Tensor) -> Rounded:
         return rows_fp8.round_rows(x, plain=self._plain)  # plain is x itself, at no cost
@@ -101,19 +127,20 @@ class Fp8Products:
 
     def input_gradient(self, dy: Rounded, matrix: Fp8Matrix, gate: Tensor | None = None) -> Tensor:
         """bf16 [rows, in] of dy [rows, out]."""
-        columns, scale = turn(matrix.weight, matrix.scale)  # [in, out], [1]
+        turned, scale = turn(matrix.weight, matrix.scale)  # [in, out], [1]
         if gate is not None:
             scale = scale * gate
-        scales = scale.float().expand(1, columns.shape[0]).contiguous()  # [1, in]
-        return scaled_product(dy.rows, dy.scale, columns, scales, torch.bfloat16, FAST_INPUT_GRADIENT)
+        scales = scale.float().expand(1, turned.shape[0]).contiguous()  # [1, in]
+        return scaled_product(dy.rows, dy.scale, turned, scales, torch.bfloat16, FAST_INPUT_GRADIENT)
 
     def weight_gradient(
-        self, dy: Rounded, x: Rounded, *weights: nn.Parameter, gate: Tensor | None = None
+        self, dy: Rounded, x: Rounded | Turned, *weights: nn.Parameter, gate: Tensor | None = None
     ) -> tuple[Gradients, Tensor | None]:
         if self.weight_gradients == "bf16":
-            assert dy.plain is not None and x.plain is not None  # `_backward` asks for them
+            assert isinstance(x, Rounded) and dy.plain is not None and x.plain is not None  # asked for when they were made
             return PLAIN.weight_gradient(dy.plain, x.plain, *weights, gate=gate)
-        left, right = turn(dy.rows, dy.scale), turn(x.rows, x.scale)  # [out, rows], [in, rows]
+        left = turn(dy.rows, dy.scale)  # [out, rows]
+        right = x if isinstance(x, Turned) else turn(x.rows, x.scale)  # [in, rows]
         main = main_grad(weights[0])
         if main is not None and len(weights) == 1 and gate is None and weights[0].requires_grad:
             add_scaled_product(left, right, main, FAST_WEIGHT_GRADIENT)

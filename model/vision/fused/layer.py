@@ -87,21 +87,30 @@ class States:
     first: Operand | None = None
     second: Operand | None = None
     """The norms as operands; never kept."""
+    peak1: Tensor | None = None
+    peak_mixed: Tensor | None = None
+    peak2: Tensor | None = None
+    peak_inner: Tensor | None = None
+    """`Products.peak` of the four operands [1], where a backward pass will come; always kept."""
 
     def kept(self, level: str) -> States:
         """What of it outlives the forward pass."""
-        return States(self.x, self.mean1, self.rstd1, **{name: getattr(self, name) for name in KEPT[level]})
+        return States(**{name: getattr(self, name) for name in (*ALWAYS, *KEPT[level])})
+
+
+ALWAYS = ("x", "mean1", "rstd1", "peak1", "peak_mixed", "peak2", "peak_inner")
 
 
 def _factor(gate: nn.Parameter | None) -> Tensor | None:
     return None if gate is None else gate.detach().tanh()
 
 
-def compute(states: States, shape: torch.Size, p: Parameters, way: Way) -> None:
+def compute(states: States, shape: torch.Size, p: Parameters, way: Way, told: bool = False) -> None:
     """Fills in what is missing of the states, up to fc1.
 
     Args:
         shape: (F, T, D) of the layer.
+        told: peaks of operands too.
     """
     frames, tokens, width = shape
     products = way.products
@@ -113,10 +122,13 @@ def compute(states: States, shape: torch.Size, p: Parameters, way: Way) -> None:
     if states.mixed is None or states.attention is None:
         states.mixed, states.attention = way.attention.forward(states.qkv)
     if states.total is None:
-        y = products.product(products.operand(states.mixed.view(-1, width)), products.matrix(p.o))
+        mixed = products.operand(states.mixed.view(-1, width))
+        y = products.product(mixed, products.matrix(p.o))
         states.total, states.second, states.mean2, states.rstd2 = products.add_norm(
             states.x, y, None, _factor(p.gate_attn), p.norm2_weight, p.norm2_shift, way.eps
         )
+        if told:
+            states.peak1, states.peak_mixed, states.peak2 = map(products.peak, (states.first, mixed, states.second))
     if states.pre is None:
         if states.second is None:
             states.second = products.norm_again(
@@ -125,14 +137,16 @@ def compute(states: States, shape: torch.Size, p: Parameters, way: Way) -> None:
         states.pre = products.product(states.second, products.matrix(p.fc1))
 
 
-def forward(x: Tensor, p: Parameters, way: Way) -> tuple[Tensor, States]:
-    """x [F, T, D] -> the layer's output [F, T, D], and all states."""
+def forward(x: Tensor, p: Parameters, way: Way, told: bool = False) -> tuple[Tensor, States]:
+    """x [F, T, D] -> the layer's output [F, T, D], and all states; `told`: peaks too."""
     flat = x.reshape(-1, x.shape[-1])  # [rows, D]
     first, mean, rstd = way.products.norm(flat, p.norm1_weight, p.norm1_shift, way.eps)
     states = States(flat, mean, rstd, first=first)
-    compute(states, x.shape, p, way)
+    compute(states, x.shape, p, way, told)
     assert states.total is not None and states.pre is not None
-    y = way.products.product(way.products.gelu(states.pre, p.fc1_bias), way.products.matrix(p.fc2))
+    inner = way.products.gelu(states.pre, p.fc1_bias)
+    states.peak_inner = way.products.peak(inner) if told else None
+    y = way.products.product(inner, way.products.matrix(p.fc2))
     return rows.add(states.total, y, p.fc2_bias, _factor(p.gate_ffn)).view(x.shape), states
 
 
@@ -197,10 +211,10 @@ class _Backward:
         dpre, activated, dgate = None, None, None
         if wanted.pre:
             da = products.input_gradient(dy, products.matrix(p.fc2), gate)
-            dpre, activated, self.vectors["fc1_bias"] = products.gelu_backward(da, states.pre, p.fc1_bias)
+            dpre, activated, self.vectors["fc1_bias"] = products.gelu_backward(da, states.pre, p.fc1_bias, states.peak_inner)
             del da
         elif wanted.any("fc2", "gate_ffn"):
-            activated = products.gelu(states.pre, p.fc1_bias)
+            activated = products.gelu_right(states.pre, p.fc1_bias, states.peak_inner)
         if wanted.any("fc2", "gate_ffn"):
             (self.matrices["fc2"],), dgate = products.weight_gradient(dy, activated, p.fc2, gate=gate)
         del activated, dy
@@ -217,9 +231,7 @@ class _Backward:
         states, p, wanted, products = self.states, self.p, self.wanted, self.way.products
         total, mean, rstd = (cast(Tensor, s) for s in (states.total, states.mean2, states.rstd2))
         if wanted.any("fc1"):
-            second = states.second
-            if second is None:
-                second = products.norm_again(total, mean, rstd, p.norm2_weight, p.norm2_shift)
+            second = products.norm_right(total, mean, rstd, p.norm2_weight, p.norm2_shift, states.peak2, states.second)
             (self.matrices["fc1"],), _ = products.weight_gradient(dpre, second, p.fc1)
             del second
         states.second = None
@@ -238,7 +250,7 @@ class _Backward:
         gate = _factor(p.gate_attn)
         dy = products.operand(dtotal)
         if wanted.any("o", "gate_attn"):
-            mixed = products.operand(states.mixed.view(-1, width))
+            mixed = products.right(states.mixed.view(-1, width), states.peak_mixed)
             (self.matrices["o"],), dgate = products.weight_gradient(dy, mixed, p.o, gate=gate)
             self.vectors["gate_attn"] = _through_tanh(dgate, gate)
             del mixed
@@ -250,9 +262,8 @@ class _Backward:
         del dmixed, joint, dy
         states.qkv = states.mixed = states.attention = None
         if wanted.any("q", "k", "v"):
-            first = states.first
-            if first is None:
-                first = products.norm_again(states.x, states.mean1, states.rstd1, p.norm1_weight, p.norm1_shift)
+            norm = (states.x, states.mean1, states.rstd1, p.norm1_weight, p.norm1_shift)
+            first = products.norm_right(*norm, states.peak1, states.first)
             parts, _ = products.weight_gradient(dqkv, first, p.q, p.k, p.v)
             self.matrices.update(zip(("q", "k", "v"), parts, strict=True))
             del first
@@ -281,10 +292,10 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, way: Way, x: Tensor, *parameters: nn.Parameter | None) -> Tensor:  # type: ignore[override]
         p = Parameters(*parameters)  # type: ignore[arg-type]
-        output, states = forward(x, p, way)
+        output, states = forward(x, p, way, told=True)
         kept = states.kept(way.level)
         ctx.way, ctx.shape, ctx.p = way, x.shape, p
-        ctx.names = [name for name in ("x", "mean1", "rstd1", *KEPT[way.level]) if name != "attention"]
+        ctx.names = [name for name in (*ALWAYS, *KEPT[way.level]) if name != "attention"]
         # Parameters are among the saved so that autograd complains if they change in between; `p` has their buffers.
         ctx.save_for_backward(
             *(getattr(kept, name) for name in ctx.names), *(kept.attention or ()), *(q for q in parameters if q is not None)

@@ -19,6 +19,8 @@ from model.vision.fused import rows
 
 Operand = Any
 """What enters a product; only the products that made it look inside."""
+Right = Any
+"""What the gradient of a weight is a product of with the gradient of a result: the product's entry, in its own form."""
 Matrix = Any
 """One or several weights as the right side of a product."""
 Gradients = tuple[Tensor | None, ...]
@@ -33,6 +35,20 @@ class Products(Protocol):
     def norm_again(self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, shift: Tensor) -> Operand:
         """The same operand, from the statistics."""
 
+    def peak(self, x: Operand) -> Tensor | None:
+        """What the backward pass has to know of an operand to make its right side at once [1]; None: nothing."""
+
+    def right(self, x: Tensor, peak: Tensor | None) -> Right:
+        """The right side that is `operand`."""
+
+    def norm_right(
+        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, shift: Tensor, peak: Tensor | None, normed: Operand | None
+    ) -> Right:
+        """The right side that is `norm`; `normed`: that operand, if it is there."""
+
+    def gelu_right(self, pre: Tensor, bias: Tensor | None, peak: Tensor | None) -> Right:
+        """The right side that is `gelu`."""
+
     def add_norm(
         self, x: Tensor, y: Tensor, bias: Tensor | None, gate: Tensor | None, weight: Tensor, shift: Tensor, eps: float
     ) -> tuple[Tensor, Operand, Tensor, Tensor]:
@@ -41,7 +57,9 @@ class Products(Protocol):
     def gelu(self, pre: Tensor, bias: Tensor | None) -> Operand:
         """The gelu of pre + bias."""
 
-    def gelu_backward(self, da: Tensor, pre: Tensor, bias: Tensor | None) -> tuple[Operand, Operand, Tensor | None]:
+    def gelu_backward(
+        self, da: Tensor, pre: Tensor, bias: Tensor | None, peak: Tensor | None
+    ) -> tuple[Operand, Right, Tensor | None]:
         """Gradient of pre, the gelu again, gradient of the bias."""
 
     def operand(self, x: Tensor) -> Operand:
@@ -60,7 +78,7 @@ class Products(Protocol):
         """[rows, out] -> [rows, in], times the gate [1]."""
 
     def weight_gradient(
-        self, dy: Operand, x: Operand, *weights: nn.Parameter, gate: Tensor | None = None
+        self, dy: Operand, x: Right, *weights: nn.Parameter, gate: Tensor | None = None
     ) -> tuple[Gradients, Tensor | None]:
         """dy^T x, times the gate: see `deliver`."""
 
@@ -123,6 +141,20 @@ class PlainProducts:
     def norm_again(self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, shift: Tensor) -> Operand:
         return rows.norm_again(x, mean, rstd, weight, shift)
 
+    def peak(self, x: Operand) -> Tensor | None:
+        return None
+
+    def right(self, x: Tensor, peak: Tensor | None) -> Right:
+        return x
+
+    def norm_right(
+        self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, shift: Tensor, peak: Tensor | None, normed: Operand | None
+    ) -> Right:
+        return rows.norm_again(x, mean, rstd, weight, shift) if normed is None else normed
+
+    def gelu_right(self, pre: Tensor, bias: Tensor | None, peak: Tensor | None) -> Right:
+        return rows.gelu(pre, bias)
+
     def add_norm(
         self, x: Tensor, y: Tensor, bias: Tensor | None, gate: Tensor | None, weight: Tensor, shift: Tensor, eps: float
     ) -> tuple[Tensor, Operand, Tensor, Tensor]:
@@ -131,7 +163,9 @@ class PlainProducts:
     def gelu(self, pre: Tensor, bias: Tensor | None) -> Operand:
         return rows.gelu(pre, bias)
 
-    def gelu_backward(self, da: Tensor, pre: Tensor, bias: Tensor | None) -> tuple[Operand, Operand, Tensor | None]:
+    def gelu_backward(
+        self, da: Tensor, pre: Tensor, bias: Tensor | None, peak: Tensor | None
+    ) -> tuple[Operand, Right, Tensor | None]:
         return rows.gelu_backward(da, pre, bias)
 
     def operand(self, x: Tensor) -> Operand:
@@ -150,7 +184,7 @@ class PlainProducts:
         return torch.mm(dy, matrix if gate is None else matrix * gate)  # the matrix is smaller than the rows
 
     def weight_gradient(
-        self, dy: Operand, x: Operand, *weights: nn.Parameter, gate: Tensor | None = None
+        self, dy: Operand, x: Right, *weights: nn.Parameter, gate: Tensor | None = None
     ) -> tuple[Gradients, Tensor | None]:
         mains = [main for main in map(main_grad, weights) if main is not None]
         if gate is None and len(weights) == 1 and mains and weights[0].requires_grad:

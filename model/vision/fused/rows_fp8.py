@@ -118,3 +118,14 @@ def gelu_backward(
         return both[0], both[1], dbias
     dpre_plain, a_plain, dbias = fused.gelu_backward(da, pre, bias, form=form)
     return _rounded(dpre_plain, plain), _rounded(a_plain, plain), dbias
+
+
+def gelu_gradient(da: Tensor, pre: Tensor, bias: Tensor | None, *, form: Form | None = None) -> tuple[Rounded, Tensor | None]:
+    """As `gelu_backward`, without gelu again."""
+    if row_form(pre, form) == "triton":
+        from model.vision.fused.kernels import gelu_gradient as kernels
+
+        dpre, dbias = kernels.gelu_gradient(da.contiguous(), pre.contiguous(), bias)
+        return Rounded(None, dpre.rounded, dpre.scale), dbias
+    dpre_plain, _, dbias = fused.gelu_backward(da, pre, bias, form=form)
+    return _rounded(dpre_plain), dbias

@@ -11,7 +11,7 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from model.kernels.compile_only import Compiled, compile_only, has_compiler
-from model.vision.fused import rows, rows_fp8
+from model.vision.fused import rows, rows_fp8, turn
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="this build of triton carries no ptxas")
 WIDTH, INNER, ROWS = 1280, 5120, 8 * 1608
@@ -36,7 +36,7 @@ def _compiled(calls: Iterable[Callable[[], object]]) -> list[Compiled]:
 def _calls() -> dict[str, Callable[[], object]]:
     """Every function as the tower calls it, plain and in fp8."""
     x, inner, vector, gate = _rows(WIDTH), _rows(INNER), _vector(WIDTH), _vector(1)
-    wide, told = _vector(INNER), torch.empty(ROWS, device="meta")
+    wide, told, common = _vector(INNER), torch.empty(ROWS, device="meta"), torch.empty(1, device="meta")
     return {
         "norm": lambda: rows.norm(x, vector, vector, EPS),
         "norm_again": lambda: rows.norm_again(x, told, told, vector, vector),
@@ -57,6 +57,10 @@ def _calls() -> dict[str, Callable[[], object]]:
         "fp8_add_norm": lambda: rows_fp8.add_norm(x, x, None, None, vector, vector, EPS),
         "fp8_gelu": lambda: rows_fp8.gelu(inner, wide),
         "fp8_gelu_backward": lambda: rows_fp8.gelu_backward(inner, inner, wide),
+        "fp8_gelu_gradient": lambda: rows_fp8.gelu_gradient(inner, inner, wide),
+        "fp8_columns": lambda: turn.columns(x, common),
+        "fp8_norm_columns": lambda: turn.norm_columns(x, told, told, vector, vector, common),
+        "fp8_gelu_columns": lambda: turn.gelu_columns(inner, wide, common),
         "fp8_gelu_backward_plain": lambda: rows_fp8.gelu_backward(inner, inner, wide, plain=True),
     }
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.vision.fused.scales import round_rows
-from model.vision.fused.turn import turn
+from model.vision.fused.turn import columns, largest, turn
 
 
 @given(st.integers(1, 50), st.integers(1, 7), st.integers(0, 2**31))
@@ -40,6 +40,20 @@ def test_a_row_that_is_no_number_is_seen_in_every_sum(bad: float) -> None:
     x[2, 3] = bad
     columns, common = turn(*round_rows(x))
     assert not (columns.float() * common).sum(1).isfinite().any()
+
+
+@given(st.integers(0, 50), st.integers(1, 7), st.integers(0, 30), st.integers(0, 2**31))
+def test_columns_at_once_are_turned_rows_but_for_numbers_rounded_twice(rows: int, sixteens: int, spread: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn((rows, 16 * sixteens), generator=generator)
+    x = (x * 2.0 ** -torch.randint(0, spread + 1, (rows, 1), generator=generator)).bfloat16()
+    values, scale = round_rows(x)
+    expected, found = turn(values, scale), columns(x, largest(scale))
+    assert torch.equal(found.scale, expected.scale) and found.columns.shape == expected.columns.shape
+    once, twice, exact = found.columns[:, :rows].float(), expected.columns[:, :rows].float(), x.float().t() / found.scale
+    normal = exact.abs() >= 2.0**-6
+    assert torch.equal(once[normal], twice[normal]) and not found.columns[:, rows:].float().any()
+    assert ((once - twice).abs() <= 2.0**-9).all() and ((once - exact).abs() <= (twice - exact).abs()).all()
 
 
 def test_zeros_and_nothing() -> None:

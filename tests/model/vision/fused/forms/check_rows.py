@@ -141,6 +141,12 @@ def test_the_others_in_fp8_are_their_results_rounded(rows: int, width: int, dtyp
     _assert_same_fp8(dpre8, dpre)
     _assert_same_fp8(a8, a)
     assert dbias is not None and dbias8 is not None and torch.equal(dbias8, dbias)
+    alone, dbias_alone = rows_fp8.gelu_gradient(y, x, bias, form="triton")
+    _assert_same_fp8(alone, dpre)
+    _assert_sums(dbias_alone, dbias)
+    unbiased, none = rows_fp8.gelu_gradient(y, x, None, form="triton")
+    _assert_same_fp8(unbiased, fused.gelu_backward(y, x, None, form="triton")[0])
+    assert none is None
     for rounded, whole in ((again, normed), (dpre8, dpre), (a8, a)):
         assert (rounded.plain is not None) == plain
         assert rounded.plain is None or torch.equal(rounded.plain, whole)
