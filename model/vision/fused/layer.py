@@ -124,11 +124,13 @@ def compute(states: States, shape: torch.Size, p: Parameters, way: Way, told: bo
     if states.total is None:
         mixed = products.operand(states.mixed.view(-1, width))
         y = products.product(mixed, products.matrix(p.o))
+        peak = products.peak(mixed) if told else None
+        del mixed
         states.total, states.second, states.mean2, states.rstd2 = products.add_norm(
             states.x, y, None, _factor(p.gate_attn), p.norm2_weight, p.norm2_shift, way.eps
         )
         if told:
-            states.peak1, states.peak_mixed, states.peak2 = map(products.peak, (states.first, mixed, states.second))
+            states.peak1, states.peak_mixed, states.peak2 = products.peak(states.first), peak, products.peak(states.second)
     if states.pre is None:
         if states.second is None:
             states.second = products.norm_again(
@@ -147,6 +149,7 @@ def forward(x: Tensor, p: Parameters, way: Way, told: bool = False) -> tuple[Ten
     inner = way.products.gelu(states.pre, p.fc1_bias)
     states.peak_inner = way.products.peak(inner) if told else None
     y = way.products.product(inner, way.products.matrix(p.fc2))
+    del inner
     return rows.add(states.total, y, p.fc2_bias, _factor(p.gate_ffn)).view(x.shape), states
 
 
