@@ -35,6 +35,8 @@ class Options:
     """Folder of prepared shards; None trains on synthetic packs."""
     steps: int = 8
     warmup: int = 3
+    case_seconds: float | None = None
+    """Behind which no measured step begins, once there are two; warm-up ends with them at the latest."""
     seed: int = 0
     limit_seconds: float | None = None
     profile: bool = False
@@ -93,8 +95,8 @@ def make_cases(options: Options) -> tuple[list[Case], list[LeftOut]]:
     _check(options)
     cases: list[Case] = []
     left_out: list[LeftOut] = []
-    for stage in options.stages:
-        for precision in options.precisions:
+    for precision in options.precisions:  # all stages in one first: where time is short, one column is whole
+        for stage in options.stages:
             group = _group(options, stage, precision)
             limits = compose(list(group)).stage
             for rows in options.rows:

@@ -15,6 +15,7 @@ from moss_train.bench.train.batches import Batches, batches_of
 from moss_train.bench.train.cases import Case, Options
 from moss_train.bench.train.clock import StepClock, memory_of
 from moss_train.bench.train.machine import ClockLog
+from moss_train.bench.train.order import LEAST_STEPS
 from moss_train.bench.train.profile import profile_step
 from moss_train.bench.train.rates import (
     TERA,
@@ -103,24 +104,34 @@ def measure_case(
     with batches_of(case, subject, options.data, options.seed) as source:
         last = options.warmup + options.steps + (1 if options.profile else 0)
         stepper = Stepper(subject, source, last)
-        for step in range(1, options.warmup + 1):
-            record = stepper.run(step)
-            say(f"{case.name}: warm-up {step} of {options.warmup}, {record.seconds['step']:.3f} s")
+        done, begin = 0, time.perf_counter()
+        while done < options.warmup and (done == 0 or not _spent(options, begin)):
+            done += 1
+            record = stepper.run(done)
+            say(f"{case.name}: warm-up {done} of {options.warmup}, {record.seconds['step']:.3f} s")
         static = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         records: list[StepRecord] = []
+        begin = time.perf_counter()
         with ClockLog(device) as log:
             while len(records) < options.steps and (not records or deadline is None or time.perf_counter() < deadline):
-                records.append(stepper.run(options.warmup + len(records) + 1))
+                if len(records) >= LEAST_STEPS and _spent(options, begin):
+                    break
+                records.append(stepper.run(done + len(records) + 1))
         memory = memory_of(stepper.clock, device, subject.weight_bytes, static)
         found = _summary(case, subject, records, source.same, peaks)
         if options.profile:
             say(f"{case.name}: profile of one step")
-            found["profile"] = _profiled(stepper, subject, options.warmup + len(records) + 1)
+            found["profile"] = _profiled(stepper, subject, done + len(records) + 1)
     found |= {
         "samples": stepper.samples, "memory": memory, "clocks": log.means, "parameters": subject.parameters,
         "fused_tower": all_fused(subject.models.vision),
     }  # fmt: skip
     return found
+
+
+def _spent(options: Options, begin: float) -> bool:
+    """Whether `--case-seconds` are over since a moment of `time.perf_counter()`."""
+    return options.case_seconds is not None and time.perf_counter() - begin >= options.case_seconds
 
 
 def _summary(

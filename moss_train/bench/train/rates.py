@@ -10,6 +10,7 @@ from model.config import VideoMllamaConfig
 from moss_train.config.schema import RunConfig
 from moss_train.frames.cost import frame_flops, layer_flops
 from moss_train.planning.flops import AGAIN, Flops, Work, hardware_flops, model_flops
+from moss_train.planning.parameters import layers_again
 
 TERA = 1e12
 PHASES = ("encode", "decode", "return", "statistics", "optimizer", "data_wait", "other")
@@ -59,8 +60,9 @@ class StepFlops:
         return cls(
             model=model_flops(config, record.work, run.stage, run.lora),
             hardware=hardware_flops(
-                config, record.work, run.stage, run.lora, recompute=run.parallel.recompute, frames_again=record.again,
-                frames_kept=record.kept, keep_mode=record.keep_mode,
+                config, record.work, run.stage, run.lora, recompute=run.parallel.recompute,
+                layers_again=layers_again(config, run.parallel), frames_again=record.again, frames_kept=record.kept,
+                keep_mode=record.keep_mode,
             ),
             vision_forward=record.work.frames * frame_flops(config),
         )  # fmt: skip

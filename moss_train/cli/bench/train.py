@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="synthetic", metavar="DIR", help="synthetic (default), or a folder of prepared shards")
     parser.add_argument("--steps", default="8", help="measured steps of a case (default %(default)s)")
     parser.add_argument("--warmup", default="3", help="steps before them (default %(default)s)")
+    parser.add_argument(
+        "--case-seconds", default=None, help="behind these only a second measured step of a case begins (default: no limit)"
+    )
     parser.add_argument("--seed", default="0", help="of the packs (default %(default)s)")
     parser.add_argument("--limit-seconds", default=None, help="begin nothing that would take longer (default: no limit)")
     parser.add_argument("--profile", action="store_true", help="one more step of each case, kernel by kernel")
@@ -130,6 +133,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         micro_batches=positive("--micro-batches", arguments.micro_batches),
         data=None if arguments.data == "synthetic" else Path(arguments.data), steps=positive("--steps", arguments.steps),
         warmup=_numbers("--warmup", arguments.warmup)[0], seed=_numbers("--seed", arguments.seed)[0],
+        case_seconds=_float("--case-seconds", arguments.case_seconds),
         limit_seconds=_float("--limit-seconds", arguments.limit_seconds), profile=arguments.profile,
         overrides=tuple(arguments.overrides),
     )  # fmt: skip
@@ -161,7 +165,7 @@ def _plain(options: Options) -> dict[str, Any]:
     from dataclasses import asdict
 
     values = asdict(options)
-    values["data"] = "synthetic" if options.data is None else str(options.data)
+    values["data"] = "synthetic" if options.data is None else options.data.name
     return values
 
 
