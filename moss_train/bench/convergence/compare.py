@@ -2,7 +2,8 @@
 
 For each way the seeds' means over a window of steps have a mean and a deviation. The difference of the two means is taken in
 standard errors, Welch's: sqrt(s1^2 / n1 + s2^2 / n2). Within Student's 97.5 % quantile of them it is noise, as far as so few
-seeds can tell.
+seeds can tell. Two seeds tell little (the quantile is 12.7 with one degree of freedom), so that the plain comparison is told
+too: the difference is within the spread if it is no larger than the seeds of one way are apart.
 """
 
 from __future__ import annotations
@@ -57,13 +58,30 @@ def held_against(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, fl
     return found
 
 
+def spread(*sides: Sequence[float]) -> float | None:
+    """How far the seeds of one way are apart, the largest of the ways; None where no way has two."""
+    return max((max(side) - min(side) for side in sides if len(side) > 1), default=None)
+
+
+def agrees_to(windows: Sequence[dict[str, float | None]], steps: int) -> int:
+    """Steps from the first on over whose windows the difference was always within the spread of seeds."""
+    count = 0
+    for window in windows:
+        difference, apart = window["difference"], window["spread"]
+        if difference is None or apart is None or abs(difference) > apart:
+            break
+        count += 1
+    return round(count * steps / len(windows))
+
+
 def compare(pair: str, runs: Sequence[Run]) -> dict[str, Any]:
     """A pair by name, over the steps that all its runs have done.
 
     Returns:
-        `steps`, `seeds` of both, `left_out`, `last` (the last tenth), `windows`, `distance` between the mean curves and
-        `distance_of_seeds` (the mean of each seed's curve from that of the other seeds of its way), `within_noise`; or `failed`,
-        a sentence.
+        `steps` over which they are compared of `asked`, `seeds` of both, `left_out`, `last` (the last tenth), `windows`,
+        `distance` between the mean curves and `distance_of_seeds` (the mean of each seed's curve from that of the other seeds of
+        its way), `within_noise` in standard errors, `within_spread` of the seeds, `agrees_to` a step, `paired` (the difference
+        of the last tenth for each seed that both have); or `failed`, a sentence.
     """
     sides = [[run for run in runs if run.way.name == name and run.losses] for name in PAIRS[pair]]
     for name, side in zip(PAIRS[pair], sides, strict=True):
@@ -81,13 +99,25 @@ def compare(pair: str, runs: Sequence[Run]) -> dict[str, Any]:
     if not all(map(math.isfinite, values)):
         return {"pair": pair, "failed": "a loss is no finite number"}
     ours, theirs = (window_means(side, steps) for side in curves)
-    windows = [held_against(a, b) for a, b in zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True)]
+    windows = [
+        {**held_against(a, b), "spread": spread(a, b)}
+        for a, b in zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True)
+    ]
     last = windows[-1]
+    asked = max(run.steps for side in sides for run in side)
+    apart, difference = last["spread"], last["difference"]
+    lasts = [
+        {run.seed: means[-1] for run, means in zip(*pairs, strict=True)} for pairs in zip(sides, (ours, theirs), strict=True)
+    ]
     errors, bound = last["standard_errors"], last["bound"]
     return {
-        "pair": pair, "of": PAIRS[pair][0], "against": PAIRS[pair][1], "steps": steps, "seeds": [len(side) for side in sides],
+        "pair": pair, "of": PAIRS[pair][0], "against": PAIRS[pair][1], "steps": steps, "asked": asked,
+        "seeds": [len(side) for side in sides],
         "left_out": left_out, "last": last, "windows": windows, "distance": distance(_mean(curves[0]), _mean(curves[1])),
         "distance_of_seeds": [_of_seeds(side) for side in curves],
+        "within_spread": None if apart is None or difference is None else abs(difference) <= apart,
+        "agrees_to": agrees_to(windows, steps),
+        "paired": [lasts[0][seed] - lasts[1][seed] for seed in sorted(lasts[0].keys() & lasts[1].keys())],
         "within_noise": None if errors is None or bound is None else abs(errors) <= bound,
         "windows_within_noise": sum(
             w["standard_errors"] is not None and w["bound"] is not None and abs(w["standard_errors"]) <= w["bound"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,8 +18,8 @@ from moss_train.bench.convergence.configs import Way, steps_of
 GRACE = 15.0
 """Seconds that a process has to end by itself once the time is up, within its step."""
 _LOOK = 0.2
-_WORDS = 400
-"""Last letters of a process' complaints that are kept."""
+_WORDS = 4000
+"""Last letters of a process' complaints that its result keeps; all of them are in a file beside the results."""
 
 
 @dataclass
@@ -61,6 +62,7 @@ class _Process:
     process: subprocess.Popen[bytes]
     out: Path
     complaints: Path
+    log: Path | None
     errors: IO[bytes]
     began: float
 
@@ -72,7 +74,7 @@ def all_runs(ways: Sequence[Way], seeds: int, steps: int | None) -> list[Run]:
 
 def run_all(
     runs: Sequence[Run], folder: Path, *, parallel: int, device: str, limit: float | None, more: Sequence[str],
-    say: Callable[[str], None],
+    say: Callable[[str], None], logs: Path | None = None, ended: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Fill in the results of all runs; those that the time did not suffice for have none.
 
@@ -84,6 +86,8 @@ def run_all(
         limit: seconds from now, None without one.
         more: overrides of all.
         say: told of the progress.
+        logs: begin of the files that keep what failed processes have said, such as `results/fp8`; None keeps none.
+        ended: called behind every run.
     """
     end = None if limit is None else time.time() + limit
     waiting = list(runs)
@@ -92,7 +96,7 @@ def run_all(
         while waiting or running:
             over = end is not None and time.time() > end
             while waiting and len(running) < parallel and not over:
-                running.append(_start(waiting.pop(0), folder, device, end, more))
+                running.append(_start(waiting.pop(0), folder, device, end, more, logs))
             if over:
                 for run in waiting:
                     run.trouble = "the time was up before it began"
@@ -100,6 +104,7 @@ def run_all(
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
                 _finish(one, say)
+                ended()
             if end is not None and time.time() > end + GRACE:
                 for one in running:
                     one.process.kill()
@@ -110,7 +115,9 @@ def run_all(
             one.process.wait()
 
 
-def _start(run: Run, folder: Path, device: str, end: float | None, more: Sequence[str]) -> _Process:
+def _start(
+    run: Run, folder: Path, device: str, end: float | None, more: Sequence[str], logs: Path | None
+) -> _Process:  # fmt: skip
     stem = f"{run.way.name}_{run.seed}"
     job = {
         "overrides": [*run.way.overrides, f"train.seed={run.seed}", *more], "samples": run.way.samples, "steps": run.steps,
@@ -123,7 +130,8 @@ def _start(run: Run, folder: Path, device: str, end: float | None, more: Sequenc
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
     command = [sys.executable, "-m", "moss_train.bench.convergence.worker", str(path)]
     process = subprocess.Popen(command, stdout=errors, stderr=errors, env=variables)
-    return _Process(run, process, folder / f"{stem}.txt", complaints, errors, time.time())
+    log = None if logs is None else logs.with_name(f"{logs.name}-{stem}.log")
+    return _Process(run, process, folder / f"{stem}.txt", complaints, log, errors, time.time())
 
 
 def _finish(one: _Process, say: Callable[[str], None]) -> None:
@@ -131,6 +139,8 @@ def _finish(one: _Process, say: Callable[[str], None]) -> None:
     run = one.run
     run.seconds = time.time() - one.began
     run.read(one.out)
+    if one.process.returncode != 0 and one.log is not None:
+        shutil.copyfile(one.complaints, one.log)
     if one.process.returncode != 0 and run.trouble is None:
         words = one.complaints.read_text(encoding="utf-8", errors="replace")[-_WORDS:].strip()
         run.trouble = f"its process ended with {one.process.returncode}: {words}"

@@ -6,6 +6,7 @@ Each line of its results is `step loss norm`, so that whoever reads has all step
 # ruff: noqa: E402 - the platform comes before everything of megatron-core
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -33,6 +34,8 @@ from moss_train.verify.engine.subject import learnable_pack
 NOISE_FRAMES = 32
 """Frames of noise that clips take theirs from; fresh noise for frames of 560 pixels would take longer than a step."""
 WARMUP = 0.05
+SWITCH = 5e-4
+"""Seconds after which the thread that makes packs lets go: a small model's step waits for the host alone."""
 _STRIDE = 1_000_003
 """Between the data of two seeds."""
 
@@ -84,6 +87,7 @@ def main(path: Path) -> int:
     """Run a job until its steps are done or its time is up; 2 where this machine cannot."""
     job = json.loads(path.read_text(encoding="utf-8"))
     torch.set_num_threads(1)
+    sys.setswitchinterval(SWITCH)
     device = resolve_device(job["device"])
     begin = time.time()
     with Path(job["out"]).open("w", encoding="utf-8", buffering=1) as out:
@@ -91,6 +95,7 @@ def main(path: Path) -> int:
             with subject(
                 compose(job["overrides"]), device, weights="seeded", micro_batches=job["micro_batches"]
             ) as built:  # fmt: skip
+                gc.freeze()  # what is built stays, and is not looked through again and again
                 out.write(f"# {time.time() - begin:.2f} seconds to build\n")
                 for step, (loss, norm) in enumerate(train(built, job)):
                     out.write(f"{step} {loss:.7g} {norm:.7g}\n")

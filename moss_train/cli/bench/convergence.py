@@ -15,6 +15,11 @@ from moss_train.cli.bench.shared import chosen, file_to_write, positive, show_ta
 
 VERSIONS = ("torch", "triton", "megatron-core", "transformer-engine", "flash-attn", "flash-attn-4")
 """Packages whose versions are written beside the numbers."""
+HEADER = (
+    "", "steps", "seeds", "loss", "of the other", "difference", "spread of seeds", "within it", "always, to step",
+    "in standard errors", "tenths within noise",
+)  # fmt: skip
+_SHOWN = 300
 EXAMPLES = """examples:
   moss bench convergence --pairs states --seeds 3 --out states.json --plot states.svg
   moss bench convergence --pairs fp8,fp8_wide --seeds 2 --parallel 4 --limit-seconds 240 --out fp8.json"""
@@ -60,8 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from moss_train.bench.convergence.compare import compare
     from moss_train.bench.convergence.runs import all_runs, run_all
+    from moss_train.bench.plain import without_folders
     from moss_train.bench.train.tables import Table
     from moss_train.checkpoint.description import write_atomically
     from moss_train.config.compose import compose
@@ -72,64 +77,83 @@ def run(arguments: argparse.Namespace) -> int:
     for way in ways:
         compose([*way.overrides, *arguments.overrides])  # what a run would refuse is told once, before any begins
     runs = all_runs(ways, seeds, steps)
+    on_gpu = torch.cuda.is_available() and arguments.device != "cpu"
+    head = {
+        **surroundings(VERSIONS, torch.device("cuda" if on_gpu else "cpu")), "parallel": parallel, "limit_seconds": limit,
+        "overrides": arguments.overrides,
+        "ways": {way.name: {"overrides": way.overrides, "samples": way.samples, "rate": way.rate,
+                            "micro_batches": way.micro_batches} for way in ways},
+    }  # fmt: skip
+
+    def keep() -> None:
+        """Behind every run, so that what ends the command later takes nothing."""
+        if arguments.out is not None:
+            write_atomically(arguments.out, json.dumps(without_folders({**head, **_content(pairs, runs)})) + "\n")
+
+    logs = None if arguments.out is None else arguments.out.with_suffix("")
     with tempfile.TemporaryDirectory(prefix="moss-convergence-") as folder:
         run_all(
-            runs, Path(folder), parallel=parallel, device=arguments.device, limit=limit, more=arguments.overrides, say=_say
+            runs, Path(folder), parallel=parallel, device=arguments.device, limit=limit, more=arguments.overrides, say=_say,
+            logs=logs, ended=keep,
         )  # fmt: skip
-    found = [compare(pair, runs) for pair in pairs]
-    tables = _tables(found, runs)
-    show_tables(Table(table["title"], tuple(table["header"]), table["rows"]) for table in tables)
-    if arguments.out is not None:
-        on_gpu = torch.cuda.is_available() and arguments.device != "cpu"
-        head = surroundings(VERSIONS, torch.device("cuda" if on_gpu else "cpu"))
-        curves = [
-            {
-                "way": r.way.name, "seed": r.seed, "steps": len(r.losses), "asked": r.steps, "seconds": round(r.seconds, 2),
-                "build_seconds": r.build_seconds, "trouble": r.trouble, "losses": r.losses, "norms": r.norms,
-            }
-            for r in runs
-        ]  # fmt: skip
-        content = {
-            **head, "parallel": parallel, "limit_seconds": limit, "overrides": arguments.overrides,
-            "ways": {way.name: {"overrides": way.overrides, "samples": way.samples, "rate": way.rate,
-                                "micro_batches": way.micro_batches} for way in ways},
-            "tables": tables, "pairs": found, "runs": curves,
-        }  # fmt: skip
-        write_atomically(arguments.out, json.dumps(content) + "\n")
+    keep()
+    content = _content(pairs, runs)
+    show_tables(Table(table["title"], tuple(table["header"]), table["rows"]) for table in content["tables"])
     if arguments.plot is not None:
         _plot(arguments.plot, pairs, runs)
-    return int(any("failed" in pair for pair in found))
+    return int(any("failed" in pair for pair in content["pairs"]))
+
+
+def _content(pairs: list[str], runs: list[Any]) -> dict[str, Any]:
+    """Comparisons, curves and tables of what has run so far."""
+    from moss_train.bench.convergence.compare import compare
+
+    found = [compare(pair, runs) for pair in pairs]
+    curves = [
+        {
+            "way": r.way.name, "seed": r.seed, "steps": len(r.losses), "asked": r.steps, "seconds": round(r.seconds, 2),
+            "build_seconds": r.build_seconds, "trouble": r.trouble, "losses": r.losses, "norms": r.norms,
+        }
+        for r in runs
+    ]  # fmt: skip
+    return {"tables": _tables(found, runs), "pairs": found, "runs": curves}
 
 
 def _tables(found: list[dict[str, Any]], runs: list[Any]) -> list[dict[str, Any]]:
     rows = []
     for pair in found:
         if "failed" in pair:
-            rows.append([pair["pair"], pair["failed"], *[""] * 6])
+            rows.append([pair["pair"], _short(pair["failed"]), *[""] * (len(HEADER) - 2)])
             continue
         last = pair["last"]
         rows.append([
-            f"{pair['of']} against {pair['against']}", f"{pair['steps']:,}", "/".join(map(str, pair["seeds"])),
+            f"{pair['of']} against {pair['against']}", f"{pair['steps']:,} of {pair['asked']:,}",
+            "/".join(map(str, pair["seeds"])),
             f"{last['mean']:.4f} ± {_number(last['deviation'])}", f"{last['against']:.4f} ± {_number(last['deviation_against'])}",
-            f"{100 * last['relative']:+.2f} %",
+            f"{last['difference']:+.4f} ({100 * last['relative']:+.2f} %)", _number(last["spread"]),
+            {None: "one seed", True: "yes", False: "no"}[pair["within_spread"]], f"{pair['agrees_to']:,}",
             f"{_number(last['standard_errors'], 2)} (noise to {_number(last['bound'], 2)})",
             f"{pair['windows_within_noise']} of {len(pair['windows'])}",
         ])  # fmt: skip
-    header = ["", "steps", "seeds", "loss", "of the other", "difference", "in standard errors", "tenths within noise"]
     each = [
         [
             r.name,
             f"{len(r.losses):,} of {r.steps:,}",
             f"{r.seconds:.0f}",
             f"{r.losses[-1]:.4f}" if r.losses else "–",
-            r.trouble or "",
+            _short(r.trouble or ""),
         ]
         for r in runs
     ]
     return [
-        {"title": "means of the last tenth of the steps", "header": header, "rows": rows},
+        {"title": "means of the last tenth of the steps", "header": list(HEADER), "rows": rows},
         {"title": "runs", "header": ["", "steps", "seconds", "last loss", ""], "rows": each},
     ]
+
+
+def _short(trouble: str) -> str:
+    """The end of what a process said, where a table has room for it: what went wrong is in the last line."""
+    return trouble if len(trouble) <= _SHOWN else f"{trouble[: _SHOWN // 4]} … {' '.join(trouble[-_SHOWN // 2 :].split())}"
 
 
 def _number(value: float | None, digits: int = 4) -> str:

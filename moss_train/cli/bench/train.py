@@ -108,9 +108,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     def keep(results: dict[str, Any]) -> None:
         if arguments.out is not None:
+            from moss_train.bench.plain import without_folders
             from moss_train.checkpoint.description import write_atomically
 
-            write_atomically(arguments.out, json.dumps({**head, **results}, indent=1) + "\n")
+            write_atomically(arguments.out, json.dumps(without_folders({**head, **results}), indent=1) + "\n")
 
     results = Bench(options, device, keep, _say).run(cases, left_out)
     _show({**head, **results})

@@ -76,8 +76,14 @@ def test_the_time_that_is_up_leaves_the_steps_that_were_done_and_a_refusal_is_to
 def test_a_process_that_dies_says_its_last_words(tmp_path: Path) -> None:
     broken = dataclasses.replace(WAYS["compact"], samples=((8, 9),))  # more frames than rows
     runs = all_runs([broken], 1, 2)
-    run_all(runs, tmp_path, parallel=1, device="cpu", limit=None, more=TINY, say=lambda _: None)
-    assert runs[0].losses == [] and str(runs[0].trouble).startswith("its process ended with 1:")
+    ended: list[int] = []
+    run_all(
+        runs, tmp_path, parallel=1, device="cpu", limit=None, more=TINY, say=lambda _: None, logs=tmp_path / "kept",
+        ended=lambda: ended.append(len(runs[0].losses)),
+    )  # fmt: skip
+    trouble, log = str(runs[0].trouble), (tmp_path / "kept-compact_1.log").read_text()
+    assert runs[0].losses == [] and trouble.startswith("its process ended with 1:") and ended == [0]
+    assert "Traceback" in log and log.strip().endswith(trouble[-80:])
 
 
 @pytest.mark.parametrize(
@@ -147,15 +153,21 @@ def test_noise_is_told_from_a_difference_and_short_runs_are_left_out() -> None:
 
     noisy = compare("states", made("states", [curve(1.00), curve(1.02), curve(0.98)], [curve(1.01), curve(0.99), curve(1.03)]))
     assert noisy["within_noise"] is True and noisy["windows_within_noise"] == WINDOWS
+    assert noisy["within_spread"] is True and noisy["agrees_to"] == 100 == noisy["asked"]
+    assert noisy["last"]["spread"] == pytest.approx(0.04) and noisy["paired"] == pytest.approx([-0.01, 0.03, -0.05])
     assert noisy["distance"] == pytest.approx(0.01, abs=1e-6) and noisy["distance_of_seeds"][0] == pytest.approx(0.02, abs=1e-6)
     worse = compare("states", made("states", [curve(1.20), curve(1.22), curve(1.18)], [curve(1.01), curve(0.99), curve(1.03)]))
     assert worse["within_noise"] is False and worse["last"]["difference"] == pytest.approx(0.19)
+    assert worse["within_spread"] is False and worse["agrees_to"] == 0
+    apart = [curve(1.0)[:50] + curve(2.0)[50:], curve(1.1)[:50] + curve(2.1)[50:]]
+    assert compare("states", made("states", apart, [curve(1.05), curve(1.15)]))["agrees_to"] == 50
     short = compare("states", made("states", [curve(1.0), curve(1.1), curve(1.0, 20)], [curve(1.0), curve(1.1, 60)]))
     assert (short["steps"], short["seeds"], short["left_out"]) == (60, [2, 2], ["compact, seed 3"])
     assert "no run came as far" in compare("states", made("states", [curve(1.0)], [curve(1.0, 10)]))["failed"]
     assert compare("states", made("states", [[1.0, math.nan]], [[1.0, 1.0]]))["failed"] == "a loss is no finite number"
     one = compare("states", made("states", [curve(1.0)], [curve(1.1)]))
     assert one["within_noise"] is None and one["windows_within_noise"] == 0
+    assert one["within_spread"] is None and one["agrees_to"] == 0 and one["paired"] == pytest.approx([-0.1])
 
 
 def test_windows_and_distances() -> None:
