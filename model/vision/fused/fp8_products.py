@@ -97,6 +97,12 @@ class Fp8Products:
             return total, rows_fp8.round_rows(normed, plain=True), mean, rstd
         return rows_fp8.add_norm(x, y, bias, gate, weight, shift, eps)
 
+    def sum_product(self, total: Tensor, x: Rounded, matrix: Fp8Matrix, bias: Tensor | None) -> None:
+        return None
+
+    def gelu_product(self, x: Rounded, matrix: Fp8Matrix, bias: Tensor) -> None:
+        return None
+
     def gelu(self, pre: Tensor, bias: Tensor | None) -> Rounded:
         return rows_fp8.gelu(pre, bias)
 

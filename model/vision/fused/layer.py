@@ -105,13 +105,19 @@ def _factor(gate: nn.Parameter | None) -> Tensor | None:
     return None if gate is None else gate.detach().tanh()
 
 
-def compute(states: States, shape: torch.Size, p: Parameters, way: Way, told: bool = False) -> None:
+def compute(states: States, shape: torch.Size, p: Parameters, way: Way) -> None:
     """Fills in what is missing of the states, up to fc1.
 
     Args:
         shape: (F, T, D) of the layer.
-        told: peaks of operands too.
     """
+    _to_mlp(states, shape, p, way)
+    if states.pre is None:
+        states.pre = way.products.product(states.second, way.products.matrix(p.fc1))
+
+
+def _to_mlp(states: States, shape: torch.Size, p: Parameters, way: Way, told: bool = False) -> None:
+    """Fills in what is missing in front of fc1, `second` where fc1's result is missing; `told`: peaks of operands too."""
     frames, tokens, width = shape
     products = way.products
     if states.first is None and states.qkv is None:
@@ -123,34 +129,50 @@ def compute(states: States, shape: torch.Size, p: Parameters, way: Way, told: bo
         states.mixed, states.attention = way.attention.forward(states.qkv)
     if states.total is None:
         mixed = products.operand(states.mixed.view(-1, width))
-        y = products.product(mixed, products.matrix(p.o))
-        peak = products.peak(mixed) if told else None
-        del mixed
-        states.total, states.second, states.mean2, states.rstd2 = products.add_norm(
-            states.x, y, None, _factor(p.gate_attn), p.norm2_weight, p.norm2_shift, way.eps
-        )
+        _add_attention(states, mixed, p, way)
         if told:
-            states.peak1, states.peak_mixed, states.peak2 = products.peak(states.first), peak, products.peak(states.second)
-    if states.pre is None:
-        if states.second is None:
-            states.second = products.norm_again(
-                states.total, cast(Tensor, states.mean2), cast(Tensor, states.rstd2), p.norm2_weight, p.norm2_shift
-            )
-        states.pre = products.product(states.second, products.matrix(p.fc1))
+            states.peak1, states.peak_mixed, states.peak2 = (products.peak(x) for x in (states.first, mixed, states.second))
+    elif states.pre is None and states.second is None:
+        states.second = products.norm_again(
+            states.total, cast(Tensor, states.mean2), cast(Tensor, states.rstd2), p.norm2_weight, p.norm2_shift
+        )
+
+
+def _add_attention(states: States, mixed: Operand, p: Parameters, way: Way) -> None:
+    """Attention's output as an operand [rows, D] -> the state behind it, and that one's norm."""
+    products, matrix, norm = way.products, way.products.matrix(p.o), (p.norm2_weight, p.norm2_shift, way.eps)
+    states.total = None if p.gate_attn is not None else products.sum_product(states.x, mixed, matrix, None)
+    if states.total is not None:
+        states.second, states.mean2, states.rstd2 = products.norm(states.total, *norm)
+    else:
+        y = products.product(mixed, matrix)
+        states.total, states.second, states.mean2, states.rstd2 = products.add_norm(
+            states.x, y, None, _factor(p.gate_attn), *norm
+        )
 
 
 def forward(x: Tensor, p: Parameters, way: Way, told: bool = False) -> tuple[Tensor, States]:
-    """x [F, T, D] -> the layer's output [F, T, D], and all states; `told`: peaks too."""
+    """x [F, T, D] -> the layer's output [F, T, D], and all states that its level keeps; `told`: peaks too."""
     flat = x.reshape(-1, x.shape[-1])  # [rows, D]
-    first, mean, rstd = way.products.norm(flat, p.norm1_weight, p.norm1_shift, way.eps)
+    products = way.products
+    first, mean, rstd = products.norm(flat, p.norm1_weight, p.norm1_shift, way.eps)
     states = States(flat, mean, rstd, first=first)
-    compute(states, x.shape, p, way, told)
-    assert states.total is not None and states.pre is not None
-    inner = way.products.gelu(states.pre, p.fc1_bias)
-    states.peak_inner = way.products.peak(inner) if told else None
-    y = way.products.product(inner, way.products.matrix(p.fc2))
-    del inner
-    return rows.add(states.total, y, p.fc2_bias, _factor(p.gate_ffn)).view(x.shape), states
+    _to_mlp(states, x.shape, p, way, told)
+    assert states.total is not None
+    matrix = products.matrix(p.fc1)
+    keeps = told and "pre" in KEPT[way.level]
+    inner = None if keeps else products.gelu_product(states.second, matrix, p.fc1_bias)
+    if inner is None:
+        states.pre = products.product(states.second, matrix)
+        inner = products.gelu(states.pre, p.fc1_bias)
+    states.peak_inner = products.peak(inner) if told else None
+    matrix = products.matrix(p.fc2)
+    output = None if p.gate_ffn is not None else products.sum_product(states.total, inner, matrix, p.fc2_bias)
+    if output is None:
+        y = products.product(inner, matrix)
+        del inner
+        output = rows.add(states.total, y, p.fc2_bias, _factor(p.gate_ffn))
+    return output.view(x.shape), states
 
 
 @dataclass

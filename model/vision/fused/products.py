@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.kernels.accumulate import add_product, main_grad
 from model.kernels.accumulate import transposed_product as transposed_product
-from model.vision.fused import rows
+from model.vision.fused import joined, rows
 
 Operand = Any
 """What enters a product; only the products that made it look inside."""
@@ -53,6 +53,12 @@ class Products(Protocol):
         self, x: Tensor, y: Tensor, bias: Tensor | None, gate: Tensor | None, weight: Tensor, shift: Tensor, eps: float
     ) -> tuple[Tensor, Operand, Tensor, Tensor]:
         """A product onto the state: the sum, its norm as an operand, and the norm's statistics."""
+
+    def sum_product(self, total: Tensor, x: Operand, matrix: Matrix, bias: Tensor | None) -> Tensor | None:
+        """total + x W^T + bias [rows, out] by one kernel; None where that is not how it is computed."""
+
+    def gelu_product(self, x: Operand, matrix: Matrix, bias: Tensor) -> Operand | None:
+        """The gelu of x W^T + bias by one kernel; None as above."""
 
     def gelu(self, pre: Tensor, bias: Tensor | None) -> Operand:
         """The gelu of pre + bias."""
@@ -159,6 +165,14 @@ class PlainProducts:
         self, x: Tensor, y: Tensor, bias: Tensor | None, gate: Tensor | None, weight: Tensor, shift: Tensor, eps: float
     ) -> tuple[Tensor, Operand, Tensor, Tensor]:
         return rows.add_norm(x, y, bias, gate, weight, shift, eps)
+
+    def sum_product(self, total: Tensor, x: Operand, matrix: Matrix, bias: Tensor | None) -> Tensor | None:
+        form = joined.choose("sum", total)
+        return None if form is None else form(x, matrix, total, bias)
+
+    def gelu_product(self, x: Operand, matrix: Matrix, bias: Tensor) -> Operand | None:
+        form = joined.choose("gelu", x)
+        return None if form is None else form(x, matrix, bias)
 
     def gelu(self, pre: Tensor, bias: Tensor | None) -> Operand:
         return rows.gelu(pre, bias)
