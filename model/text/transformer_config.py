@@ -45,8 +45,8 @@ def _fp8_settings(fp8: str) -> dict[str, Any]:
 def make_transformer_config(
     config: VideoMllamaConfig, *, tensor: int = 1, pipeline: int = 1, virtual_pipeline: int = 1, context: int = 1,
     sequence_parallel: bool = False, dtype: str | torch.dtype = "fp32", recompute: str = "none",
-    stage_layers: Sequence[int] | None = None, fp8: str = "none", cross_attention: str = "auto",
-    head_logits_gib: float | None = 1.0,
+    recompute_layers: int | None = None, stage_layers: Sequence[int] | None = None, fp8: str = "none",
+    cross_attention: str = "auto", head_logits_gib: float | None = 1.0,
 ) -> TransformerConfig:  # fmt: skip
     """The decoder's configuration for a parallel layout.
 
@@ -56,6 +56,7 @@ def make_transformer_config(
         sequence_parallel: shard norms and residuals over the tensor-parallel group; without effect at tensor 1.
         dtype: fp32 | bf16, of parameters and activations.
         recompute: none | full; full keeps only the input of every layer for the backward pass.
+        recompute_layers: with full, that many layers of every stage, from its first; None: all.
         stage_layers: layers of every pipeline stage, virtual ones included, in the order of the layers; None splits
             them evenly.
         fp8: none | delayed | current, scaling recipe of the products; needs Transformer Engine's modules.
@@ -125,8 +126,8 @@ def make_transformer_config(
         cuda_graph_scope=[],
         apply_rope_fusion=False,
         recompute_granularity="full" if full else None,
-        recompute_method="uniform" if full else None,
-        recompute_num_layers=1 if full else None,
+        recompute_method=("uniform" if recompute_layers is None else "block") if full else None,
+        recompute_num_layers=(recompute_layers or 1) if full else None,
         **_fp8_settings(fp8),
     )
     made.cross_attention_backend = cross_attention  # type: ignore[attr-defined]

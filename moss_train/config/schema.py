@@ -138,11 +138,21 @@ class ParallelConfig:
     """Layers of every pipeline stage, virtual ones included, in the order of the layers; None splits them evenly."""
     recompute: str = "none"
     """none | full: full keeps only the input of every decoder layer and computes the rest again in the backward pass."""
+    recompute_layers: int | None = None
+    """With recompute=full, how many layers of every pipeline stage (of a virtual one, if there are) are computed again, from its
+    first; the others keep their activations, which the backward pass frees first. None: all."""
 
     def __post_init__(self) -> None:
         for name in ("tensor", "pipeline", "virtual_pipeline", "context"):
             at_least(f"parallel.{name}", getattr(self, name), 1)
         one_of("parallel.recompute", self.recompute, RECOMPUTE)
+        if self.recompute_layers is not None:
+            at_least("parallel.recompute_layers", self.recompute_layers, 1)
+            if self.recompute != "full":
+                raise InputError(
+                    f"parallel.recompute_layers is {self.recompute_layers} with parallel.recompute {self.recompute}, which "
+                    "computes no layer again; set parallel.recompute=full, or leave parallel.recompute_layers out"
+                )
         if any(count < 1 for count in self.stage_layers or ()):
             raise InputError(f"parallel.stage_layers is {self.stage_layers}; every stage needs at least one layer")
 

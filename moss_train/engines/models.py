@@ -98,6 +98,7 @@ def build_models(
         sequence_parallel=sizes.sequence_parallel,
         dtype=dtype,
         recompute=sizes.recompute,
+        recompute_layers=sizes.recompute_layers,
         stage_layers=sizes.stage_layers,
         fp8=fp8,
         cross_attention=cross_attention,

@@ -16,6 +16,7 @@ from moss_train.frames.cost import frame_flops, rank_cost
 from moss_train.frames.settings import EncodeSettings, expects_fused
 from moss_train.planning.data_items import DataItem
 from moss_train.planning.flops import cross_row_flops, key_flops, row_flops
+from moss_train.planning.parameters import share_again
 
 TOWER = ("all", "vision+projector+xattn", "vision_tower")
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2}
@@ -39,7 +40,7 @@ class StepCost:
         size = ELEMENT_BYTES[config.precision.dtype]
         pads = model.switches.vit_keep_pad_tokens
         trainable = config.stage.trainable
-        again = 1.0 if config.parallel.recompute == "full" else 0.0
+        again = share_again(model, config.parallel)
         return cls(
             model=model,
             trains="tower" if trainable in TOWER else "projector",

@@ -14,6 +14,7 @@ What is computed a second time to save memory is work of the hardware, not of th
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -213,14 +214,15 @@ def model_flops(config: VideoMllamaConfig, work: Work, stage: StageConfig, lora:
 
 def hardware_flops(
     config: VideoMllamaConfig, work: Work, stage: StageConfig, lora: LoraConfig | None = None, *,
-    recompute: str = "none", frames_again: int = 0, frames_kept: int = 0, keep_mode: str = "all", fused: bool = True,
-    logits_again: int = 0,
+    recompute: str = "none", layers_again: Collection[int] | None = None, frames_again: int = 0, frames_kept: int = 0,
+    keep_mode: str = "all", fused: bool = True, logits_again: int = 0,
 ) -> Flops:  # fmt: skip
     """Operations that are really done.
 
     Args:
         recompute: none | full, `parallel.recompute`: full runs the decoder's layers forward once more, and gradients through all
             of them, whatever trains.
+        layers_again: with full, indices of the layers that run once more; None: all.
         frames_again: frames without kept state, which are encoded a second time.
         frames_kept: frames with kept state, of which the backward pass runs what `again_flops` says.
         keep_mode: what is kept of them, a level of `AGAIN`.
@@ -234,7 +236,12 @@ def hardware_flops(
         forward = forward_flops(config, work)
         gradients = Gradients.of(config, stage, lora)
         done = _passes(config, work, gradients, config.text.num_hidden_layers, lora)
-        done += Flops(text=forward.text, cross=forward.cross)
+        crosses, layers = set(config.text.cross_attention_layers), set(range(config.text.num_hidden_layers))
+        ran = layers if layers_again is None else layers & set(layers_again)
+        done += Flops(
+            text=forward.text * len(ran - crosses) / max(len(layers - crosses), 1),
+            cross=forward.cross * len(ran & crosses) / max(len(crosses), 1),
+        )
     again = frames_again * frame_flops(config)
     again += frames_kept * again_flops(config.vision, keep_mode, fused, config.switches.vit_keep_pad_tokens)
     text = config.text

@@ -21,7 +21,14 @@ from moss_train.parallel.sizes import check_sizes
 from moss_train.planning import activations
 from moss_train.planning.activations import LayerShape, Trains
 from moss_train.planning.flops import Gradients
-from moss_train.planning.parameters import Stage, pipeline_stages, self_matrices, stage_parameters, trained_parameters
+from moss_train.planning.parameters import (
+    Stage,
+    layers_again,
+    pipeline_stages,
+    self_matrices,
+    stage_parameters,
+    trained_parameters,
+)
 from moss_train.planning.tower import ELEMENT, encode_settings
 
 OUTSIDE = int(3.4e9)
@@ -300,22 +307,25 @@ class _Rank:
     def _activations(self) -> tuple[int, int]:
         """Kept of all micro-batches in flight, and what a layer that is computed again keeps for a moment."""
         config, load, shape = self.config, self.load, self.shape
-        crosses = frozenset(self.model.text.cross_attention_layers)
+        crosses, again = frozenset(self.model.text.cross_attention_layers), layers_again(self.model, config.parallel)
         full = config.parallel.recompute == "full"
         sizes: dict[tuple[bool, bool], int] = {}  # all layers of a kind keep the same
-        total, largest = 0, 0
+        total, moment = 0, 0
         for part, pieces in enumerate(self.stage.layers):
-            kept = 0
+            inputs, kept, largest = 0, 0, 0
             for index in pieces:
                 passes = full or index > self.gradients.entry or (index == self.gradients.entry and index not in crosses)
                 kind = (index in crosses, passes)
                 if kind not in sizes:
                     sizes[kind] = self._layer(*kind)
-                largest = max(largest, sizes[kind])
-                kept += shape.hidden(load.rows) if full else sizes[kind]
-            total += kept * self._held(part)
+                if index in again:
+                    inputs, largest = inputs + shape.hidden(load.rows), max(largest, sizes[kind])
+                else:
+                    kept += sizes[kind]
+            total += (inputs + kept) * self._held(part)
+            moment = max(moment, largest - kept)  # the layers that keep theirs are behind, and have freed it by then
         edges = shape.hidden(load.rows) * (2 if self.depth > 1 else 1)  # what comes in, and what goes out
-        return total + edges * self._held(0), largest if full else 0
+        return total + edges * self._held(0), moment
 
     def _layer(self, cross: bool, passes: bool) -> int:
         """Kept of one decoder layer of a micro-batch."""

@@ -74,6 +74,19 @@ def pipeline_stages(config: VideoMllamaConfig, parallel: ParallelConfig) -> list
     return stages
 
 
+def layers_again(config: VideoMllamaConfig, parallel: ParallelConfig) -> frozenset[int]:
+    """Indices over the whole decoder of the layers that the backward pass computes again."""
+    if parallel.recompute != "full":
+        return frozenset()
+    pieces = [part for stage in pipeline_stages(config, parallel) for part in stage.layers]
+    return frozenset(index for part in pieces for index in part[: parallel.recompute_layers])
+
+
+def share_again(config: VideoMllamaConfig, parallel: ParallelConfig) -> float:
+    """Share of the decoder's layers that the backward pass computes again."""
+    return len(layers_again(config, parallel)) / config.text.num_hidden_layers
+
+
 def model_parameters(config: VideoMllamaConfig) -> Parameters:
     """The whole model: 10,670,220,835 at 11B."""
     return stage_parameters(config, pipeline_stages(config, ParallelConfig())[0], 1)

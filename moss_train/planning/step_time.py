@@ -23,7 +23,7 @@ from moss_train.planning.activations import LayerShape, logits_again
 from moss_train.planning.flops import Flops, Gradients, Work, forward_flops, hardware_flops, model_flops
 from moss_train.planning.hardware import ADDED_BYTES, LOGIT_BYTES, Cluster
 from moss_train.planning.memory import uses_engine
-from moss_train.planning.parameters import pipeline_stages, trained_parameters
+from moss_train.planning.parameters import layers_again, pipeline_stages, share_again, trained_parameters
 from moss_train.planning.rates import Rates
 from moss_train.planning.tower import ELEMENT, FrameSeconds, KeptFrames
 from moss_train.planning.update import updated_bytes
@@ -62,8 +62,9 @@ def step_flops(config: RunConfig, work: Work, kept: KeptFrames, micro_batches: i
     frames = round(work.frames * kept.share)
     done = hardware_flops(
         model, work, config.stage, config.lora, recompute=config.parallel.recompute,
-        frames_again=work.frames - frames if tower else 0, frames_kept=frames if tower else 0, keep_mode=kept.level,
-        fused=kept.fused, logits_again=_logits_again(config, model, work, micro_batches),
+        layers_again=layers_again(model, config.parallel), frames_again=work.frames - frames if tower else 0,
+        frames_kept=frames if tower else 0, keep_mode=kept.level, fused=kept.fused,
+        logits_again=_logits_again(config, model, work, micro_batches),
     )  # fmt: skip
     return model_flops(model, work, config.stage, config.lora), done
 
@@ -131,7 +132,7 @@ def _tower(
 def _host(config: RunConfig, model: VideoMllamaConfig, rates: Rates) -> float:
     """Seconds in which the host starts the kernels of a micro-batch, on the pipeline stage with most layers."""
     layers = max(stage.selfs + stage.crosses for stage in pipeline_stages(model, config.parallel))
-    return rates.host_micro_batch + layers * rates.host_layer * (4 / 3 if config.parallel.recompute == "full" else 1)
+    return rates.host_micro_batch + layers * rates.host_layer * (1 + share_again(model, config.parallel) / 3)
 
 
 def _decoder(config: RunConfig, model: VideoMllamaConfig, work: Work, done: Flops, cluster: Cluster) -> float:
@@ -172,7 +173,7 @@ def _tensor_sums(config: RunConfig, model: VideoMllamaConfig, rows: float, clust
     tensor = config.parallel.tensor
     if tensor == 1:
         return 0.0
-    times = 6 if config.parallel.recompute == "full" else 4
+    times = 4 + 2 * share_again(model, config.parallel)
     layers = model.text.num_hidden_layers / config.parallel.pipeline
     moved = times * layers * rows / config.parallel.context * model.text.hidden_size * element * 2 * (tensor - 1) / tensor
     return moved / cluster.carried(tensor)

@@ -15,6 +15,7 @@ from moss_train.planning.communication.calls import Calls, Kind, Traffic
 from moss_train.planning.communication.rank import Rank
 from moss_train.planning.communication.reach import Reach
 from moss_train.planning.communication.shape import Pack
+from moss_train.planning.parameters import layers_again
 
 LOG_SUM = 4
 """Bytes of a log-sum, and of each of the three numbers by row that a loss over a split vocabulary reduces."""
@@ -94,28 +95,29 @@ def add_decoder(rank: Rank, traffic: Traffic) -> None:
     """The calls of all packs of a step."""
     if not rank.decodes:
         return
-    calls = _Layers(rank, traffic)
+    calls, again = _Layers(rank, traffic), layers_again(rank.model, rank.config.parallel)
     for chunk in rank.chunks():
         for pack in rank.packs:
             needed = chunk.always
             for layer in chunk.layers:
-                needed = _layer(calls, pack, layer in rank.model.text.cross_attention_layers, needed)
+                needed = _layer(calls, pack, layer in rank.model.text.cross_attention_layers, needed, layer in again)
             if chunk.first:
                 _embedding(calls)
             if chunk.last:
                 _head(calls, pack, needed or rank.trains_also("norms", "text"))
 
 
-def _layer(calls: _Layers, pack: Pack, cross: bool, needed: bool) -> bool:
+def _layer(calls: _Layers, pack: Pack, cross: bool, needed: bool, again: bool) -> bool:
     """Whether the rows that leave the layer ask for a gradient.
 
     Args:
         needed: whether those that come into it do.
+        again: whether the layer is computed again.
     """
     rank = calls.rank
     if cross and not pack.frames:
         return needed  # rows pass through as they are
-    forward = 2 if rank.config.parallel.recompute == "full" else 1
+    forward = 2 if again else 1
     for _ in range(forward):
         calls.into_columns(2)
         calls.out_of_rows(2)

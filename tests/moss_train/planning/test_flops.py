@@ -88,6 +88,12 @@ def test_recomputing_never_costs_less_and_is_no_work_of_the_model(work: Work, tr
     assert plain == model_flops(FULL, work, stage(trainable))
     again = hardware_flops(FULL, work, stage(trainable), recompute="full", frames_again=3)
     assert again.text >= plain.text and again.vision > plain.vision and again.head == plain.head
+    all_layers = hardware_flops(FULL, work, stage(trainable), recompute="full")
+    assert all_layers == hardware_flops(FULL, work, stage(trainable), recompute="full", layers_again=range(40))
+    some = hardware_flops(FULL, work, stage(trainable), recompute="full", layers_again=range(10))
+    forward, crosses = forward_flops(FULL, work), sum(i < 10 for i in FULL.text.cross_attention_layers)
+    assert all_layers.text - some.text == pytest.approx(forward.text * (1 - (10 - crosses) / 32), rel=1e-9, abs=1)
+    assert all_layers.cross - some.cross == pytest.approx(forward.cross * (1 - crosses / 8), rel=1e-9, abs=1)
 
 
 def test_adapters_cost_a_little_more_than_the_frozen_model() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,28 @@ def test_recompute_keeps_less_of_the_decoder(load: PackLoad, pipeline: int) -> N
         for how in ("none", "full")
     )
     assert full["activations"] < none["activations"] and full["weights"] == none["weights"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(loads, st.sampled_from([(1, 1), (2, 1), (2, 2)]))
+def test_fewer_recomputed_layers_keep_more(load: PackLoad, sizes: tuple[int, int]) -> None:
+    """From all layers again to one of each stage; as many as there are is the same as None."""
+    pipeline, virtual = sizes
+    micro_batches = -(-load.micro_batches // pipeline) * pipeline
+    load = dataclasses.replace(load, micro_batches=micro_batches, frames=max(1, load.frames))  # without one cross layers rest
+
+    def planned(layers: int | None, how: str = "full") -> dict[str, dict[str, int]]:
+        parallel = ParallelConfig(pipeline=pipeline, virtual_pipeline=virtual, recompute=how, recompute_layers=layers)
+        return plan_memory(run_of("pt2", parallel), pipeline, load).stages[0].phases
+
+    most = 40 // (pipeline * virtual)
+    kept = [planned(layers)["losses"]["activations"] for layers in (*range(most, 0, -1),)]
+    assert planned(None) == planned(most) == planned(99)
+    kept.append(planned(None, "none")["losses"]["activations"])
+    assert all(less < more for less, more in itertools.pairwise(kept))
+    # What a layer that is computed again holds for a moment is held by layers behind it that keep theirs.
+    moments = [planned(layers)["backward"]["layer's backward pass"] for layers in (most, most // 2)]
+    assert moments[0] > moments[1] == planned(None, "none")["backward"]["layer's backward pass"]
 
 
 def simulated(stage: int, stages: int, virtual: int, micro_batches: int) -> int:
