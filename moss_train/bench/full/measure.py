@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from moss_train.bench.train.measure import Say, measure_case
 from moss_train.planning.memory import FREE
 
 GIB = 2**30
+Keep = Callable[[dict[str, Any]], None]
 
 
 def measure(
-    options: FullOptions, case: Case, device: torch.device, card: int, save: Path | None, resume: Path | None, say: Say
-) -> dict[str, Any]:
-    """Everything that is asked for.
+    options: FullOptions, case: Case, device: torch.device, card: int, save: Path | None, resume: Path | None, say: Say, *,
+    deadline: float | None = None, keep: Keep = lambda found: None,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that is asked for, as far as the time goes.
 
     Args:
         options: of the command.
@@ -32,6 +35,9 @@ def measure(
         card: bytes of the device.
         save: folder for a checkpoint; None saves nothing.
         resume: folder of one that another process has saved; the steps are not timed then.
+        say: told of the progress.
+        deadline: of `time.perf_counter()`, behind which nothing begins but one timed step; None knows no end.
+        keep: is given what is known behind each part.
 
     Raises:
         InputError: a folder that the checkpoint does not fit into or that holds none.
@@ -49,13 +55,16 @@ def measure(
         proof = Proof(built, case, options.seed, say)
         if resume is not None:
             return found | {"resumed": proof.resume(resume)}
-        timed(found, options, case, built, say)
+        timed(found, options, case, built, deadline, say)
+        keep(found)
         if save is not None:
-            found["proof"] = proof.save_and_continue(save)
+            found["proof"] = proof.save_and_continue(save, deadline, lambda part: keep(found | {"proof": part}))
     return found
 
 
-def timed(found: dict[str, Any], options: FullOptions, case: Case, built: Subject, say: Say) -> None:
+def timed(
+    found: dict[str, Any], options: FullOptions, case: Case, built: Subject, deadline: float | None, say: Say
+) -> None:  # fmt: skip
     """Adds what the chip reaches, the steps, and what is held."""
     say("measuring what the chip reaches")
     chip = machine.measure(built.layout.device)
@@ -65,7 +74,7 @@ def timed(found: dict[str, Any], options: FullOptions, case: Case, built: Subjec
         "optimizer": case.optimizer, "micro_batches": case.micro_batches, "overrides": case.overrides, "data": "synthetic",
         "updates": True,
     }  # fmt: skip
-    steps = measure_case(case, built, options.train(), peaks, None, say)
+    steps = measure_case(case, built, options.train(), peaks, deadline, say)
     held = held_bytes(built)
     found |= {"chip": chip, "cases": [head | steps], "held": held, "bytes_a_parameter": sum(held.values()) / built.parameters}
     memory = steps["memory"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from model.errors import InputError
+from moss_train.bench.full.depth import saved_bytes
 from moss_train.bench.full.held import differing, digest, fingerprint, state_names
 from moss_train.bench.packs import stage_pack
 from moss_train.bench.saving import HostPeak, Saver, room
@@ -24,6 +26,8 @@ CONTINUATION = "continuation.json"
 STEPS = 2
 LATER = 7919
 """Added to the seed of the packs behind a checkpoint, which no step before has seen."""
+SAVE_RATE, LOAD_RATE = 1.2e9, 3e9
+"""Bytes a second that a part is expected to reach before it was measured, those of a disk."""
 _SHOWN = 5
 
 
@@ -102,12 +106,21 @@ class Proof:
         subject.done = state.step
         return figures
 
-    def save_and_continue(self, folder: Path) -> dict[str, Any]:
+    def save_and_continue(
+        self, folder: Path, deadline: float | None = None, keep: Callable[[dict[str, Any]], None] = lambda found: None
+    ) -> dict[str, Any]:
         """Save, go on, load, go on again: `same_state` and `same_steps` say whether both are equal bit for bit.
 
         Where the steps differ they are done a third time from the checkpoint: `repeatable` says whether these kernels give the
-        same twice at all.
+        same twice at all. What there is no time for is left out, and `not_done` says so in a sentence.
+
+        Args:
+            deadline: of `time.perf_counter()`; None leaves nothing out.
+            keep: is given what is known behind each part.
         """
+        size = saved_bytes(self._case)
+        if _short(deadline, size / SAVE_RATE):
+            return {"not_done": [f"nothing was saved: {size / 1e9:.0f} GB were not expected to be written in the time left"]}
         before = fingerprint(self._subject)
         saved = self.save(folder)
         untouched = differing(before, fingerprint(self._subject))
@@ -115,16 +128,24 @@ class Proof:
         content = {"overrides": self._case.overrides, "digest": digest(before), "steps": uninterrupted}
         write_atomically(folder / CONTINUATION, json.dumps(content, indent=1) + "\n")
         moved = bool(differing(before, fingerprint(self._subject)))
+        found: dict[str, Any] = {
+            "save": saved, "pieces": len(before), "kinds": state_names(before), "changed_by_saving": untouched[:_SHOWN],
+            "moved_between": moved, "uninterrupted": uninterrupted,
+        }  # fmt: skip
+        keep(found)
+        if _short(deadline, size / LOAD_RATE):
+            return found | {"not_done": ["not continued in this process: the time was up; use --resume in another"]}
         loaded = self.load(folder)
         changed = differing(before, fingerprint(self._subject))
         continued = self.steps()
-        found: dict[str, Any] = {
-            "save": saved, "load": loaded, "pieces": len(before), "kinds": state_names(before),
-            "changed_by_saving": untouched[:_SHOWN], "moved_between": moved, "same_state": not changed,
-            "differing": changed[:_SHOWN], "uninterrupted": uninterrupted, "continued": continued,
+        found |= {
+            "load": loaded, "same_state": not changed, "differing": changed[:_SHOWN], "continued": continued,
             "same_steps": continued == uninterrupted,
         }  # fmt: skip
+        keep(found)
         if continued != uninterrupted:
+            if _short(deadline, loaded["seconds"]):
+                return found | {"not_done": ["whether two continuations are the same was not tried: the time was up"]}
             self.load(folder)
             found["again"] = self.steps()
             found["repeatable"] = found["again"] == continued
@@ -165,6 +186,11 @@ class Proof:
             peak = torch.cuda.max_memory_allocated()
             figures |= {"device_bytes": peak, "device_bytes_added": peak - resting}
         return figures, result
+
+
+def _short(deadline: float | None, seconds: float) -> bool:
+    """Whether fewer seconds than these are left."""
+    return deadline is not None and time.perf_counter() + seconds > deadline
 
 
 def read_continuation(folder: Path) -> dict[str, Any]:

@@ -14,12 +14,15 @@ def tables(found: dict[str, Any]) -> list[Table]:
     made = []
     if "cases" in found:
         made += [rates_table(found["cases"]), phases_table(found["cases"]), memory_table(found), held_table(found)]
-    if "proof" in found:
+    if "save" in found.get("proof", {}):
         made.append(saving_table(found["proof"]))
     for name in ("proof", "resumed"):
-        if name in found:
+        if "continued" in found.get(name, {}):
             made.append(steps_table(found[name]))
-    return made
+    if "resumed" in found:
+        made.append(loading_table(found["resumed"]["load"]))
+    untold = found.get("proof", {}).get("not_done", [])
+    return [*made, *([Table("not measured", ("what", ""), [(sentence, "") for sentence in untold])] if untold else [])]
 
 
 def memory_table(found: dict[str, Any]) -> Table:
@@ -50,13 +53,26 @@ def saving_table(proof: dict[str, Any]) -> Table:
     """Seconds and memory of saving and loading."""
     rows = []
     for name in ("save", "load"):
-        part = proof[name]
-        rows.append((
-            name, number(part["seconds"], 1), number(proof["save"]["bytes"] / part["seconds"], 2, 1e-9),
-            number(part.get("device_bytes_added"), 3, 1 / GIB), number(part["host_bytes_added"], 3, 1 / GIB),
-        ))  # fmt: skip
-    header = ("", "seconds", "GB/s", "GiB added on the device", "on the host")
+        part = proof.get(name)
+        if part is not None:
+            rate = proof["save"]["bytes"] / part["seconds"]
+            rows.append((name, number(part["seconds"], 1), number(rate, 2, 1e-9), *_memory_words(part)))
+    header = ("", "seconds", "GB/s", *_MEMORY)
     return Table(f"a checkpoint of {proof['save']['bytes'] / 1e9:.1f} GB", header, rows)
+
+
+_MEMORY = ("most GiB on the device", "added by it", "added on the host")
+
+
+def _memory_words(part: dict[str, Any]) -> tuple[str, ...]:
+    added = (part.get("device_bytes_added"), part["host_bytes_added"])
+    return number(part.get("device_bytes"), 2, 1 / GIB), *(number(value, 3, 1 / GIB) for value in added)
+
+
+def loading_table(part: dict[str, Any]) -> Table:
+    """Seconds and memory of loading in another process than the one that saved."""
+    row = ("load", number(part["seconds"], 1), *_memory_words(part))
+    return Table("loaded by another process", ("", "seconds", *_MEMORY), [row])
 
 
 def steps_table(proof: dict[str, Any]) -> Table:

@@ -2,8 +2,8 @@
 
 `python -m moss_train.bench.train.page --train train.json profile.json --full full.json --reference reference.json
 --convergence fp8.json --plan check.json` writes docs/benchmarks/training-h200.json and the tables of training-h200.md. What was
-not measured is null in the summary and a sentence in the page. `--check` writes nothing and says whether both are as the files
-make them.
+not measured is null in the summary and a sentence in the page. `--merge` changes only the kinds of which there are files.
+`--check` writes nothing and says whether both are as the files make them.
 """
 
 from __future__ import annotations
@@ -60,13 +60,17 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def merge(files: dict[str, Sequence[Path]]) -> dict[str, Any]:
+def merge(files: dict[str, Sequence[Path]], before: dict[str, Any] | None = None) -> dict[str, Any]:
     """All files in one, by kind, with the summary on top.
+
+    Args:
+        before: results of earlier files: what they have of a kind stays where no file of it is given.
 
     Raises:
         InputError: a file that cannot be read.
     """
-    runs = {kind: [read(path) for path in files.get(kind, ())] for kind in KINDS}
+    earlier = before or {}
+    runs = {kind: [read(path) for path in files.get(kind, ())] or earlier.get(kind, []) for kind in KINDS}
     return {"summary": summary(runs), **runs}
 
 
@@ -198,6 +202,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--tables", action="store_true", help="make the page's tables anew from the file beside it, and read no others"
     )
+    parser.add_argument(
+        "--merge", action="store_true", help="leave kinds of which no file is given as the file beside the page has them"
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if the tables are not the file's")
     return parser.parse_args(argv)
 
@@ -208,7 +215,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = arguments.page.with_suffix(".json")
     try:
         kept = arguments.tables or arguments.check
-        content = read(target) if kept else merge({kind: getattr(arguments, kind) for kind in KINDS})
+        files = {kind: getattr(arguments, kind) for kind in KINDS}
+        content = read(target) if kept else merge(files, read(target) if arguments.merge else None)
         before = arguments.page.read_text(encoding="utf-8")
         after = put(before, blocks(content))
     except InputError as error:

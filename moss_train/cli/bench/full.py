@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ VERSIONS = ("torch", "triton", "megatron-core", "transformer-engine", "flash-att
 EXAMPLES = """examples:
   moss bench full --out full.json                                     the whole 11B, 4,096 rows and 64 frames a step
   moss bench full --layers auto --save /dev/shm/full --out full.json  as deep as the card takes; saved and continued
+  moss bench full --save /dev/shm/full --keep --limit-seconds 280 --out save.json; moss bench full --resume /dev/shm/full
   moss bench full --layers 20 --save /scratch/full --keep; moss bench full --layers 20 --resume /scratch/full"""
 
 
@@ -51,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", type=Path, metavar="DIR", help="load what another process has saved and kept, and compare; no steps are timed"
     )
+    parser.add_argument(
+        "--limit-seconds", default=None, help="begin nothing behind them, and say what was left out (default: no limit)"
+    )
     parser.add_argument("--card-gib", default=None, help="memory that auto and the plan count with (default: the device's)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto (default): cuda if there is one")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write what was measured to this JSON file")
@@ -65,7 +70,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: an option that nothing can be measured with.
     """
+    begin = time.perf_counter()
     options = _options(arguments)
+    limit = None if arguments.limit_seconds is None else _above_zero("--limit-seconds", arguments.limit_seconds)
     file_to_write("--out", arguments.out)
     if arguments.save is not None and arguments.resume is not None:
         raise InputError("--save and --resume are both given; save in one call and resume in another")
@@ -87,27 +94,40 @@ def run(arguments: argparse.Namespace) -> int:
     from moss_train.bench.full.depth import choose_case
     from moss_train.bench.full.measure import measure, summary
     from moss_train.bench.full.tables import tables
+    from moss_train.bench.plain import without_folders
     from moss_train.bench.saving import clear
     from moss_train.checkpoint.description import write_atomically
 
     card = _card(arguments.card_gib, device)
     case = choose_case(options, card)
+
+    def keep(found: dict[str, Any]) -> None:
+        """Behind each part, so that what ends the command later takes nothing."""
+        if arguments.out is None:
+            return
+        head = {
+            **surroundings(VERSIONS, device),
+            "summary": summary(found),
+            "options": {**_plain(options), "limit_seconds": limit},
+        }
+        head["hardware"] = {**_values(head["hardware"]), "memory": card}
+        shown = [{"title": t.title, "header": list(t.header), "rows": [list(row) for row in t.rows]} for t in tables(found)]
+        write_atomically(arguments.out, json.dumps(without_folders({**head, "tables": shown, **found}), indent=1) + "\n")
+
     try:
-        found = measure(options, case, device, card, arguments.save, arguments.resume, _say)
+        found = measure(
+            options, case, device, card, arguments.save, arguments.resume, _say,
+            deadline=None if limit is None else begin + limit, keep=keep,
+        )  # fmt: skip
     except torch.OutOfMemoryError as error:
         raise InputError(f"out of memory: {str(error).splitlines()[0]}; give fewer --layers, --frames or --rows") from error
     finally:
         if arguments.save is not None and not arguments.keep:
             clear(arguments.save)
-    made = tables(found)
-    _show(made, found)
-    if arguments.out is not None:
-        head = {**surroundings(VERSIONS, device), "summary": summary(found), "options": _plain(options)}
-        head["hardware"] = {**_values(head["hardware"]), "memory": card}
-        shown = [{"title": t.title, "header": list(t.header), "rows": [list(row) for row in t.rows]} for t in made]
-        write_atomically(arguments.out, json.dumps({**head, "tables": shown, **found}, indent=1) + "\n")
+    keep(found)
+    _show(tables(found), found)
     proofs = [found[name] for name in ("proof", "resumed") if name in found]
-    return int(not all(proof["same_state"] and proof["same_steps"] for proof in proofs))
+    return int(not all(proof.get("same_state", True) and proof.get("same_steps", True) for proof in proofs))
 
 
 def _options(arguments: argparse.Namespace) -> FullOptions:

@@ -23,7 +23,7 @@ VERSIONS = (
 """Packages whose versions are written beside the numbers."""
 EXAMPLES = """examples:
   moss bench train --out train.json           0 to 256 frames in 4,096 rows, bf16 and fp8, the text cut to 10 layers
-  moss bench train --stages pt1,pt2,sft_offline,sft_realtime --frames 64 --rows 1024,4096,8192
+  moss bench train --stages pt2,sft_realtime,sft_offline,pt1 --rows 1024,4096,8192 --case-seconds 4 --limit-seconds 300
   moss bench train --optimizer compact --text-layers 40 --recompute full --frames 64 --precision bf16
   moss bench train --frames 64 --profile vision.again_chunk_frames=16 --out profile.json
   moss bench train --make-data /tmp/clips; moss bench train --data /tmp/clips --frames 64 data.worker_processes=12
@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
     file_to_write("--out", arguments.out)
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # packs of many sizes behind each other
 
     import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from model.errors import InputError
 from moss_train.bench.full.depth import FullOptions, case_of, choose_case, plan_of, saved_bytes
 from moss_train.bench.full.held import differing, digest, fingerprint, held_bytes
 from moss_train.bench.full.measure import measure
-from moss_train.bench.full.proof import Proof, check_room
+from moss_train.bench.full.proof import SAVE_RATE, Proof, check_room
+from moss_train.bench.full.tables import tables
 from moss_train.bench.packs import stage_pack
 from moss_train.bench.saving import HostPeak, memory_left, room
 from moss_train.bench.subject import Subject, subject
@@ -57,13 +59,28 @@ def test_a_run_is_measured_saved_and_continued_in_this_process_and_in_another(
     assert found["model"]["whole"] and found["summary"] == {}
     printed = capsys.readouterr().out
     assert "bytes a parameter" in printed and "weights and states" in printed
-    assert main([*TINY, "--resume", str(folder), "--out", str(out)]) == 0
+    assert main([*TINY, "--resume", str(folder), "--out", str(out), "--limit-seconds", "900"]) == 0
+    assert str(tmp_path) not in out.read_text()
     resumed = json.loads(out.read_text())["resumed"]
     assert resumed["same_state"] and resumed["same_steps"] and resumed["continued"] == proof["uninterrupted"]
     assert main([*TINY, "--rows", "128", "--resume", str(folder)]) == EXIT_BAD_INPUT
     assert "was saved by a run with other options" in capsys.readouterr().err
     assert main([*TINY, "--save", str(folder)]) == EXIT_BAD_INPUT
     assert "holds checkpoints" in capsys.readouterr().err
+
+
+def test_what_there_is_no_time_for_is_left_out_and_told(trained: tuple[Subject, Any], tmp_path: Path) -> None:
+    built, case = trained
+    proof, kept = Proof(built, case, 0, lambda _: None), list[dict[str, Any]]()
+    found = proof.save_and_continue(tmp_path, time.perf_counter() - 1.0, kept.append)
+    assert "nothing was saved" in found["not_done"][0] and kept == [] and not (tmp_path / "checkpoints").exists()
+    titles = [table.title for table in tables({"proof": found})]
+    assert titles == ["not measured"]
+    soon = time.perf_counter() + saved_bytes(case) / SAVE_RATE + 0.05  # over when the checkpoint is there
+    found = proof.save_and_continue(tmp_path, soon, kept.append)
+    assert "use --resume in another" in found["not_done"][0] and "same_state" not in found and len(kept) == 1
+    assert [table.title for table in tables({"proof": found})][1:] == ["not measured"]
+    assert proof.resume(tmp_path)["same_state"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for the CPU")
@@ -79,6 +96,7 @@ def test_without_keep_nothing_is_left_of_the_checkpoint(tmp_path: Path) -> None:
         (["--layers", "1"], "--text-layers is 1; this model takes 2"),
         (["--layers", "auto", "--card-gib", "0.1"], "--layers auto: 2 layers of tiny, the fewest, need"),
         (["--card-gib", "none"], "--card-gib is 'none'"),
+        (["--limit-seconds", "0"], "--limit-seconds is '0'"),
         (["--keep-gib", "-1"], "--keep-gib is '-1'"),
         (["--frames", "-3"], "--frames has '-3'"),
         (["--rows", "0"], "--rows has '0'"),

@@ -97,3 +97,18 @@ def test_the_committed_pages_tables_are_its_files() -> None:
     content = json.loads(target.read_text()) if target.exists() else merge({})
     assert put(text, blocks(content)) == text
     assert list(content["summary"]) == list(SUMMARY)
+
+
+def test_kinds_without_files_stay_as_they_are(tmp_path: Path) -> None:
+    page, new = tmp_path / "page.md", tmp_path / "new.json"
+    page.write_text("<!-- table: summary -->\n<!-- end -->\n")
+    before = {kind: [] for kind in ("full", "reference", "convergence", "plan")}
+    full = [{"summary": {"full11b_tflops": 391.0}}]
+    page.with_suffix(".json").write_text(json.dumps({**before, "full": full, "train": [results(case(rate=1.0))]}))
+    new.write_text(json.dumps(results(case(rate=450.0))))
+    assert main(["--page", str(page), "--merge", "--train", str(new)]) == 0
+    found = json.loads(page.with_suffix(".json").read_text())
+    assert found["full"] == full and len(found["train"]) == 1
+    assert found["summary"]["step64_tflops_bf16"] == 450.0 and found["summary"]["full11b_tflops"] == 391.0
+    assert main(["--page", str(page), "--train", str(new)]) == 0
+    assert json.loads(page.with_suffix(".json").read_text())["full"] == []
