@@ -9,8 +9,12 @@ from moss_train.frames.settings import GIB
 
 HALVED_FROM = 256
 """Frames from which on our side stays within half of what the reference's figures take."""
-FREE_GIB, MARGIN_GIB = 6.0, 1.5
-"""Left of the card for libraries and gaps between tensors; left of half the reference's memory."""
+FREE_GIB, MARGIN_GIB = 2.6, 1.5
+"""Left of what the process could have, for gaps between tensors; left of half the reference's memory."""
+MIXED_GIB = 8.0
+"""Left beside `FREE_GIB` where packs of many samples follow each other: gaps that tensors of other sizes have left."""
+SMALLER = 0.5
+"""Of what a case was to keep, where memory was short all the same."""
 AGAIN_CHUNK = 8
 """Frames encoded again at once: 13 GB at 11B."""
 LAYER_STATE = 19
@@ -19,14 +23,15 @@ OTHER_GIB = 4.0
 """Logits, features, keys and values of cross layers, what one layer's backward pass needs for a moment."""
 
 
-def limit_gib(card_gib: float, frames: int) -> float:
+def limit_gib(card_gib: float, frames: int, mixed: bool = False) -> float:
     """Memory that a case of ours may take.
 
     Args:
-        card_gib: of the card.
+        card_gib: of the card, as much of it as this process has or could have.
         frames: of the case's largest micro-batch.
+        mixed: a stage's samples in packs.
     """
-    card = card_gib - FREE_GIB
+    card = card_gib - FREE_GIB - (MIXED_GIB if mixed else 0.0)
     figures = PUBLISHED.get(frames)
     if figures is None or frames < HALVED_FROM:
         return card

@@ -32,8 +32,8 @@ class Options:
     """Of our side; the reference's is bf16, or fp32 where nothing else is asked for."""
     sides: tuple[str, ...] = SIDES
     mixture: tuple[str, ...] = tuple(STAGES)
-    mixture_samples: int = 6
-    """Of each stage."""
+    mixture_samples: int | None = None
+    """Of each stage; None takes what two packs of the stage hold."""
     deepspeed: bool = False
     model: str = "11b"
     cut: Cut = field(default_factory=lambda: Cut(10))

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from data_pipeline.packing.batch import PackedMicroBatch
+from model.config import VideoMllamaConfig
 from moss_train.bench.packs import PackSample, pack_of
 from moss_train.bench.reference.cases import Case, Model, Options
 from moss_train.bench.reference.samples import alone, mixture_samples, one_sample, packed, pinned
 from moss_train.bench.subject import Subject
 from moss_train.bench.train.machine import ClockLog
 from moss_train.bench.train.run import out_of_memory
+from moss_train.config.schema import RunConfig
 from moss_train.feed.work import batch_work
 from moss_train.planning.flops import Work, model_flops
 
@@ -71,18 +73,21 @@ class Meter:
             torch.cuda.synchronize()
 
 
-def measure(model: Model, case: Case, subject: Subject, options: Options, without: Sequence[int] = ()) -> dict[str, Any]:
+def measure(
+    model: Model, case: Case, subject: Subject, options: Options, without: Sequence[int] = (), end: float = float("inf")
+) -> dict[str, Any]:
     """Everything about one case on one model.
 
     Args:
         without: places of samples of a mixture that are left out.
+        end: of `time.perf_counter()`: of a mixture on the reference's side no sample but the first begins behind it.
 
     Raises:
         InputError: samples that do not fit.
     """
     meter = Meter(subject)
     if case.kind == "mixture":
-        return _mixture(model, case, subject, options, meter, without)
+        return _mixture(model, case, subject, options, meter, without, end)
     batch = pinned([one_sample(subject.model_config, case.rows, case.frames, options.seed)], subject.layout.device)[0]
     warmup = [meter.step(batch) for _ in range(options.warmup)]
     meter.forget_peak()
@@ -104,7 +109,7 @@ def _kept(subject: Subject) -> dict[str, Any]:
 
 
 def _mixture(
-    model: Model, case: Case, subject: Subject, options: Options, meter: Meter, without: Sequence[int]
+    model: Model, case: Case, subject: Subject, options: Options, meter: Meter, without: Sequence[int], end: float
 ) -> dict[str, Any]:
     """One pass over a stage's samples, one micro-batch a step."""
     samples = mixture_samples(case.stage, options.mixture_samples, options.seed)
@@ -116,22 +121,28 @@ def _mixture(
         batches = pinned(packed(config, case.stage, left, options.seed), device)
     warmup = [meter.step(batches[place]) for place in extremes(batches)]
     meter.forget_peak()
+    tried: list[float | None] = []
     with ClockLog(device) as log:
-        tried = [meter.try_step(batch) for batch in batches]
-    too_large = list(without)
+        for batch in batches:
+            if model.side == "reference" and tried and time.perf_counter() >= end:
+                break
+            tried.append(meter.try_step(batch))
+    too_large, not_reached = list(without), list[int]()
     if model.side == "reference":
         too_large = [place for place, spent in enumerate(tried) if spent is None]
+        not_reached = list(range(len(tried), len(batches)))
     elif None in tried:
         raise torch.OutOfMemoryError(f"a pack of {case.stage} found no memory")
     seconds = [spent for spent in tried if spent is not None]
-    samples = [sample for place, sample in enumerate(samples) if place not in too_large]
+    samples = [sample for place, sample in enumerate(samples) if place not in too_large + not_reached]
     if not samples:
         raise torch.OutOfMemoryError(f"no sample of {case.stage} found memory")
     found = {
-        **_head(sum(seconds), samples, subject), "all_seconds": seconds, "warmup_seconds": warmup, "packs": len(batches),
-        "step_rows": [batch.num_rows for batch in batches], "step_frames": [batch.num_frames for batch in batches],
+        **_head(sum(seconds), samples, subject), "all_seconds": seconds, "warmup_seconds": warmup, "packs": len(tried),
+        "step_rows": [batch.num_rows for batch in batches[: len(tried)]],
+        "step_frames": [batch.num_frames for batch in batches[: len(tried)]],
         "samples": [list(sample) for sample in samples], "loss": meter.loss, "peak": meter.peak(), "clocks": log.means,
-        "too_large": too_large,
+        "too_large": too_large, "not_reached": not_reached, "drawn": len(batches) if model.side == "reference" else None,
     }  # fmt: skip
     if model.side == "reference":
         found["seconds_by_kind"] = _by_kind(samples, seconds)
@@ -155,7 +166,11 @@ def _by_kind(samples: Sequence[PackSample], seconds: Sequence[float]) -> dict[st
 
 def sample_flops(samples: Sequence[PackSample], subject: Subject) -> tuple[float, Work]:
     """Model operations of forward and backward, each sample by itself and without padding; and what they are counted from."""
-    config, run = subject.model_config, subject.config
+    return work_flops(samples, subject.model_config, subject.config)
+
+
+def work_flops(samples: Sequence[PackSample], config: VideoMllamaConfig, run: RunConfig) -> tuple[float, Work]:
+    """The same of a model that need not be there."""
     works = [batch_work(pack_of(config, [sample], pixels=False)) for sample in samples]
     return sum(model_flops(config, work, run.stage, run.lora).total for work in works), sum(works, Work(rows=0, cross_rows=0))
 

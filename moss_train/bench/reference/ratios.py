@@ -68,7 +68,9 @@ def _over(a: float, b: float) -> float | None:
 
 
 def mixture_ratio(content: Measured, precision: str, stages: Sequence[str] | None = None) -> float | None:
-    """Samples a second of ours over the reference's, over all stages that both have; None where one is missing.
+    """Samples a second of ours over the reference's, every stage with as many samples; None where one is missing.
+
+    The workload (`moss_train.planning.workload`) states shares of samples within a stage and none of stages, so they weigh alike.
 
     Args:
         stages: all of them must have been measured on both sides; None takes those that the file was asked for.
@@ -80,8 +82,8 @@ def mixture_ratio(content: Measured, precision: str, stages: Sequence[str] | Non
         theirs = one(content, kind="mixture", side="reference", optimizer="none", stage=stage)
         if ours is None or theirs is None:
             return None
-        totals[0] += theirs["seconds"]
-        totals[1] += ours["seconds"]
+        totals[0] += theirs["seconds"] / theirs["sample_count"]
+        totals[1] += ours["seconds"] / ours["sample_count"]
     return totals[0] / totals[1] if wanted else None
 
 
@@ -98,8 +100,9 @@ def computed_ranks_ratio(content: Measured, precision: str, stages: Sequence[str
         theirs = one(content, kind="mixture", side="reference", optimizer="none", stage=stage)
         if ours is None or theirs is None:
             return None
-        totals[0] += max(theirs["all_seconds"])
-        totals[1] += ours["seconds"] / len(theirs["all_seconds"])
+        ranks = len(theirs["all_seconds"])  # a step of as many samples, of which a stage's share is one
+        totals[0] += max(theirs["all_seconds"]) / ranks
+        totals[1] += ours["seconds"] / ranks / ours["sample_count"]
     return totals[0] / totals[1] if wanted else None
 
 
@@ -176,7 +179,10 @@ def _mixture_table(content: Measured) -> Table:
     for group in groups:
         theirs = [c for c in good(content, kind="mixture", side="reference") if c["stage"] in group]
         sums = {key: sum(c[key] for c in theirs) for key in ("sample_count", "frames", "tokens", "seconds")}
-        words = [group[0] if len(group) == 1 else "all", *(number(sums[key]) for key in ("sample_count", "frames", "tokens"))]
+        words = [
+            group[0] if len(group) == 1 else "all; ratios: as many of each",
+            *(number(sums[key]) for key in ("sample_count", "frames", "tokens")),
+        ]
         words.append(number(sums["seconds"], 2))
         for precision in precisions:
             words += _own_words(content, precision, group)
@@ -227,8 +233,9 @@ def _updates_table(content: Measured) -> Table:
 def _missing_table(content: Measured) -> Table:
     rows = [(case["name"], str(case["failed"])) for case in content["cases"] if "failed" in case]
     for case in good(content, kind="mixture", side="reference"):
-        if case["too_large"]:
-            rows.append((case["name"], f"{len(case['too_large'])} samples found no memory; both sides leave them out"))
+        for name, why in (("too_large", "found no memory"), ("not_reached", "found no time")):
+            if case.get(name):
+                rows.append((case["name"], f"{len(case[name])} samples {why}; both sides leave them out"))
     return Table("not measured", ("case", "why"), [*rows, *((entry["name"], entry["reason"]) for entry in content["left_out"])])
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.vision.fused.levels import all_fused
 from moss_train.bench.packs import PackSample
-from moss_train.bench.reference.budget import AGAIN_CHUNK, keep_gib, limit_gib
+from moss_train.bench.reference.budget import AGAIN_CHUNK, SMALLER, keep_gib, limit_gib
 from moss_train.bench.reference.cases import Case, Model, Options
-from moss_train.bench.reference.measure import measure, sample_flops
+from moss_train.bench.reference.measure import measure, sample_flops, work_flops
 from moss_train.bench.reference.samples import mixture_samples
 from moss_train.bench.reference.way import ReferenceWay
 from moss_train.bench.subject import Subject
@@ -26,6 +27,7 @@ from moss_train.parallel.layout import stop_layout
 from moss_train.planning.workload import STAGES
 
 Say = Callable[[str], None]
+NO_MEMORY = "out of memory"
 STATE_BYTES = {"none": 0, "zero2": 12, "adamw": 12, "compact": 6}
 """Of an optimizer, by parameter, made in its first update at the latest."""
 
@@ -48,6 +50,8 @@ class Comparison:
         """Bytes allocated once the model was built."""
         self._rate: float | None = None
         """Operations a second of the newest case."""
+        self._waiting: list[tuple[Model, Case]] = []
+        """What has not been measured yet, the present case first."""
         self.results: dict[str, Any] = {"cases": [], "left_out": []}
 
     def run(self, models: Sequence[tuple[Model, list[Case]]]) -> dict[str, Any]:
@@ -56,10 +60,12 @@ class Comparison:
         Returns:
             `cases` and `left_out`; a case that failed has `failed`, a sentence, in place of numbers.
         """
+        self._waiting = [(model, case) for model, cases in models for case in cases]
         for model, cases in models:
             try:
                 for case in cases:
                     self._case(model, case)
+                    self._waiting.pop(0)
             finally:
                 self._close()
             self._rate = None
@@ -77,6 +83,10 @@ class Comparison:
             "stage": case.stage, "frame_count": case.frames, "rows": case.rows, "overrides": list(model.overrides),
         }  # fmt: skip
         sentence = self._try(model, case, found)
+        if sentence is not None and sentence.startswith(NO_MEMORY) and model.side == "ours" and self._smaller(found):
+            self._say(f"{name}: {sentence}; once more with less of the frames' state")
+            self._close()
+            sentence = self._try(model, case, found, SMALLER)
         if sentence == TIME_UP:
             self.results["left_out"].append({"name": name, "reason": TIME_UP})
             return
@@ -99,21 +109,48 @@ class Comparison:
         limit = self._options.limit_seconds
         return float("inf") if limit is None else self._begin + limit - time.perf_counter()
 
-    def _try(self, model: Model, case: Case, found: dict[str, Any]) -> str | None:
-        """Adds the numbers to `found`, or says why there are none."""
+    def _smaller(self, found: dict[str, Any]) -> bool:
+        """Whether the case kept what was chosen for it, so that less can be chosen."""
+        return any(f"again_chunk_frames={AGAIN_CHUNK}" in override for override in found["overrides"][:1])
+
+    def _share(self, model: Model, case: Case) -> float:
+        """When a case's part of the time is over: as much as its operations are of all that are waiting."""
+        if self._left == float("inf"):
+            return self._left
+        parts = [self._operations(*entry) for entry in self._waiting] or [1.0]
+        return time.perf_counter() + self._left * parts[0] / sum(parts)
+
+    def _operations(self, model: Model, case: Case) -> float:
+        """Of a case with its warm-up, for a share of the time."""
+        options, run = self._options, compose(list(model.overrides))
+        if case.kind == "mixture":
+            samples, times = (
+                mixture_samples(case.stage, options.mixture_samples, options.seed),
+                2.0 if model.side == "ours" else 1.2,
+            )
+        else:
+            samples, times = [PackSample("video", case.rows, case.frames)], float(options.warmup + options.steps)
+        return times * work_flops(samples, VideoMllamaConfig.from_dict(run.model), run)[0]
+
+    def _try(self, model: Model, case: Case, found: dict[str, Any], part: float = 1.0) -> str | None:
+        """Adds the numbers to `found`, or says why there are none.
+
+        Args:
+            part: of the frames' state that the case would keep.
+        """
         try:
             subject = self._ready(model, case)
             if self._would_last(case, subject) > self._left:
                 return TIME_UP
-            found["overrides"] = list(self.fitted(model, case, subject))
+            found["overrides"] = list(self.fitted(model, case, subject, part))
             subject.use(compose(found["overrides"]))
-            found |= measure(model, case, subject, self._options, self._too_large(case))
+            found |= measure(model, case, subject, self._options, self._left_out(case), self._share(model, case))
             found["parameters"], found["weight_bytes"] = subject.parameters, subject.weight_bytes
         except InputError as error:
             return str(error)
         except Exception as error:  # one case must not take the others' results
             if out_of_memory(error):
-                return f"out of memory: {_first_line(error)}"
+                return f"{NO_MEMORY}: {_first_line(error)}"
             found["traceback"] = traceback.format_exc().splitlines()
             return f"{type(error).__name__}: {_first_line(error)}"
         return None
@@ -128,7 +165,7 @@ class Comparison:
         flops, _ = sample_flops([PackSample("video", case.rows, case.frames)], subject)
         return (self._options.warmup + 2) * flops / self._rate
 
-    def fitted(self, model: Model, case: Case, subject: Subject) -> tuple[str, ...]:
+    def fitted(self, model: Model, case: Case, subject: Subject, part: float = 1.0) -> tuple[str, ...]:
         """The model's overrides with what our side keeps of the case's frames on this card, unless those say it already."""
         if (
             model.side != "ours"
@@ -137,21 +174,22 @@ class Comparison:
         ):
             return model.overrides
         mixed = case.kind == "mixture"
-        card = torch.cuda.get_device_properties(self._device).total_memory / GIB
+        free, _ = torch.cuda.mem_get_info(self._device)  # contexts and libraries, this process' own too, are not the allocator's
+        card = (free + torch.cuda.memory_reserved(self._device)) / GIB
         states = STATE_BYTES[model.optimizer] * subject.parameters
         kept = keep_gib(
-            subject.model_config, limit=limit_gib(card, 0 if mixed else case.frames), static=(self._static + states) / GIB,
+            subject.model_config, limit=limit_gib(card, 0 if mixed else case.frames, mixed), static=(self._static + states) / GIB,
             rows=STAGES[case.stage].sequence_length if mixed else case.rows, element=subject.models.dtype.itemsize,
             fused=all_fused(subject.models.vision), fp8=model.precision == "fp8", parameters=subject.parameters,
         )  # fmt: skip
-        return (f"vision.again_chunk_frames={AGAIN_CHUNK}", f"vision.keep_activations_gib={kept:.2f}", *model.overrides)
+        return (f"vision.again_chunk_frames={AGAIN_CHUNK}", f"vision.keep_activations_gib={part * kept:.2f}", *model.overrides)
 
-    def _too_large(self, case: Case) -> list[int]:
-        """Samples of a mixture that found no memory on the reference's side: ours leaves them out as well."""
+    def _left_out(self, case: Case) -> list[int]:
+        """Samples of a mixture that found no memory or time on the reference's side: ours leaves them out as well."""
         found = [
             c for c in self.results["cases"] if c["side"] == "reference" and (c["kind"], c["stage"]) == (case.kind, case.stage)
         ]
-        return found[-1].get("too_large", []) if found else []
+        return [place for name in ("too_large", "not_reached") for place in found[-1].get(name, [])] if found else []
 
     def _ready(self, model: Model, case: Case) -> Subject:
         if self._subject is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +14,8 @@ from model.errors import InputError
 from moss_train.bench.packs import PackSample, pack_of
 from moss_train.planning.workload import STAGES, draw_samples
 
+PACKS = 2
+"""Of a stage, where the number of its samples is not given."""
 PADDED_TO = 8
 """Rows that a batch of the reference is padded to a multiple of."""
 
@@ -37,10 +38,21 @@ def _kind(frames: int) -> str:
     return "text" if frames == 0 else "image" if frames == 1 else "video"
 
 
-def mixture_samples(stage: str, count: int, seed: int = 0) -> list[PackSample]:
-    """The first samples of a stage in the published workload (`moss_train.planning.workload`), always the same."""
-    drawn = itertools.islice(draw_samples(stage, seed), count)
-    return [PackSample(sample.kind, sample.rows, sample.frames) for sample in drawn]
+def mixture_samples(stage: str, count: int | None = None, seed: int = 0) -> list[PackSample]:
+    """The first samples of a stage in the published workload (`moss_train.planning.workload`), always the same.
+
+    Args:
+        count: how many; None takes as many as fill `PACKS` of the stage's packs: with fewer, padding would be part of our time.
+    """
+    load, found = STAGES[stage], list[PackSample]()
+    for drawn in draw_samples(stage, seed):
+        if len(found) == count:
+            return found
+        found.append(PackSample(drawn.kind, drawn.rows, drawn.frames))
+        sizes = [(sample.rows, sample.frames) for sample in found]
+        if count is None and len(select_packs(sizes, load.sequence_length, load.max_frames_per_pack)) > PACKS:
+            return found[:-1]
+    raise AssertionError("the workload ended")
 
 
 def alone(config: VideoMllamaConfig, samples: Sequence[PackSample], seed: int = 0) -> list[PackedMicroBatch]:

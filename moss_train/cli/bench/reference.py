@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mixture", default="pt1,pt2,sft_offline,sft_realtime", help=f"stages whose samples both sides train on, or none; {many}"
     )
-    parser.add_argument("--mixture-samples", default="6", help="of each stage (default %(default)s)")
+    parser.add_argument("--mixture-samples", default=None, help="of each stage (default: as many as two of its packs hold)")
     parser.add_argument(
         "--deepspeed", action="store_true", help="one sample with updates too: ZeRO-2 the reference's way, and ours"
     )
@@ -99,9 +99,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     def keep(results: dict[str, Any]) -> None:
         if arguments.out is not None:
+            from moss_train.bench.plain import without_folders
             from moss_train.checkpoint.description import write_atomically
 
-            write_atomically(arguments.out, json.dumps(told({**head, **results}), indent=1) + "\n")
+            write_atomically(arguments.out, json.dumps(without_folders(told({**head, **results})), indent=1) + "\n")
 
     results = Comparison(options, device, keep, _say).run(models)
     show_tables(tables({**head, **results}))
@@ -115,11 +116,12 @@ def _options(arguments: argparse.Namespace) -> Options:
     text = None if arguments.text_layers is None else positive("--text-layers", arguments.text_layers)
     if text is None and arguments.model == "11b":
         text = 10
+    samples = None if arguments.mixture_samples is None else positive("--mixture-samples", arguments.mixture_samples)
     tower = None if arguments.tower_layers is None else positive("--tower-layers", arguments.tower_layers)
     return Options(
         frames=_numbers("--frames", arguments.frames), rows=() if arguments.rows is None else _numbers("--rows", arguments.rows),
         precisions=_words("--precision", arguments.precision), sides=_words("--sides", arguments.sides),
-        mixture=_words("--mixture", arguments.mixture), mixture_samples=positive("--mixture-samples", arguments.mixture_samples),
+        mixture=_words("--mixture", arguments.mixture), mixture_samples=samples,
         deepspeed=arguments.deepspeed, model=arguments.model, cut=Cut(text, tower), steps=positive("--steps", arguments.steps),
         case_seconds=_float("--case-seconds", arguments.case_seconds), warmup=positive("--warmup", arguments.warmup),
         seed=_numbers("--seed", arguments.seed)[0],

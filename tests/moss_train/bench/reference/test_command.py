@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from moss_train.bench.reference import measure
+from moss_train.bench.reference.budget import AGAIN_CHUNK
+from moss_train.bench.reference.cases import Model
 from moss_train.bench.reference.ratios import computed_ranks_ratio, mixture_ratio, ratio_of, told
+from moss_train.bench.reference.run import Comparison
 from moss_train.bench.train.page import blocks, merge
 from moss_train.cli.main import EXIT_BAD_INPUT, main
 
@@ -66,6 +69,45 @@ def test_samples_without_memory_are_left_out_on_both_sides(tmp_path: Path) -> No
     assert theirs["samples"] == ours["samples"] and len(ours["samples"]) == 2 and ours["frames"] == theirs["frames"] == 1
     words = next(table for table in found["tables"] if table["title"] == "not measured")["rows"]
     assert any("2 samples" in why for _, why in words)
+
+
+def test_a_stage_has_its_share_of_the_time_and_both_sides_the_samples_that_were_reached(tmp_path: Path) -> None:
+    words = ["--frames", "none", "--mixture", "sft_realtime", "--mixture-samples", "4", "--limit-seconds", "600"]
+    with patch.object(Comparison, "_share", lambda *_: 0.0):
+        found = measured(tmp_path / "found.json", *words)
+    theirs, ours = found["cases"]
+    assert theirs["not_reached"] == [1, 2, 3] and theirs["drawn"] == 4 and theirs["packs"] == 1 == ours["sample_count"]
+    assert theirs["samples"] == ours["samples"] and theirs["flops"] == ours["flops"]
+    words_ = next(table for table in found["tables"] if table["title"] == "not measured")["rows"]
+    assert ["reference fp32, mixture of sft_realtime", "3 samples found no time; both sides leave them out"] in words_
+
+
+def test_stages_weigh_alike_however_many_samples_they_have() -> None:
+    def case(side: str, stage: str, count: int, seconds: float) -> dict[str, Any]:
+        head = {"kind": "mixture", "side": side, "optimizer": "none", "precision": "bf16", "stage": stage}
+        return {**head, "sample_count": count, "seconds": seconds, "all_seconds": [seconds / count] * count}
+
+    cases = [case("reference", "pt1", 8, 8.0), case("ours", "pt1", 8, 2.0)]
+    cases += [case("reference", "pt2", 2, 6.0), case("ours", "pt2", 2, 6.0)]
+    content = {"options": {"mixture": ["pt1", "pt2"]}, "cases": cases}
+    assert mixture_ratio(content, "bf16") == pytest.approx((1.0 + 3.0) / (0.25 + 3.0))
+
+
+def test_our_side_tries_once_more_with_less_of_the_frames_state(tmp_path: Path) -> None:
+    step = measure.Meter.step
+
+    def short(meter: measure.Meter, batch: Any) -> float:
+        if meter._subject.config.vision.keep_activations_gib > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB")
+        return step(meter, batch)
+
+    def fitted(self: Comparison, model: Model, case: Any, subject: Any, part: float = 1.0) -> tuple[str, ...]:
+        return (f"vision.again_chunk_frames={AGAIN_CHUNK}", f"vision.keep_activations_gib={4 * part}", *model.overrides)
+
+    with patch.object(measure.Meter, "step", short), patch.object(Comparison, "fitted", fitted):
+        found = measured(tmp_path / "found.json", "--frames", "3", "--rows", "48", "--mixture", "none", "--sides", "ours")
+    (case,) = found["cases"]
+    assert "failed" not in case and case["seconds"] > 0 and "vision.keep_activations_gib=2.0" in case["overrides"]
 
 
 def test_a_case_without_memory_is_told_and_the_next_goes_on(tmp_path: Path) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipeline.packing.select import select_packs
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 from moss_train.bench.packs import PackSample
-from moss_train.bench.reference.budget import AGAIN_CHUNK, FREE_GIB, MARGIN_GIB, keep_gib, limit_gib
+from moss_train.bench.reference.budget import AGAIN_CHUNK, FREE_GIB, MARGIN_GIB, MIXED_GIB, OTHER_GIB, keep_gib, limit_gib
 from moss_train.bench.reference.cases import Options, make_cases, model_of
 from moss_train.bench.reference.published import PUBLISHED
 from moss_train.bench.reference.run import Comparison
-from moss_train.bench.reference.samples import alone, mixture_samples, one_sample, packed
+from moss_train.bench.reference.samples import PACKS, alone, mixture_samples, one_sample, packed
 from moss_train.bench.subject import Cut, subject
 from moss_train.config.compose import compose
 from moss_train.feed.work import batch_work
@@ -44,6 +43,18 @@ def test_both_sides_have_the_same_samples(stage: str) -> None:
     assert sorted(sizes) == sorted((s.rows, s.frames) for s in samples)
     assert sum(b.num_frames for b in apart) == sum(b.num_frames for b in together)
     assert sum(b.num_targets for b in apart) == sum(b.num_targets for b in together)
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_a_stage_has_as_many_samples_as_two_of_its_packs_hold(stage: str) -> None:
+    samples = mixture_samples(stage)
+    one_more = mixture_samples(stage, len(samples) + 1)
+    assert one_more[:-1] == samples
+    counts = [
+        len(select_packs([(s.rows, s.frames) for s in found], STAGES[stage].sequence_length, STAGES[stage].max_frames_per_pack))
+        for found in (samples, one_more)
+    ]
+    assert counts == [PACKS, PACKS + 1]
 
 
 @pytest.mark.parametrize(("rows", "frames"), [(4, 3), (1, 0)])
@@ -86,7 +97,8 @@ def test_what_is_kept_leaves_room_for_the_rest(limit: float, static: float, rows
 
 
 def test_the_card_decides_what_our_side_keeps_unless_the_config_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=140 * GIB))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100 * GIB, 143 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 40 * GIB)
     for given_, kept in (((), True), (("vision.keep_activations_gib=3",), False)):
         options = Options(
             model="tiny", cut=Cut(), frames=(3,), rows=(48,), precisions=("fp32",), mixture=("pt1",), overrides=given_
@@ -96,6 +108,8 @@ def test_the_card_decides_what_our_side_keeps_unless_the_config_says_it(monkeypa
             bench = Comparison(options, torch.device("cuda"), lambda results: None, lambda line: None)
             assert bench.fitted(reference, cases[0], made) == reference.overrides
             for case in cases:
-                found = compose(list(bench.fitted(ours, case, made))).vision
-                assert found.keep_activations_gib == (pytest.approx(129.9, abs=0.3) if kept else 3)
+                found, less = (compose(list(bench.fitted(ours, case, made, part))).vision for part in (1.0, 0.5))
+                room = 140 - FREE_GIB - OTHER_GIB - (MIXED_GIB if case.kind == "mixture" else 0)
+                assert found.keep_activations_gib == (pytest.approx(room, abs=0.3) if kept else 3)
+                assert less.keep_activations_gib == (pytest.approx(room / 2, abs=0.3) if kept else 3)
                 assert found.again_chunk_frames == (AGAIN_CHUNK if kept else 0)
