@@ -112,7 +112,7 @@ class Bench:
         later: list[Case] = []
         for number, group in enumerate(groups):
             rest = sum(needs[number:])
-            part = needs[number] / rest if shared and rest > 0 else 1.0
+            part = needs[number] / rest if shared and rest > 0 and self._options.limit_seconds is not None else 1.0
             end = time.perf_counter() + self._left * part
             for case in group:
                 if self._left <= 0 or self._lasts(case, whole=False) > end - time.perf_counter():
