@@ -10,7 +10,7 @@ from moss_train.bench.plain import without_folders
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
-        ('  File "/home/me/moss/model/rows.py", line 3', '  File "rows.py", line 3'),
+        ('  File "/opt/moss/model/rows.py", line 3', '  File "rows.py", line 3'),
         (
             "moss bench full --save /dev/shm/full --out /tmp/results/full.json",
             "moss bench full --save /dev/shm/full --out full.json",
