@@ -104,9 +104,9 @@ print(", ".join(n for n in ("megatron.energon", "av", "multistorageclient") if n
         skip data "$missing cannot be imported; install moss-train with the packages that read shards"
         return 0
     fi
-    if [ -e "$data/video" ] || run make_data 60 train --make-data "$data"; then
+    if [ -e "$data/video" ] || run make_data 90 train --make-data "$data"; then
         run data 90 train --data "$data" --frames 64 --precision bf16,fp8 --steps 4 --warmup 2 --case-seconds 8 "${keep[@]}" \
-            --limit-seconds 75 --out "$out/data.json" "${chunk[@]}" data.worker_processes=12
+            --limit-seconds 75 --out "$out/data.json" "${chunk[@]}" data.worker_processes=8
     fi
     [ -n "${DATA_DIR:-}" ] || [ "$dry_run" = yes ] || rm -rf "$data" # videos are no results
 }

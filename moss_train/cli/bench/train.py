@@ -26,7 +26,7 @@ EXAMPLES = """examples:
   moss bench train --stages pt2,sft_realtime,sft_offline,pt1 --rows 1024,4096,8192 --case-seconds 4 --limit-seconds 300
   moss bench train --optimizer compact --text-layers 40 --recompute full --frames 64 --precision bf16
   moss bench train --frames 64 --profile vision.again_chunk_frames=16 --out profile.json
-  moss bench train --make-data /tmp/clips; moss bench train --data /tmp/clips --frames 64 data.worker_processes=12
+  moss bench train --make-data /tmp/clips; moss bench train --data /tmp/clips --frames 64 data.worker_processes=8
   moss bench train --table train.json         the tables of a file, as Markdown"""
 
 
