@@ -242,8 +242,8 @@ class VisionStepConfig:
     encode_chunk_frames: int = 64
     """Frames in one call of the tower in the first pass."""
     again_chunk_frames: int = 0
-    """Frames encoded again at once in the return phase; all of them keep their whole state for a moment. 0 takes 12 with fused
-    layers and 8 without."""
+    """Frames encoded again at once in the return phase; all of them keep their whole state for a moment. 0 takes as many as fit
+    into keep_activations_gib, from 12 (8 where layers are not fused) to 32."""
 
     def __post_init__(self) -> None:
         one_of("vision.layers", self.layers, TOWER_LAYERS)

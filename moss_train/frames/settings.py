@@ -13,7 +13,10 @@ from moss_train.frames.cost import again_share
 GIB = 2**30
 
 AGAIN_CHUNK = {True: 12, False: 8}
-"""Frames encoded again at once where the config leaves it open, by whether layers are fused: 20 GB at 11B in bf16 either way."""
+"""Frames encoded again at once at least where the config leaves it open, by whether layers are fused: 20 GB at 11B in bf16
+either way."""
+AGAIN_MOST = 32
+"""And at most: more gain nothing, a GPU is full and the host ahead."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class EncodeSettings:
         levels = list(KEPT) if fused else list(TORCH_LEVELS)
         auto = config.keep_mode == "auto"
         choices = [Choice(mode, fits(mode), again_share(vision, mode, fused, pad_tokens)) for mode in reversed(levels)]
-        again_chunk = config.again_chunk_frames or AGAIN_CHUNK[fused]
+        # What was kept is gone when frames are encoded again, so a chunk may take the memory that was meant for it.
+        room = min(AGAIN_MOST, fits("all")) if config.keep_activations_gib > 0 else 0
+        again_chunk = config.again_chunk_frames or max(AGAIN_CHUNK[fused], room)
         return cls(
             keep_frames=choices[0].fits if auto else fits(config.keep_mode),
             keep_mode=config.keep_mode,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +86,25 @@ def test_auto_computes_least_again(frames: int, gib: float, layers: str) -> None
     per_frame = activation_bytes(CONFIG.vision, 2, kept.mode, fused=layers == "fused")
     assert kept.frames <= frames and (gib < 0 or kept.frames * per_frame <= gib * 2**30)
     assert gib >= 0 or kept == Kept("all", frames)
+
+
+@pytest.mark.parametrize(
+    ("gib", "layers", "frames"),
+    [
+        (20, "fused", 12),
+        (0, "fused", 12),
+        (-1, "fused", 12),
+        (40, "fused", 25),
+        (90, "fused", 32),
+        (20, "torch", 8),
+        (50, "torch", 19),
+    ],
+)
+def test_frames_encoded_again_at_once_take_the_memory_of_what_was_kept(gib: float, layers: str, frames: int) -> None:
+    config = VisionStepConfig(keep_activations_gib=gib, layers=layers)
+    assert EncodeSettings.of(config, CONFIG.vision, 2, pad_tokens=True).again_chunk == frames
+    told = dataclasses.replace(config, again_chunk_frames=5)
+    assert EncodeSettings.of(told, CONFIG.vision, 2, pad_tokens=True).again_chunk == 5
 
 
 def test_auto_keeps_less_of_more_frames() -> None:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from model.kernels import whole_rows
 from model.kernels.rows import Launch as Whole
-from model.vision.fused import rows, rows_fp8, rows_torch
-from model.vision.fused.kernels import add, gelu_backward, norm_backward, sums
+from model.vision.fused import rows, rows_fp8, rows_torch, turn
+from model.vision.fused.kernels import add, columns, gelu_backward, gelu_gradient, norm_backward, sums
 from model.vision.fused.kernels.persistent import Launch
 
 WIDTH, INNER, TOKENS, EPS = 1280, 5120, 1608, 1e-5
@@ -71,6 +71,8 @@ def _flat(found: Any) -> Iterator[Tensor]:
     """Every tensor of a result; fp8 rows as the numbers that they stand for."""
     if isinstance(found, rows_fp8.Rounded):
         yield found.rows.float() * found.scale
+    elif isinstance(found, turn.Turned):
+        yield (found.columns.float() * found.scale).t()
     elif isinstance(found, Tensor):
         yield found
     elif isinstance(found, tuple):
@@ -215,12 +217,51 @@ def _others(o: Operands) -> list[Case]:
     ]  # fmt: skip
 
 
+def _columns(o: Operands) -> list[Case]:
+    """What fp8 weight gradients take."""
+    one, inner, filled = o.count * WIDTH, o.count * INNER, o.count  # a multiple of 16
+    norm = (o.x, o.mean, o.rstd, o.weight, o.shift)
+    of_x, of_norm = (turn.largest(rows_fp8.round_rows(x).scale) for x in (o.x, rows.norm_again(*norm)))
+    of_gelu = turn.largest(rows_fp8.gelu(o.pre, o.wide_bias).scale)
+    rounded = rows_fp8.round_rows(o.pre)
+    shapes = tuple(
+        columns.Launch(*s) for s in [(128, 64, 8), (128, 64, 4), (64, 64, 4), (128, 128, 8), (128, 32, 4), (256, 32, 8)]
+    )
+    gradient = tuple(Launch(*s) for s in [(1, 8, 3, 2), (1, 8, 3, 1), (1, 8, 4, 1), (1, 4, 4, 2), (1, 4, 4, 1), (1, 8, 2, 3)])
+
+    def dpre() -> list[Tensor]:
+        found, _, dbias = rows_torch.gelu_backward(o.da, o.pre, o.wide_bias)
+        assert dbias is not None
+        return [found, dbias]
+
+    return [
+        Case(
+            "fp8 gelu_gradient", 5 * inner, lambda: rows_fp8.gelu_gradient(o.da, o.pre, o.wide_bias), dpre, gradient,
+            lambda launch: gelu_gradient.gelu_gradient(o.da, o.pre, o.wide_bias, launch),
+        ),
+        Case(
+            "fp8 gelu_columns", 3 * inner, lambda: turn.gelu_columns(o.pre, o.wide_bias, of_gelu),
+            lambda: [rows_torch.gelu(o.pre, o.wide_bias)], shapes,
+            lambda launch: columns.gelu_columns(o.pre, o.wide_bias, of_gelu, filled, launch),
+        ),
+        Case(
+            "fp8 norm_columns", 3 * one, lambda: turn.norm_columns(*norm, of_norm), lambda: [rows_torch.norm_again(*norm)],
+            shapes, lambda launch: columns.norm_columns(*norm, of_norm, filled, launch),
+        ),
+        Case(
+            "fp8 columns", 3 * one, lambda: turn.columns(o.x, of_x), lambda: [o.x], shapes,
+            lambda launch: columns.columns(o.x, of_x, filled, launch),
+        ),
+        Case("fp8 turn", 2 * inner, lambda: turn.turn(rounded.rows, rounded.scale), lambda: [o.pre], (), lambda _: None),
+    ]  # fmt: skip
+
+
 def measure(frames: int, launches: bool) -> tuple[float, list[Measured]]:
     """Bytes a second of a copy, and every kernel's numbers."""
     o = Operands(frames * TOKENS)
     copy = 4 * o.pre.numel() / _seconds(lambda: o.da.clone())
     found = []
-    for case in _norms(o) + _others(o):
+    for case in _norms(o) + _others(o) + _columns(o):
         expected = case.expected()
         error = _error(case.call(), expected)
         del expected
