@@ -10,19 +10,20 @@ import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
 from megatron.core.optimizer import ChainedOptimizer, ParamKey, get_megatron_optimizer
-from megatron.core.optimizer.clip_grads import clip_grad_by_total_norm_fp32
 from megatron.core.optimizer.optimizer_config import ParamPredicate
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from model.config import VideoMllamaConfig
 from model.conversion.table import VISION_KEY, all_rules
 from model.errors import InputError
+from model.kernels.select import Form
 from moss_train.config.optimizer import OptimizerConfig as OptimizerSettings
 from moss_train.config.schema import PrecisionConfig
 from moss_train.engines.buffers import lighten
 from moss_train.engines.optimizer.average import WeightAverage
 from moss_train.engines.optimizer.modules import ModuleRates, Rate, named
 from moss_train.engines.optimizer.muon import MUON, Matrix, muon_matrix, use_muon
+from moss_train.engines.optimizer.one_pass import OnePass
 from moss_train.engines.optimizer.settings import megatron_config
 from moss_train.engines.optimizer.states import prepare_states, set_steps
 from moss_train.parallel.layout import ParallelLayout, at_end_of_layout
@@ -83,6 +84,7 @@ class Optimization:
         layout: this rank's place.
         settings: optimizer values; learning rates are set before every update.
         precision: parameter dtype and the dtype of reduced gradients.
+        form: of the update, for comparisons: see `OnePass`.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Optimization:
         layout: ParallelLayout,
         settings: OptimizerSettings,
         precision: PrecisionConfig,
+        form: Form | None = None,
     ) -> None:
         config = megatron_config(settings, precision, layout.device)
         self._norm = float("nan")
@@ -137,6 +140,7 @@ class Optimization:
         prepare_states(members, settings.momentum)
         if muon:
             use_muon(members, matrices, settings.momentum, (settings.beta1, settings.beta2), settings.eps)
+        self._one_pass = OnePass(members, layout.device, form)
         self._average = WeightAverage(members, settings.ema_decay) if settings.ema_decay else None
         wrapped = [*self.decoder, *([self.vision] if self.vision is not None else [])]
         lighten(wrapped)
@@ -184,17 +188,11 @@ class Optimization:
         return self._norm
 
     def apply(self) -> None:
-        """Clip the prepared gradients, update the weights and what averages them."""
+        """Update the weights by the prepared gradients, clipped, and what averages them. Whether the gradients in memory are
+        clipped then depends on the machine: read them before."""
         self.set_updates(self.updates)
         for optimizer in self.optimizer.chained_optimizers:
-            parameters = optimizer.get_parameters()
-            if parameters and optimizer.config.clip_grad > 0.0:
-                clip_grad_by_total_norm_fp32(
-                    parameters,
-                    max_norm=optimizer.config.clip_grad,
-                    total_norm=self._norm,
-                    use_decoupled_grad=optimizer.config.use_precision_aware_optimizer_no_fp8_or_ds_fp8,
-                )
+            self._one_pass.clip(optimizer, self._norm)
         self.optimizer.step_with_ready_grads()
         self.updates += 1
         if self._average is not None:
