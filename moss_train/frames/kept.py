@@ -1,7 +1,7 @@
 """Keeping less of a frame between its forward and its backward pass: the tower's layers by level.
 
 What a level keeps of a layer, and what the backward pass computes again: `model.vision.fused.levels`. The operations are the
-same and run on the same operands, so gradients do not depend on the level.
+same and run on the same operands, so gradients do not depend on the level, but for a rounding (`model.vision.fused.layer`).
 """
 
 from __future__ import annotations

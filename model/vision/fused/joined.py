@@ -11,15 +11,27 @@ import importlib.util
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TAKEN: tuple[str, ...] = ()
-"""Which of `sum` and `gelu` are used where they work. None: whether they are faster depends on the card's products, and is
-measured by `tests.model.vision.fused.measure_joined`."""
+TAKEN: tuple[str, ...] = ("gelu",)
+"""Which of `sum` and `gelu` are used where they work. H200, 32 frames: fc1 with gelu 0.90 ms, apart 1.12 ms; the sum was not
+measured yet (`tests.model.vision.fused.measure_joined`)."""
+
+
+class Tile(NamedTuple):
+    """How a product is cut for a Hopper GPU."""
+
+    rows: int
+    columns: int
+    pingpong: bool
+    """Whether two groups of warps take turns with tiles of their own."""
+
+
+TILES = {"gelu": Tile(128, 192, True), "sum": Tile(128, 160, True)}
 
 _TYPES = (torch.bfloat16, torch.float16)
 _TRIAL_ERROR = 0.02
@@ -38,20 +50,35 @@ def formula_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.gelu(x.float() @ weight.float().t() + bias.float()).to(x.dtype)
 
 
-def quack_sum(x: Tensor, weight: Tensor, total: Tensor, bias: Tensor | None, tuned: bool = False) -> Tensor:
-    """As `formula_sum`."""
-    from quack.gemm_interface import gemm_add  # type: ignore[import-not-found, unused-ignore]
+@cache
+def _configured(tile: Tile) -> Any:
+    from quack.gemm_config import GemmConfig  # type: ignore[import-not-found, unused-ignore]
 
-    result: Tensor = gemm_add(x, weight.t(), total, bias=bias, tuned=tuned)
-    return result
+    return GemmConfig(
+        tile_m=tile.rows, tile_n=tile.columns, pingpong=tile.pingpong, cluster_m=2, cluster_n=1, is_dynamic_persistent=False,
+        device_capacity=9,
+    )  # fmt: skip
 
 
-def quack_gelu(x: Tensor, weight: Tensor, bias: Tensor, tuned: bool = False) -> Tensor:
-    """As `formula_gelu`."""
+def _quack(
+    x: Tensor, weight: Tensor, total: Tensor | None, bias: Tensor | None, activation: str | None, tile: Tile
+) -> Tensor:  # fmt: skip
     from quack.gemm_interface import gemm_act  # type: ignore[import-not-found, unused-ignore]
 
-    result: Tensor = gemm_act(x, weight.t(), bias=bias, activation="gelu_erf", store_preact=False, tuned=tuned)[1]
+    result: Tensor = gemm_act(
+        x, weight.t(), C=total, bias=bias, activation=activation, store_preact=False, tuned=False, config=_configured(tile)
+    )[1]
     return result
+
+
+def quack_sum(x: Tensor, weight: Tensor, total: Tensor, bias: Tensor | None, tile: Tile = TILES["sum"]) -> Tensor:
+    """As `formula_sum`."""
+    return _quack(x, weight, total, bias, None, tile)
+
+
+def quack_gelu(x: Tensor, weight: Tensor, bias: Tensor, tile: Tile = TILES["gelu"]) -> Tensor:
+    """As `formula_gelu`."""
+    return _quack(x, weight, None, bias, "gelu_erf", tile)
 
 
 FORMS: dict[str, tuple[Joined, Joined]] = {"sum": (quack_sum, formula_sum), "gelu": (quack_gelu, formula_gelu)}

@@ -1,7 +1,8 @@
 """One layer of the tower as one node of autograd, whose forward pass keeps what a level says and no more.
 
 The backward pass computes the missing states again, with the same operations on the same operands, so nothing depends on the
-level but memory and time. A gate enters as a scalar on the device; its factor goes onto matrices, never onto rows: for
+level but memory and time, and one rounding where gelu is joined to fc1 (`model.vision.fused.joined`): level `all`, which keeps
+what fc1 gave, runs them apart. A gate enters as a scalar on the device; its factor goes onto matrices, never onto rows: for
 y = g * (x W^T) the gradients of x and W are those without the gate times g, and that of g is the sum of (dy^T x) * W.
 """
 

@@ -1,9 +1,9 @@
 """Times products joined with what follows them against a product and a row kernel, at the widths of 11B on a GPU.
 
-    python -m tests.model.vision.fused.measure_joined [--frames 32] [--tuned] [--json OUT.json]
+    python -m tests.model.vision.fused.measure_joined [--frames 32] [--tiles] [--json OUT.json]
 
-Forms take turns in rounds of half a second, so all meet the same clock. `--tuned` lets quack-kernels try its configurations
-first, which compiles for minutes.
+Forms take turns in rounds of a quarter of a second, so all meet the same clock. `--tiles` tries other tiles, which compile for
+3 seconds each.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from model.vision.fused import joined, rows
+from model.vision.fused.joined import TILES, Tile
 
 TOKENS, WIDTH, INNER, EPS = 1608, 1280, 5120, 1e-5
 ROUNDS, SECONDS = 4, 0.25
+OTHERS = [Tile(128, 256, False), Tile(256, 160, False), Tile(128, 192, True), Tile(128, 160, True), Tile(256, 128, False)]
 
 
 def _milliseconds(call: Callable[[], Any], repeats: int) -> float:
@@ -56,7 +58,7 @@ def _error(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected.float()).abs().max() / expected.float().abs().max())
 
 
-def measure(frames: int, tuned: bool) -> dict[str, Any]:
+def measure(frames: int, tiles: bool) -> dict[str, Any]:
     """Every joined product against its parts."""
     count = frames * TOKENS
 
@@ -67,18 +69,18 @@ def measure(frames: int, tuned: bool) -> dict[str, Any]:
     o, fc1, fc2 = drawn(WIDTH, WIDTH) / 36, drawn(INNER, WIDTH) / 36, drawn(WIDTH, INNER) / 72
     weight, shift, bias = drawn(3, WIDTH)
     inner_bias = drawn(INNER)
-    ways = {"joined": False} | ({"joined, tuned": True} if tuned else {})
+    ways: list[Tile | None] = [None, *(OTHERS if tiles else [])]
 
-    def add(tune: bool) -> Tensor:
-        return joined.quack_sum(wide, fc2, total, bias, tune)
+    def add(tile: Tile | None) -> Tensor:
+        return joined.quack_sum(wide, fc2, total, bias, tile or TILES["sum"])
 
-    def attention(tune: bool) -> tuple[Tensor, ...]:
-        return rows.norm(joined.quack_sum(x, o, total, None, tune), weight, shift, EPS)
+    def attention(tile: Tile | None) -> tuple[Tensor, ...]:
+        return rows.norm(joined.quack_sum(x, o, total, None, tile or TILES["sum"]), weight, shift, EPS)
 
-    def gelu(tune: bool) -> Tensor:
-        return joined.quack_gelu(x, fc1, inner_bias, tune)
+    def gelu(tile: Tile | None) -> Tensor:
+        return joined.quack_gelu(x, fc1, inner_bias, tile or TILES["gelu"])
 
-    cases: dict[str, tuple[Callable[[], Any], Callable[[bool], Any], Callable[[], Any], float]] = {
+    cases: dict[str, tuple[Callable[[], Any], Callable[[Tile | None], Any], Callable[[], Any], float]] = {
         "fc2 and sum": (
             lambda: rows.add(total, torch.mm(wide, fc2.t()), bias, None), add, lambda: torch.mm(wide, fc2.t()), WIDTH * INNER
         ),
@@ -93,17 +95,17 @@ def measure(frames: int, tuned: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "frames": frames}
     for name, (apart, together, alone, size) in cases.items():
         forms: dict[str, Callable[[], Any]] = {"product alone": alone, "apart": apart}
-        forms |= {way: (lambda t=tune, f=together: f(t)) for way, tune in ways.items()}
+        forms |= {f"joined {tuple(way) if way else ''}": (lambda t=way, f=together: f(t)) for way in ways}
         told = compare(forms)
         flops = 2.0 * count * size
         for form, took in told.items():
             line = took if isinstance(took, str) else f"{took:7.3f} ms {flops / took / 1e9:6.0f} TFLOP/s"
-            print(f"{name:18} {form:15} {line}", flush=True)
+            print(f"{name:18} {form:26} {line}", flush=True)
         result[name] = told
     try:
         result["errors"] = {
-            "sum": _error(add(False), rows.add(total, torch.mm(wide, fc2.t()), bias, None)),
-            "gelu": _error(gelu(False), rows.gelu(torch.mm(x, fc1.t()), inner_bias)),
+            "sum": _error(add(None), rows.add(total, torch.mm(wide, fc2.t()), bias, None)),
+            "gelu": _error(gelu(None), rows.gelu(torch.mm(x, fc1.t()), inner_bias)),
         }
         print("largest differences as a part of the largest value:", result["errors"])
     except Exception as error:
@@ -115,10 +117,10 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=32)
-    parser.add_argument("--tuned", action="store_true")
+    parser.add_argument("--tiles", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    result = measure(arguments.frames, arguments.tuned)
+    result = measure(arguments.frames, arguments.tiles)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1))
 
