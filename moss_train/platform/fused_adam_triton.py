@@ -20,7 +20,9 @@ CHUNK = 65_536
 """Elements of a piece, a multiple of every block."""
 COLUMNS = 6
 """Of a row: elements, then the addresses of gradient, weight, first moment, second moment, and of what completes the weight."""
-_BLOCK, _WARPS = 1024, 4  # 8 elements a thread: 16 bytes of bf16
+_WARPS = 4
+_LANE_BYTES = 16
+"""Of a moment, that a thread reads at once."""
 _NORM_BLOCK, _NORM_WARPS = 4096, 8
 KINDS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16}
 ALONE, REMAINDER, WHOLE = 0, 1, 2
@@ -120,9 +122,10 @@ def launch_adam(
         aligned: all addresses are multiples of 16 and all tensors have a multiple of 8 elements.
     """
     gradient, weight, first, second = (KINDS[kind] for kind in kinds)
+    block = _WARPS * 32 * _LANE_BYTES // kinds[2].itemsize
     with launching_on(table.device):
         _adam[(table.shape[0],)](
-            table, *scalars, gradient, weight, first, second, beside, decoupled, aligned, _BLOCK, num_warps=_WARPS, num_stages=1
+            table, *scalars, gradient, weight, first, second, beside, decoupled, aligned, block, num_warps=_WARPS, num_stages=1
         )
 
 
