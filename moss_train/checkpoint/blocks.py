@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -12,6 +13,24 @@ from model.conversion.tensor_file import scratch
 
 BLOCK_BYTES = 32 << 20
 """Of a block; a writer holds two, one that it writes and one that is being filled."""
+
+
+def lock_pages(memory: Tensor) -> bool:
+    """Page-lock host memory that is ours, at its exact size; torch's own allocator would take the next power of two.
+
+    It makes a context on the current GPU.
+
+    Args:
+        memory: uint8 [bytes].
+
+    Returns:
+        Whether it is locked; where the system refuses, copies are slower and still right.
+    """
+    if int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.numel(), 0)) == 0:
+        return True
+    with suppress(RuntimeError):  # CUDA keeps the refusal for who asks next, which is the check behind this thread's next kernel
+        torch.zeros(1, device="cuda")
+    return False
 
 
 class BlockBuffers:
@@ -28,19 +47,20 @@ class BlockBuffers:
         self.made = 0
         """Blocks made so far: as many as were borrowed at once."""
 
-    def borrow(self, lock: bool) -> Tensor:
+    def borrow(self, device: torch.device) -> Tensor:
         """A block, uint8 [block_bytes].
 
         Args:
-            lock: page-lock it if it is new; where the system refuses, copies are slower and still right.
+            device: that it will be filled from; for a GPU it is page-locked if it is new.
         """
         with self._guard:
             if self._free:
                 return self._free.pop()
             self.made += 1
         block = scratch((self.block_bytes,), torch.uint8)
-        if lock:
-            torch.cuda.cudart().cudaHostRegister(block.data_ptr(), block.numel(), 0)
+        if device.type == "cuda":
+            with torch.cuda.device(device):  # a new thread's is the first one, and locking makes a context
+                lock_pages(block)
         return block
 
     def give_back(self, block: Tensor) -> None:
@@ -70,7 +90,7 @@ def copied_blocks(values: Tensor, buffers: BlockBuffers) -> Iterator[Tensor]:
     """As `host_blocks`, whatever the device: the next block is on its way while one is used."""
     parts = values.detach().reshape(-1).split(buffers.block_bytes // values.element_size())  # [n] each
     on_gpu = values.is_cuda
-    borrowed = [buffers.borrow(on_gpu) for _ in range(min(2, len(parts)))]
+    borrowed = [buffers.borrow(values.device) for _ in range(min(2, len(parts)))]
     try:
         under_way = [_start(part, block) for part, block in zip(parts, borrowed, strict=False)]
         for index in range(len(parts)):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model.conversion.tensor_file import scratch
+from moss_train.checkpoint.blocks import lock_pages
 from moss_train.checkpoint.piece import Piece
 from moss_train.checkpoint.rank_files import RankFiles
 
@@ -52,7 +53,7 @@ class Staging:
             self.release()
             self._buffer = scratch((max(1, num_bytes),), torch.uint8)
             if lock:
-                self._locked = _lock(self._buffer)
+                self._locked = lock_pages(self._buffer)
         return self._buffer
 
     def release(self) -> None:
@@ -75,11 +76,3 @@ def _places(files: RankFiles) -> tuple[list[int], int]:
         places.append(size)
         size += -(-piece.num_bytes // _ALIGNMENT) * _ALIGNMENT
     return places, size
-
-
-def _lock(buffer: Tensor) -> bool:
-    """Page-lock memory that is ours, at its exact size; torch's own allocator would take the next power of two.
-
-    Where the system allows no more locked memory the copy is slower and still right.
-    """
-    return int(torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.numel(), 0)) == 0
