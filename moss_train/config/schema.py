@@ -253,7 +253,7 @@ class VisionStepConfig:
                 f"vision.keep_mode is {self.keep_mode} with vision.layers torch, and only fused layers keep that; use "
                 "vision.keep_mode=attention or vision.layers=auto"
             )
-        if self.keep_activations_gib < 0 and self.keep_activations_gib != -1:
+        if self.keep_activations_gib != -1 and not 0 <= self.keep_activations_gib < math.inf:
             raise InputError(f"vision.keep_activations_gib is {self.keep_activations_gib}; use -1 for all, 0 for none, or GiB")
         if not self.window_gib > 0:
             raise InputError(f"vision.window_gib is {self.window_gib}; it must be above 0")

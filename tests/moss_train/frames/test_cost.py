@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
@@ -132,6 +133,8 @@ def test_levels_of_fused_layers_are_refused_for_others(mode: str) -> None:
     ("values", "words"),
     [
         ({"keep_activations_gib": -0.5}, "vision.keep_activations_gib is -0.5"),
+        ({"keep_activations_gib": math.inf}, "vision.keep_activations_gib is inf; use -1 for all"),
+        ({"keep_activations_gib": math.nan}, "vision.keep_activations_gib is nan"),
         ({"window_gib": 0.0}, "vision.window_gib is 0.0"),
         ({"keep_mode": "some"}, "vision.keep_mode is 'some'"),
         ({"again_chunk_frames": -1}, "vision.again_chunk_frames is -1"),
