@@ -104,6 +104,9 @@ class Fp8Products:
     def gelu_product(self, x: Rounded, matrix: Fp8Matrix, bias: Tensor) -> None:
         return None
 
+    def gelu_gradient(self, dy: Rounded, matrix: Fp8Matrix, gate: Tensor | None, pre: Tensor, bias: Tensor) -> None:
+        return None
+
     def gelu(self, pre: Tensor, bias: Tensor | None) -> Rounded:
         return rows_fp8.gelu(pre, bias)
 

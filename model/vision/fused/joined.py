@@ -1,13 +1,14 @@
 """Products whose last step is what follows them, the sum with the state or gelu: a kernel of quack-kernels writes that alone.
 
 Beside a product and a row kernel they spare, of a layer of width D in 16 bits, 4 D bytes a row where the output is summed,
-2 D behind attention, and 16 D where gelu follows and its entry is not kept. They round once where separate operations round
-after each step, so a layer's numbers differ by rounding from those without them.
+2 D behind attention, 16 D where gelu follows and its entry is not kept, and 16 D in front of gelu on the way back. They round
+once where separate operations round after each step, so a layer's numbers differ by rounding from those without them.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -17,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TAKEN: tuple[str, ...] = ("gelu",)
-"""Which of `sum` and `gelu` are used where they work. H200, 32 frames: fc1 with gelu 0.90 ms, apart 1.12 ms; the sum was not
-measured yet (`tests.model.vision.fused.measure_joined`)."""
+TAKEN: tuple[str, ...] = ("gelu", "gradient")
+"""Which of `sum`, `gelu` and `gradient` are used where they work. H200, 32 frames: fc1 with gelu 0.90 ms, apart 1.12 ms; the
+gradient 1.35 ms, apart 1.57 ms; the sum was not measured yet (`tests.model.vision.fused.measure_joined`)."""
 
 
 class Tile(NamedTuple):
@@ -31,12 +32,13 @@ class Tile(NamedTuple):
     """Whether two groups of warps take turns with tiles of their own."""
 
 
-TILES = {"gelu": Tile(128, 192, True), "sum": Tile(128, 160, True)}
+TILES = {"gelu": Tile(128, 192, True), "sum": Tile(128, 160, True), "gradient": Tile(128, 256, False)}
 
 _TYPES = (torch.bfloat16, torch.float16)
 _TRIAL_ERROR = 0.02
 
-Joined = Callable[..., Tensor]
+Joined = Callable[..., Any]
+"""Gives a tensor, or a tuple of them."""
 
 
 def formula_sum(x: Tensor, weight: Tensor, total: Tensor, bias: Tensor | None) -> Tensor:
@@ -48,6 +50,22 @@ def formula_sum(x: Tensor, weight: Tensor, total: Tensor, bias: Tensor | None) -
 def formula_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """gelu(x weight^T + bias), rounded once; shapes as above."""
     return F.gelu(x.float() @ weight.float().t() + bias.float()).to(x.dtype)
+
+
+def formula_gradient(dy: Tensor, weight: Tensor, pre: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a = gelu(pre + bias) and y = a weight^T: gradient of pre, a again, gradient of the bias in fp32.
+
+    Args:
+        dy: gradient of y [rows, D].
+        weight: [D, I].
+        pre: [rows, I].
+        bias: [I].
+    """
+    da = dy.float() @ weight.float()  # [rows, I]
+    x = pre.float() + bias.float()
+    share = 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
+    dpre = da * (share + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
+    return dpre.to(dy.dtype), (x * share).to(dy.dtype), dpre.sum(0)
 
 
 @cache
@@ -81,7 +99,40 @@ def quack_gelu(x: Tensor, weight: Tensor, bias: Tensor, tile: Tile = TILES["gelu
     return _quack(x, weight, None, bias, "gelu_erf", tile)
 
 
-FORMS: dict[str, tuple[Joined, Joined]] = {"sum": (quack_sum, formula_sum), "gelu": (quack_gelu, formula_gelu)}
+@cache
+def _gradient_epilogue() -> Any:
+    """What the kernel of `quack_gradient` does with an element of the product."""
+    from quack.activation import dgelu_erf  # type: ignore[import-not-found, unused-ignore]
+    from quack.epilogue.frontend import gemm_epilogue  # type: ignore[import-not-found, unused-ignore]
+    from quack.epilogue.ops import RowVecLoad, RowVecReduce  # type: ignore[import-not-found, unused-ignore]
+
+    # Without annotations: the kernels' compiler would read them as its own types.
+    def gelu_gradient(acc, c, bias):  # type: ignore[no-untyped-def]
+        dpre, activated = dgelu_erf(c + bias, acc)
+        return {"D": dpre, "activated": activated, "dbias": dpre}
+
+    loads, sums = {"bias": RowVecLoad("bias")}, {"dbias": RowVecReduce("dbias")}
+    return gemm_epilogue(outputs=("activated",), ops=loads, reduces=sums)(gelu_gradient)
+
+
+def quack_gradient(
+    dy: Tensor, weight: Tensor, pre: Tensor, bias: Tensor, tile: Tile = TILES["gradient"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `formula_gradient`."""
+    out = {"D": torch.empty_like(pre), "activated": torch.empty_like(pre)}
+    found = _gradient_epilogue()(
+        dy, weight, pre, out=out, bias=bias[None], config=_configured(tile), tuned=False, dynamic_scheduler=False
+    )
+    return out["D"], out["activated"], found["dbias"].view(-1).float()
+
+
+FORMS: dict[str, tuple[Joined, Joined]] = {
+    "sum": (quack_sum, formula_sum), "gelu": (quack_gelu, formula_gelu), "gradient": (quack_gradient, formula_gradient),
+}  # fmt: skip
+
+
+def _several(result: Any) -> tuple[Tensor, ...]:
+    return result if isinstance(result, tuple) else (result,)
 
 
 def trial(name: str, device: torch.device, dtype: torch.dtype) -> str:
@@ -93,10 +144,10 @@ def trial(name: str, device: torch.device, dtype: torch.dtype) -> str:
 
     x, weight, total, bias = drawn(200, 256), drawn(384, 256) / 16, drawn(200, 384), drawn(384)
     form, formula = FORMS[name]
-    arguments: tuple[Any, ...] = (x, weight, bias) if name == "gelu" else (x, weight, total, bias)
+    operands = {"sum": (x, weight, total, bias), "gelu": (x, weight, bias), "gradient": (x, weight.t().contiguous(), total, bias)}
     try:
-        found, expected = form(*arguments).float(), formula(*arguments).float()
-        apart = float((found - expected).abs().max() / expected.abs().max())
+        pairs = zip(_several(form(*operands[name])), _several(formula(*operands[name])), strict=True)
+        apart = max(float((found.float() - exact.float()).abs().max() / exact.float().abs().max()) for found, exact in pairs)
     except Exception as error:  # another version may have other arguments
         return f"{type(error).__name__}: {(str(error) or '?').splitlines()[0]}"
     return "" if apart <= _TRIAL_ERROR else f"its numbers are off by {apart:.3g} of the largest"

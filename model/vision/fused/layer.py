@@ -236,9 +236,7 @@ class _Backward:
         dy, columns = products.gradient(dtotal, p.fc2_bias if of_bias else None)
         dpre, activated, dgate = None, None, None
         if wanted.pre:
-            da = products.input_gradient(dy, products.matrix(p.fc2), gate)
-            dpre, activated, self.vectors["fc1_bias"] = products.gelu_backward(da, states.pre, p.fc1_bias, states.peak_inner)
-            del da
+            dpre, activated, self.vectors["fc1_bias"] = self._gelu(dy, states.pre)
         elif wanted.any("fc2", "gate_ffn"):
             activated = products.gelu_right(states.pre, p.fc1_bias, states.peak_inner)
         if wanted.any("fc2", "gate_ffn"):
@@ -251,6 +249,16 @@ class _Backward:
                 dgate = dgate + torch.dot(columns, p.fc2_bias.detach().to(columns.dtype))
         self.vectors["gate_ffn"] = _through_tanh(dgate, gate)
         return self._before_mlp(dpre, dtotal) if dpre is not None else None
+
+    def _gelu(self, dy: Operand, pre: Tensor) -> tuple[Operand, Operand, Tensor | None]:
+        """Gradient of fc2's product -> gradient of fc1's, the gelu again, gradient of fc1's bias."""
+        p, products, gate = self.p, self.way.products, _factor(self.p.gate_ffn)
+        matrix = products.matrix(p.fc2)
+        together = products.gelu_gradient(dy, matrix, gate, pre, p.fc1_bias)
+        if together is not None:
+            return together
+        da = products.input_gradient(dy, matrix, gate)
+        return products.gelu_backward(da, pre, p.fc1_bias, self.states.peak_inner)
 
     def _before_mlp(self, dpre: Operand, dtotal: Tensor) -> Tensor | None:
         """Gradient of fc1's product, and of the output by its other way -> gradient of the state between."""

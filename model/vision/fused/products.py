@@ -60,6 +60,11 @@ class Products(Protocol):
     def gelu_product(self, x: Operand, matrix: Matrix, bias: Tensor) -> Operand | None:
         """The gelu of x W^T + bias by one kernel; None as above."""
 
+    def gelu_gradient(
+        self, dy: Operand, matrix: Matrix, gate: Tensor | None, pre: Tensor, bias: Tensor
+    ) -> tuple[Operand, Right, Tensor] | None:
+        """`gelu_backward` of `input_gradient` by one kernel; None as above."""
+
     def gelu(self, pre: Tensor, bias: Tensor | None) -> Operand:
         """The gelu of pre + bias."""
 
@@ -173,6 +178,12 @@ class PlainProducts:
     def gelu_product(self, x: Operand, matrix: Matrix, bias: Tensor) -> Operand | None:
         form = joined.choose("gelu", x)
         return None if form is None else form(x, matrix, bias)
+
+    def gelu_gradient(
+        self, dy: Operand, matrix: Matrix, gate: Tensor | None, pre: Tensor, bias: Tensor
+    ) -> tuple[Operand, Right, Tensor] | None:
+        form = joined.choose("gradient", dy)
+        return None if form is None else form(dy, matrix if gate is None else matrix * gate, pre, bias)
 
     def gelu(self, pre: Tensor, bias: Tensor | None) -> Operand:
         return rows.gelu(pre, bias)

@@ -80,6 +80,9 @@ def measure(frames: int, tiles: bool) -> dict[str, Any]:
     def gelu(tile: Tile | None) -> Tensor:
         return joined.quack_gelu(x, fc1, inner_bias, tile or TILES["gelu"])
 
+    def gradient(tile: Tile | None) -> tuple[Tensor, ...]:
+        return joined.quack_gradient(x, fc2, wide, inner_bias, tile or TILES["gradient"])
+
     cases: dict[str, tuple[Callable[[], Any], Callable[[Tile | None], Any], Callable[[], Any], float]] = {
         "fc2 and sum": (
             lambda: rows.add(total, torch.mm(wide, fc2.t()), bias, None), add, lambda: torch.mm(wide, fc2.t()), WIDTH * INNER
@@ -90,6 +93,9 @@ def measure(frames: int, tiles: bool) -> dict[str, Any]:
         ),
         "fc1 and gelu": (
             lambda: rows.gelu(torch.mm(x, fc1.t()), inner_bias), gelu, lambda: torch.mm(x, fc1.t()), WIDTH * INNER
+        ),
+        "gradient of gelu": (
+            lambda: rows.gelu_backward(torch.mm(x, fc2), wide, inner_bias), gradient, lambda: torch.mm(x, fc2), WIDTH * INNER
         ),
     }  # fmt: skip
     result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "frames": frames}

@@ -46,7 +46,7 @@ def test_a_layer_of_joined_products_is_the_same(level: str, gated: bool, monkeyp
 
     monkeypatch.setattr(joined, "choose", chosen)
     found = _run(layer, level, x, gradient)
-    assert ("gelu" in used) == (level != "all") and ("sum" in used) == (not gated)
+    assert ("gelu" in used) == (level != "all") and ("sum" in used) == (not gated) and "gradient" in used
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5 * float(theirs.abs().max()), rtol=1e-5)
@@ -61,6 +61,19 @@ def test_formulas(rows: int, width: int, out: int, biased: bool) -> None:
     torch.testing.assert_close(joined.formula_sum(x, weight, total, bias if biased else None), expected, atol=1e-4, rtol=1e-5)
     expected = torch.nn.functional.gelu(torch.nn.functional.linear(x, weight, bias))
     torch.testing.assert_close(joined.formula_gelu(x, weight, bias), expected, atol=1e-4, rtol=1e-5)
+
+
+@given(st.integers(1, 20), st.integers(1, 40), st.integers(1, 40))
+def test_formula_of_the_gradient(rows: int, width: int, inner: int) -> None:
+    dy, weight, pre, bias = _numbers(1, rows, width), _numbers(2, width, inner), _numbers(3, rows, inner), _numbers(4, inner)
+    pre.requires_grad_()
+    bias.requires_grad_()
+    activated = torch.nn.functional.gelu(pre + bias)
+    torch.nn.functional.linear(activated, weight).backward(dy)
+    found = joined.formula_gradient(dy, weight, pre.detach(), bias.detach())
+    for ours, theirs in zip(found, (pre.grad, activated.detach(), bias.grad), strict=True):
+        assert theirs is not None
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
 
 
 def test_nothing_is_chosen_where_rows_are_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
