@@ -14,8 +14,8 @@
 #
 # Environment (defaults in brackets):
 #   PYTHON     interpreter with moss-train installed [.venv/bin/python beside this folder, else python3]
-#   SAVE_DIR   folder for the checkpoint of 85 GB, in memory [/dev/shm/moss-full]
-#   DATA_DIR   folder for made-up shards [OUT/shards, removed afterwards]
+#   SAVE_DIR   folder in which moss-full, the checkpoint of 85 GB, is made and removed [/dev/shm, in memory]
+#   DATA_DIR   folder for made-up shards, which stay there [OUT/shards, removed if they were made]
 #   MORE       further words of every command, split at blanks
 set -uo pipefail
 
@@ -51,7 +51,7 @@ command -v "$PYTHON" >/dev/null || die "PYTHON is '$PYTHON', which is no program
 if [ "$dry_run" = no ]; then
     mkdir -p "$out" 2>/dev/null || die "$out cannot be made; give a folder that can be written"
 fi
-save=${SAVE_DIR:-/dev/shm/moss-full}
+save=${SAVE_DIR:-/dev/shm}/moss-full # of a name of its own: it is removed, whatever else is there stays
 data=${DATA_DIR:-$out/shards}
 read -r -a more <<<"${MORE:-}"
 keep=(--keep-gib 66)
@@ -94,7 +94,7 @@ profile() {
 }
 
 data() {
-    local missing
+    local missing made=no
     missing=$("$PYTHON" -c 'import importlib.util as u
 def there(name):
     try: return u.find_spec(name) is not None
@@ -104,11 +104,12 @@ print(", ".join(n for n in ("megatron.energon", "av", "multistorageclient") if n
         skip data "$missing cannot be imported; install moss-train with the packages that read shards"
         return 0
     fi
+    [ -e "$data" ] || made=yes
     if [ -e "$data/video" ] || run make_data 90 train --make-data "$data"; then
         run data 90 train --data "$data" --frames 64 --precision bf16,fp8 --steps 4 --warmup 2 --case-seconds 8 "${keep[@]}" \
             --limit-seconds 75 --out "$out/data.json" "${chunk[@]}" data.worker_processes=8
     fi
-    [ -n "${DATA_DIR:-}" ] || [ "$dry_run" = yes ] || rm -rf "$data" # videos are no results
+    [ -n "${DATA_DIR:-}" ] || [ "$dry_run$made" != noyes ] || rm -rf "$data" # videos are no results
 }
 
 full() {

@@ -67,8 +67,26 @@ def test_a_part_that_fails_ends_no_other(tmp_path: Path) -> None:
     rows = [line.split("\t")[:2] for line in (out / "parts.tsv").read_text().splitlines()]
     assert rows == [["train", "0"], ["profile", "1"], ["full", "0"], ["reference", "0"]]
     skipped = (out / "skipped.txt").read_text()
-    assert "data: skipped, av cannot be imported" in skipped and f"resume: skipped, {save} holds no checkpoint" in skipped
+    assert (
+        "data: skipped, av cannot be imported" in skipped and f"resume: skipped, {save}/moss-full holds no checkpoint" in skipped
+    )
     assert "--case-seconds 4" in (out / "train.log").read_text()
+
+
+def test_what_others_have_in_its_folders_stays(tmp_path: Path) -> None:
+    stub = tmp_path / "python"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    out, save = tmp_path / "out", tmp_path / "save"
+    mine = [save / "mine", out / "shards" / "video" / "mine"]
+    for file in (*mine, save / "moss-full" / "old"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert (
+        script("data", "full", "resume", str(out), PYTHON=str(stub), FAILING="nothing", MISSING="", SAVE_DIR=str(save)).returncode
+        == 0
+    )
+    assert all(file.exists() for file in mine) and not (save / "moss-full").exists()
 
 
 def test_the_page_takes_the_files_that_there_are(tmp_path: Path) -> None:
