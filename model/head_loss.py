@@ -8,7 +8,7 @@ multiplies again. The vocabulary may be spread over tensor-parallel ranks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,7 +46,9 @@ class HeadLoss:
         Returns:
             fp32 [N]; rows without a target hold 0.
         """
-        losses: Tensor = _HeadLoss.apply(hidden, weight, targets, self, group)  # type: ignore[no-untyped-call]
+        # Inside a Function autograd is off, and inputs ask for gradients whether or not anybody computes them.
+        settings = self if torch.is_grad_enabled() else replace(self, kept_bytes=0.0)
+        losses: Tensor = _HeadLoss.apply(hidden, weight, targets, settings, group)  # type: ignore[no-untyped-call]
         return losses
 
 

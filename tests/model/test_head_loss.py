@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model import head_loss
 from model.head_loss import HeadLoss
 from model.kernels.logit_rows import NOT_HERE, row_statistics, softmax_gradient_
 from model.rows import IGNORE_INDEX
@@ -89,6 +92,22 @@ def test_logits_are_kept_only_within_the_room_and_only_for_a_backward_pass() -> 
         assert not losses.grad_fn.kept  # type: ignore[union-attr]
     with torch.no_grad():
         assert HeadLoss(20, 1e9, 4)(hidden, weight, targets, ALONE).grad_fn is None
+
+
+def test_without_autograd_logits_of_one_piece_exist_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, targets, _ = _numbers(12, 20, 20, seed=5)
+    seen: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def watched(logits: torch.Tensor, own: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        alive.append(sum(reference() is not None for reference in seen))
+        seen.append(weakref.ref(logits))
+        return row_statistics(logits, own, columns)
+
+    monkeypatch.setattr(head_loss, "row_statistics", watched)
+    with torch.no_grad():
+        HeadLoss(20, 1e9, 4)(hidden, weight, targets, ALONE)
+    assert alive == [0, 0, 0]
 
 
 def test_shares_of_a_vocabulary_add_up() -> None:
