@@ -6,7 +6,8 @@ The states are those of the optimizer that is driven, by its names and in its dt
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,15 +62,21 @@ class _Tables:
     """Tables by kind, made anew when a tensor lies elsewhere: a loaded checkpoint brings new ones."""
 
     def __init__(self) -> None:
-        self._places: list[tuple[int, ...]] = []
+        self._places: list[tuple[Any, ...]] = []
         self._tables: dict[_Kind, Tensor] = {}
 
-    def of(self, members: Sequence[tuple[_Kind, tuple[Tensor, ...]]]) -> dict[_Kind, Tensor]:
-        places = [(*(tensor.data_ptr() for tensor in tensors), tensors[0].numel()) for _, tensors in members]
-        kinds = {kind for kind, _ in members}
-        if places != self._places or kinds != set(self._tables):
+    def of(
+        self, places: list[tuple[Any, ...]], members: Callable[[], Sequence[tuple[_Kind, tuple[Tensor, ...]]]]
+    ) -> dict[_Kind, Tensor]:
+        """Tables of all tensors.
+
+        Args:
+            places: addresses, sizes and dtypes: all that is asked each time, for the GPU waits meanwhile.
+            members: makes the tensors by kind.
+        """
+        if places != self._places:
             by_kind: dict[_Kind, list[tuple[Tensor, ...]]] = {}
-            for kind, tensors in members:
+            for kind, tensors in members():
                 by_kind.setdefault(kind, []).append(tensors)
             self._tables = {kind: table_of(tensors) for kind, tensors in by_kind.items()}
             self._places = places
@@ -88,12 +95,14 @@ class GradientNorm:
         Args:
             gradients: contiguous, fp32 or bf16, at least one with elements.
         """
-        members = [
-            (_Kind((gradient.dtype,), ALONE, _aligned([gradient])), (gradient.detach(),))
-            for gradient in gradients
-            if gradient.numel()
-        ]
-        tables = self._tables.of(members)
+        tables = self._tables.of(
+            [(gradient.data_ptr(), gradient.numel(), gradient.dtype) for gradient in gradients],
+            lambda: [
+                (_Kind((gradient.dtype,), ALONE, _aligned([gradient])), (gradient.detach(),))
+                for gradient in gradients
+                if gradient.numel()
+            ],
+        )
         sums = [launch_squares(table, kind.dtypes[0], kind.aligned) for kind, table in tables.items()]
         return torch.cat(sums).sum(dtype=torch.float64).sqrt().float().view(1)
 
@@ -122,23 +131,28 @@ class TableAdam:
         clip, self.clip = self.clip, 1.0
         for index, group in enumerate(optimizer.param_groups):
             group["step"] = group.get("step", 0) + 1
-            found = [self._member(p, g) for p in group["params"] if (g := self._gradient(p)) is not None]
-            members = [(kind, tensors) for kind, tensors in found if tensors[0].numel()]
-            if not members:
-                continue
-            tables = self._tables.setdefault(index, _Tables()).of(members)
+            name = "decoupled_grad" if optimizer.use_decoupled_grad else "grad"
+            given = [(p, g) for p in group["params"] if (g := getattr(p, name, None)) is not None]
+            tables = self._tables.setdefault(index, _Tables()).of(
+                [self._place(p, g) for p, g in given], partial(self._members, given)
+            )
             for kind, table in tables.items():
                 launch_adam(table, scalars(group, clip), kind.dtypes, kind.beside, bool(optimizer.adam_w_mode), kind.aligned)
 
-    def _gradient(self, parameter: Tensor) -> Tensor | None:
-        found: Tensor | None = getattr(parameter, "decoupled_grad" if self._optimizer.use_decoupled_grad else "grad", None)
-        return found
+    def _place(self, parameter: Tensor, gradient: Tensor) -> tuple[Any, ...]:
+        optimizer = self._optimizer
+        state = optimizer.state[parameter]
+        if not state:
+            optimizer.initialize_state(parameter, optimizer.store_param_remainders and parameter.dtype == torch.bfloat16)
+            state = optimizer.state[parameter]
+        tensors = (parameter, gradient, *state.values())
+        return (parameter.numel(), *[tensor.data_ptr() for tensor in tensors], *[tensor.dtype for tensor in tensors])
+
+    def _members(self, given: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[_Kind, tuple[Tensor, ...]]]:
+        return [self._member(parameter, gradient) for parameter, gradient in given if parameter.numel()]
 
     def _member(self, parameter: Tensor, gradient: Tensor) -> tuple[_Kind, tuple[Tensor, ...]]:
-        optimizer = self._optimizer
-        if not optimizer.state[parameter]:
-            optimizer.initialize_state(parameter, optimizer.store_param_remainders and parameter.dtype == torch.bfloat16)
-        state = optimizer.state[parameter]
+        state = self._optimizer.state[parameter]
         tensors = [gradient.detach(), parameter.detach(), state["exp_avg"], state["exp_avg_sq"]]
         beside = ALONE
         if parameter.dtype != torch.float32:  # of fp32 weights Transformer Engine keeps a second copy that nothing updates

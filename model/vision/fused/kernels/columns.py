@@ -21,7 +21,7 @@ class Launch(NamedTuple):
     warps: int = 8
 
 
-LAUNCH = Launch()
+LAUNCH, NORM_LAUNCH = Launch(), Launch(warps=4)
 PLAIN, NORM, GELU = 0, 1, 2
 
 
@@ -97,7 +97,7 @@ def _launched(
     launch: Launch | None,
 ) -> Tensor:  # fmt: skip
     count, width = x.shape
-    launch = launch or LAUNCH
+    launch = launch or (NORM_LAUNCH if kind == NORM else LAUNCH)
     out = torch.empty((width, filled), dtype=torch.float8_e4m3fn, device=x.device)
     if out.numel():
         constants: dict[str, Any] = {"KIND": kind, "BIASED": shift is not None, "PAIRS": pairs(x), "enable_fp_fusion": False}

@@ -10,7 +10,7 @@ from torch import Tensor
 from model.kernels.rows import Rows, Scales, finish, gelu_slope, pairs, parameter, read, results, write
 from model.vision.fused.kernels.persistent import Launch, pieces, programs
 
-GELU_BACKWARD = Launch(rows=1, warps=8, programs=2, stages=2)
+GELU_BACKWARD = Launch(rows=1, warps=8, programs=2, stages=3)
 GELU_BACKWARD_TWICE = Launch(rows=1, warps=8, programs=2)
 """With results in fp8 and plain, which take the registers of a second round."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from model.kernels.rows import Rows, gelu_slope, pairs, power_of_two, results, rounded_to
 from model.vision.fused.kernels.persistent import Launch, pieces, programs
 
-GELU_GRADIENT = Launch(rows=1, warps=8, programs=3, stages=2)
+GELU_GRADIENT = Launch(rows=1, warps=4, programs=4, stages=2)
 
 
 @triton.jit

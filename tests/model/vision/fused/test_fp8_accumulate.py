@@ -25,7 +25,8 @@ def test_a_buffer_takes_the_product_on_top(device: str, rows: int, dtype: torch.
     a, b = _turned(device, 1, rows, 32), _turned(device, 2, rows, 64)
     main = torch.full((32, 64), 3.0, dtype=dtype, device=device)
     place = main.data_ptr()
-    error = 1e-5 if dtype == torch.float32 else 2**-7  # one rounding of the buffer for each addition
+    # One rounding of the buffer for each addition; a Hopper GPU adds products of fp8 numbers in some 13 bits.
+    error = 2**-7 if dtype == torch.bfloat16 else 1e-5 if device == "cpu" else 2**-10
     for times in (1, 2):
         add_scaled_product(a, b, main, False)
         exact = (a.columns.double() @ b.columns.double().t()) * a.scale * b.scale
