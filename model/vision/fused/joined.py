@@ -36,6 +36,8 @@ TILES = {"gelu": Tile(128, 192, True), "sum": Tile(128, 160, True), "gradient": 
 
 _TYPES = (torch.bfloat16, torch.float16)
 _TRIAL_ERROR = 0.02
+_MULTIPLE = 64
+"""Widths of which kernels were tried; of a layer they are all such if its own is."""
 
 Joined = Callable[..., Any]
 """Gives a tensor, or a tuple of them."""
@@ -166,5 +168,7 @@ def _works(name: str, device: torch.device, dtype: torch.dtype) -> bool:
 def choose(name: str, x: Tensor) -> Joined | None:
     """The kernel for rows like x, if one is to be used."""
     if name not in TAKEN or not x.is_cuda or x.dtype not in _TYPES or torch.cuda.get_device_capability(x.device)[0] != 9:
+        return None
+    if not x.shape[0] or x.shape[1] % _MULTIPLE:
         return None
     return FORMS[name][0] if _works(name, x.device, x.dtype) else None

@@ -15,8 +15,8 @@ MIXED_GIB = 8.0
 """Left beside `FREE_GIB` where packs of many samples follow each other: gaps that tensors of other sizes have left."""
 SMALLER = 0.5
 """Of what a case was to keep, where memory was short all the same."""
-AGAIN_CHUNK = 8
-"""Frames encoded again at once: 13 GB at 11B."""
+AGAIN = (4, 24)
+"""Frames encoded again at once, at least and at most; each takes 1.6 GB at 11B."""
 LAYER_STATE = 19
 """What a decoder layer keeps of a row, in hidden states: inputs, norms, q, k, v, attention, both sides of the MLP."""
 OTHER_GIB = 4.0
@@ -55,8 +55,21 @@ def keep_gib(
         parameters: of the model.
     """
     decoder = rows * config.text.num_hidden_layers * LAYER_STATE * config.text.hidden_size * element
-    pad = config.switches.vit_keep_pad_tokens
-    again = AGAIN_CHUNK * activation_bytes(config.vision, element, "all", pad, fused)
-    copies = 2 * parameters if fp8 else 0
-    # The decoder's state is gone when frames are encoded again.
-    return max(0.0, limit - static - OTHER_GIB - (max(decoder, again) + copies) / GIB)
+    return max(0.0, _room_gib(limit, static, fp8, parameters) - decoder / GIB)
+
+
+def again_frames(
+    config: VideoMllamaConfig, *, limit: float, static: float, element: int = 2, fused: bool = True, fp8: bool = False,
+    parameters: int = 0,
+) -> int:  # fmt: skip
+    """`vision.again_chunk_frames` of a case: neither the decoder's state nor what was kept is left when frames are encoded again.
+
+    Args:
+        config, limit, static, element, fused, fp8, parameters: as of `keep_gib`.
+    """
+    a_frame = activation_bytes(config.vision, element, "all", config.switches.vit_keep_pad_tokens, fused)
+    return max(AGAIN[0], min(AGAIN[1], int(_room_gib(limit, static, fp8, parameters) * GIB / a_frame)))
+
+
+def _room_gib(limit: float, static: float, fp8: bool, parameters: int) -> float:
+    return limit - static - OTHER_GIB - (2 * parameters / GIB if fp8 else 0.0)

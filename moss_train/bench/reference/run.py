@@ -14,7 +14,7 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.vision.fused.levels import all_fused
 from moss_train.bench.packs import PackSample
-from moss_train.bench.reference.budget import AGAIN_CHUNK, SMALLER, keep_gib, limit_gib
+from moss_train.bench.reference.budget import SMALLER, again_frames, keep_gib, limit_gib
 from moss_train.bench.reference.cases import Case, Model, Options
 from moss_train.bench.reference.measure import measure, sample_flops, work_flops
 from moss_train.bench.reference.samples import mixture_samples
@@ -111,7 +111,7 @@ class Comparison:
 
     def _smaller(self, found: dict[str, Any]) -> bool:
         """Whether the case kept what was chosen for it, so that less can be chosen."""
-        return any(f"again_chunk_frames={AGAIN_CHUNK}" in override for override in found["overrides"][:1])
+        return any("again_chunk_frames=" in override for override in found["overrides"][:1])
 
     def _share(self, model: Model, case: Case) -> float:
         """When a case's part of the time is over: as much as its operations are of all that are waiting."""
@@ -177,12 +177,14 @@ class Comparison:
         free, _ = torch.cuda.mem_get_info(self._device)  # contexts and libraries, this process' own too, are not the allocator's
         card = (free + torch.cuda.memory_reserved(self._device)) / GIB
         states = STATE_BYTES[model.optimizer] * subject.parameters
-        kept = keep_gib(
-            subject.model_config, limit=limit_gib(card, 0 if mixed else case.frames, mixed), static=(self._static + states) / GIB,
-            rows=STAGES[case.stage].sequence_length if mixed else case.rows, element=subject.models.dtype.itemsize,
-            fused=all_fused(subject.models.vision), fp8=model.precision == "fp8", parameters=subject.parameters,
-        )  # fmt: skip
-        return (f"vision.again_chunk_frames={AGAIN_CHUNK}", f"vision.keep_activations_gib={part * kept:.2f}", *model.overrides)
+        beside: dict[str, Any] = {
+            "limit": limit_gib(card, 0 if mixed else case.frames, mixed), "static": (self._static + states) / GIB,
+            "element": subject.models.dtype.itemsize, "fused": all_fused(subject.models.vision), "fp8": model.precision == "fp8",
+            "parameters": subject.parameters,
+        }  # fmt: skip
+        rows = STAGES[case.stage].sequence_length if mixed else case.rows
+        kept, again = keep_gib(subject.model_config, rows=rows, **beside), again_frames(subject.model_config, **beside)
+        return (f"vision.again_chunk_frames={again}", f"vision.keep_activations_gib={part * kept:.2f}", *model.overrides)
 
     def _left_out(self, case: Case) -> list[int]:
         """Samples of a mixture that found no memory or time on the reference's side: ours leaves them out as well."""

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from moss_train.bench.reference import measure
-from moss_train.bench.reference.budget import AGAIN_CHUNK
 from moss_train.bench.reference.cases import Model
 from moss_train.bench.reference.ratios import computed_ranks_ratio, mixture_ratio, ratio_of, told
 from moss_train.bench.reference.run import Comparison
@@ -102,7 +101,7 @@ def test_our_side_tries_once_more_with_less_of_the_frames_state(tmp_path: Path) 
         return step(meter, batch)
 
     def fitted(self: Comparison, model: Model, case: Any, subject: Any, part: float = 1.0) -> tuple[str, ...]:
-        return (f"vision.again_chunk_frames={AGAIN_CHUNK}", f"vision.keep_activations_gib={4 * part}", *model.overrides)
+        return ("vision.again_chunk_frames=8", f"vision.keep_activations_gib={4 * part}", *model.overrides)
 
     with patch.object(measure.Meter, "step", short), patch.object(Comparison, "fitted", fitted):
         found = measured(tmp_path / "found.json", "--frames", "3", "--rows", "48", "--mixture", "none", "--sides", "ours")

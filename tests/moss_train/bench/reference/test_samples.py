@@ -11,7 +11,7 @@ from data_pipeline.packing.select import select_packs
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 from moss_train.bench.packs import PackSample
-from moss_train.bench.reference.budget import AGAIN_CHUNK, FREE_GIB, MARGIN_GIB, MIXED_GIB, OTHER_GIB, keep_gib, limit_gib
+from moss_train.bench.reference.budget import AGAIN, FREE_GIB, MARGIN_GIB, MIXED_GIB, OTHER_GIB, again_frames, keep_gib, limit_gib
 from moss_train.bench.reference.cases import Options, make_cases, model_of
 from moss_train.bench.reference.published import PUBLISHED
 from moss_train.bench.reference.run import Comparison
@@ -91,8 +91,10 @@ def test_long_samples_stay_within_half_of_the_references_memory(card: float, fra
 def test_what_is_kept_leaves_room_for_the_rest(limit: float, static: float, rows: int, fp8: bool) -> None:
     config = VideoMllamaConfig()
     kept = keep_gib(config, limit=limit, static=static, rows=rows, fp8=fp8, parameters=4_000_000_000)
-    again = AGAIN_CHUNK * activation_bytes(config.vision, 2, "all", True, True) / GIB
-    assert kept == 0 or kept + static + again <= limit
+    assert kept == 0 or kept + static < limit
+    frames = again_frames(config, limit=limit, static=static, fp8=fp8, parameters=4_000_000_000)
+    assert AGAIN[0] <= frames <= AGAIN[1]
+    assert frames == AGAIN[0] or static + frames * activation_bytes(config.vision, 2, "all", True, True) / GIB < limit
     assert keep_gib(config, limit=limit + 1, static=static, rows=rows, fp8=fp8, parameters=4_000_000_000) >= kept
 
 
@@ -112,4 +114,4 @@ def test_the_card_decides_what_our_side_keeps_unless_the_config_says_it(monkeypa
                 room = 140 - FREE_GIB - OTHER_GIB - (MIXED_GIB if case.kind == "mixture" else 0)
                 assert found.keep_activations_gib == (pytest.approx(room, abs=0.3) if kept else 3)
                 assert less.keep_activations_gib == (pytest.approx(room / 2, abs=0.3) if kept else 3)
-                assert found.again_chunk_frames == (AGAIN_CHUNK if kept else 0)
+                assert found.again_chunk_frames == (AGAIN[1] if kept else 0)
