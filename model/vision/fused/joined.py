@@ -36,6 +36,8 @@ TILES = {"gelu": Tile(128, 192, True), "sum": Tile(128, 160, True), "gradient": 
 
 _TYPES = (torch.bfloat16, torch.float16)
 _TRIAL_ERROR = 0.02
+_ROWS = 16_384
+"""Rows from which on they are taken: a call costs the host more time than two kernels' calls, and a GPU with 8 frames waited."""
 _MULTIPLE = 64
 """Widths of which kernels were tried; of a layer they are all such if its own is."""
 
@@ -169,6 +171,6 @@ def choose(name: str, x: Tensor) -> Joined | None:
     """The kernel for rows like x, if one is to be used."""
     if name not in TAKEN or not x.is_cuda or x.dtype not in _TYPES or torch.cuda.get_device_capability(x.device)[0] != 9:
         return None
-    if not x.shape[0] or x.shape[1] % _MULTIPLE:
+    if x.shape[0] < _ROWS or x.shape[1] % _MULTIPLE:
         return None
     return FORMS[name][0] if _works(name, x.device, x.dtype) else None
