@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from moss_train.bench.convergence.configs import Way, steps_of
 
 GRACE = 15.0
 """Seconds that a process has to end by itself once the time is up, within its step."""
+KEEP_SECONDS = 15.0
+"""Between two looks at the steps of runs that go on, so that even a kill of all leaves their curves."""
 _LOOK = 0.2
+_TOLD = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
+"""Exit codes of a process that was told to end, by us or together with us."""
 _WORDS = 4000
 """Last letters of a process' complaints that its result keeps; all of them are in a file beside the results."""
 
@@ -42,7 +49,8 @@ class Run:
         return f"{self.way.name}, seed {self.seed}"
 
     def read(self, path: Path) -> None:
-        """Take in what its process has written; a last line that was cut off is left out."""
+        """Take in what its process has written so far, in place of what was read before; a line cut off is left out."""
+        self.losses, self.norms, self.trouble = [], [], None
         if not path.exists():
             return
         for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
@@ -65,6 +73,8 @@ class _Process:
     log: Path | None
     errors: IO[bytes]
     began: float
+    told: bool = False
+    """To end, before its steps were done or its time was up."""
 
 
 def all_runs(ways: Sequence[Way], seeds: int, steps: int | None) -> list[Run]:
@@ -74,7 +84,7 @@ def all_runs(ways: Sequence[Way], seeds: int, steps: int | None) -> list[Run]:
 
 def run_all(
     runs: Sequence[Run], folder: Path, *, parallel: int, device: str, limit: float | None, more: Sequence[str],
-    say: Callable[[str], None], logs: Path | None = None, ended: Callable[[], None] = lambda: None,
+    say: Callable[[str], None], logs: Path | None = None, keep: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Fill in the results of all runs; those that the time did not suffice for have none.
 
@@ -87,32 +97,62 @@ def run_all(
         more: overrides of all.
         say: told of the progress.
         logs: begin of the files that keep what failed processes have said, such as `results/fp8`; None keeps none.
-        ended: called behind every run.
+        keep: called behind every run, and every `KEEP_SECONDS` with the steps so far of those that go on.
+
+    Raises:
+        KeyboardInterrupt: SIGTERM or Ctrl-C, once all processes are ended and what they have written is taken in and kept.
     """
     end = None if limit is None else time.time() + limit
     waiting = list(runs)
     running: list[_Process] = []
+    kept = time.time()
+    with _noted_signals() as told:
+        try:
+            while (waiting or running) and not told:
+                over = end is not None and time.time() > end
+                while waiting and len(running) < parallel and not over:
+                    running.append(_start(waiting.pop(0), folder, device, end, more, logs))
+                if over:
+                    for run in waiting:
+                        run.trouble = "the time was up before it began"
+                    waiting = []
+                for one in [one for one in running if one.process.poll() is not None]:
+                    running.remove(one)
+                    _finish(one, say)
+                    keep()
+                if time.time() - kept > KEEP_SECONDS:
+                    for one in running:
+                        _look(one)
+                    keep()
+                    kept = time.time()
+                if end is not None and time.time() > end + GRACE:
+                    for one in running:
+                        one.process.kill()
+                time.sleep(_LOOK)
+            if told:
+                _end(waiting, running, say)
+                keep()
+                raise KeyboardInterrupt
+        finally:
+            for one in running:  # nothing goes on behind it, whatever happened
+                one.process.kill()
+                one.process.wait()
+
+
+@contextlib.contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """SIGTERM and Ctrl-C that came: noted, so that none interrupts the keeping, as `timeout` sends two."""
+    told: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # others cannot
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # a shell's job in the background is not told by Ctrl-C
+                before[number] = signal.signal(number, lambda which, _: told.append(which))
     try:
-        while waiting or running:
-            over = end is not None and time.time() > end
-            while waiting and len(running) < parallel and not over:
-                running.append(_start(waiting.pop(0), folder, device, end, more, logs))
-            if over:
-                for run in waiting:
-                    run.trouble = "the time was up before it began"
-                waiting = []
-            for one in [one for one in running if one.process.poll() is not None]:
-                running.remove(one)
-                _finish(one, say)
-                ended()
-            if end is not None and time.time() > end + GRACE:
-                for one in running:
-                    one.process.kill()
-            time.sleep(_LOOK)
+        yield told
     finally:
-        for one in running:  # an interrupt: nothing goes on behind it
-            one.process.kill()
-            one.process.wait()
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _start(
@@ -134,12 +174,34 @@ def _start(
     return _Process(run, process, folder / f"{stem}.txt", complaints, log, errors, time.time())
 
 
+def _look(one: _Process) -> None:
+    """Take in the steps so far of a run that goes on."""
+    run = one.run
+    run.seconds = time.time() - one.began
+    run.read(one.out)
+    run.trouble = run.trouble or f"still running when this was written, after {len(run.losses):,} of {run.steps:,} steps"
+
+
+def _end(waiting: Sequence[Run], running: list[_Process], say: Callable[[str], None]) -> None:
+    """End all processes, keep the steps that they have, and say of each run why there are not more."""
+    for run in waiting:
+        run.trouble = "told to end before it began"
+    for one in running:
+        one.process.kill()
+    while running:
+        one = running.pop()
+        one.told = one.process.wait() in _TOLD
+        _finish(one, say)
+
+
 def _finish(one: _Process, say: Callable[[str], None]) -> None:
     one.errors.close()
     run = one.run
     run.seconds = time.time() - one.began
     run.read(one.out)
-    if one.process.returncode != 0 and one.log is not None:
+    if one.told:
+        run.trouble = run.trouble or f"told to end after {len(run.losses):,} of {run.steps:,} steps"
+    if one.process.returncode != 0 and one.log is not None and not one.told:
         shutil.copyfile(one.complaints, one.log)
     if one.process.returncode != 0 and run.trouble is None:
         words = one.complaints.read_text(encoding="utf-8", errors="replace")[-_WORDS:].strip()

@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         InputError: an option that nothing can be compared with.
+        KeyboardInterrupt: SIGTERM or Ctrl-C; the steps so far are written.
     """
     from moss_train.bench.convergence.configs import PAIRS, ways_of
 
@@ -86,21 +87,23 @@ def run(arguments: argparse.Namespace) -> int:
     }  # fmt: skip
 
     def keep() -> None:
-        """Behind every run, so that what ends the command later takes nothing."""
+        """Behind every run and now and then, so that what ends the command later takes nothing."""
         if arguments.out is not None:
             write_atomically(arguments.out, json.dumps(without_folders({**head, **_content(pairs, runs)})) + "\n")
 
     logs = None if arguments.out is None else arguments.out.with_suffix("")
-    with tempfile.TemporaryDirectory(prefix="moss-convergence-") as folder:
-        run_all(
-            runs, Path(folder), parallel=parallel, device=arguments.device, limit=limit, more=arguments.overrides, say=_say,
-            logs=logs, ended=keep,
-        )  # fmt: skip
-    keep()
-    content = _content(pairs, runs)
-    show_tables(Table(table["title"], tuple(table["header"]), table["rows"]) for table in content["tables"])
-    if arguments.plot is not None:
-        _plot(arguments.plot, pairs, runs)
+    try:
+        with tempfile.TemporaryDirectory(prefix="moss-convergence-") as folder:
+            run_all(
+                runs, Path(folder), parallel=parallel, device=arguments.device, limit=limit, more=arguments.overrides, say=_say,
+                logs=logs, keep=keep,
+            )  # fmt: skip
+        keep()
+    finally:  # also of what there is where the command was told to end
+        content = _content(pairs, runs)
+        show_tables(Table(table["title"], tuple(table["header"]), table["rows"]) for table in content["tables"])
+        if arguments.plot is not None:
+            _plot(arguments.plot, pairs, runs)
     return int(any("failed" in pair for pair in content["pairs"]))
 
 

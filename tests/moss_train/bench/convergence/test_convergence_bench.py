@@ -5,8 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +26,7 @@ from moss_train.bench.convergence.compare import WINDOWS, compare, distance, hel
 from moss_train.bench.convergence.configs import PAIRS, WAYS, ways_of
 from moss_train.bench.convergence.runs import Run, all_runs, run_all
 from moss_train.bench.convergence.worker import packs
-from moss_train.cli.main import EXIT_BAD_INPUT, main
+from moss_train.cli.main import EXIT_BAD_INPUT, EXIT_INTERRUPTED, main
 from moss_train.config.compose import compose
 
 TINY = ["model.text.num_hidden_layers=2", "model.text.cross_attention_layers=[1]", "model.text.hidden_size=48"]
@@ -79,11 +86,74 @@ def test_a_process_that_dies_says_its_last_words(tmp_path: Path) -> None:
     ended: list[int] = []
     run_all(
         runs, tmp_path, parallel=1, device="cpu", limit=None, more=TINY, say=lambda _: None, logs=tmp_path / "kept",
-        ended=lambda: ended.append(len(runs[0].losses)),
+        keep=lambda: ended.append(len(runs[0].losses)),
     )  # fmt: skip
     trouble, log = str(runs[0].trouble), (tmp_path / "kept-compact_1.log").read_text()
     assert runs[0].losses == [] and trouble.startswith("its process ended with 1:") and ended == [0]
     assert "Traceback" in log and log.strip().endswith(trouble[-80:])
+
+
+@CPU
+def test_a_command_that_is_told_to_end_leaves_the_steps_so_far(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    words = ["--pairs", "states", "--seeds", "2", "--steps", "100000", "--parallel", "2", "--device", "cpu", "--out", str(out)]
+    command = [sys.executable, "-m", "moss_train.cli.main", "bench", "convergence", *words, *TINY]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    try:
+        partial = _awaited(out)
+        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)  # as `timeout` does it
+        said, _ = process.communicate(timeout=30)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)  # no worker is left
+    finally:
+        process.kill()
+    assert process.returncode == EXIT_INTERRUPTED, said
+    found = json.loads(out.read_text())
+    for before, run in zip(partial["runs"][:2], found["runs"][:2], strict=True):
+        assert 0 < before["steps"] <= run["steps"] < 100_000 and run["losses"][: before["steps"]] == before["losses"]
+        assert before["trouble"] == f"still running when this was written, after {before['steps']:,} of 100,000 steps"
+        assert run["trouble"] == f"told to end after {run['steps']:,} of 100,000 steps" and run["trouble"] in said
+    assert [run["trouble"] for run in found["runs"][2:]] == ["told to end before it began"] * 2
+    assert found["pairs"][0]["steps"] == min(run["steps"] for run in found["runs"][:2])
+    assert "compact against fp32_state" in said and said.rstrip().endswith("interrupted")
+
+
+def _awaited(out: Path) -> dict[str, Any]:
+    """The results, once they hold steps of two runs that go on."""
+    end = time.monotonic() + 150
+    while time.monotonic() < end:
+        if out.exists():
+            found: dict[str, Any] = json.loads(out.read_text())
+            if sum(run["steps"] > 0 for run in found["runs"]) == 2:
+                return found
+        time.sleep(0.2)
+    raise AssertionError("nothing was written while runs went on")
+
+
+@CPU
+def test_ctrl_c_is_told_once_all_is_kept_and_works_again_behind_it(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    runs = all_runs([dataclasses.replace(WAYS["compact"], steps=100_000)], 1, None)
+    written, kept = tmp_path / "compact_1.txt", []
+
+    def interrupt() -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not (written.exists() and "\n3 " in written.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_all(
+            runs, tmp_path, parallel=1, device="cpu", limit=None, more=TINY, say=lambda _: None,
+            keep=lambda: kept.append(len(runs[0].losses)),
+        )  # fmt: skip
+    thread.join()
+    assert len(runs[0].losses) >= 4 and kept[-1] == len(runs[0].losses) == len(runs[0].norms)
+    assert runs[0].trouble == f"told to end after {kept[-1]:,} of 100,000 steps"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize(
