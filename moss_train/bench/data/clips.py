@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from PIL import Image
 
 from data_pipeline.schema import Media, Message, Sample
 from data_pipeline.shards import write_samples
+from data_pipeline.shards.processes import run_tasks
 from data_pipeline.shards.transcode import TranscodeSettings, transcode
 from moss_train.bench.data.meter import Say
 
@@ -63,31 +64,59 @@ class Clips:
     transcoded_shards: Path
 
 
-def make_clips(work_dir: Path, settings: ClipSettings, say: Say) -> Clips:
-    """Render what is not there yet."""
+def make_clips(work_dir: Path, settings: ClipSettings, say: Say, *, workers: int | None = None) -> Clips:
+    """Render what is not there yet.
+
+    Args:
+        work_dir: for clips of all settings.
+        settings: of these.
+        say: told of each clip that is begun.
+        workers: processes that render; None for as many as there are cores.
+
+    Raises:
+        InputError: a process was killed.
+    """
     name = "-".join(f"{value:g}" if isinstance(value, float) else str(value) for value in asdict(settings).values())
     folder = work_dir / name
     folder.mkdir(parents=True, exist_ok=True)
-    originals, smaller = [], []
-    for number in range(settings.count):
-        original, small = folder / f"{number}.mp4", folder / f"{number}-560.mp4"
-        if not original.exists():
-            say(f"rendering clip {number + 1} of {settings.count}")
-            partial = original.with_suffix(".part")
-            _render(partial, settings, number)
-            os.replace(partial, original)
-        if not small.exists():
-            say(f"transcoding clip {number + 1} of {settings.count}")
-            partial = small.with_suffix(".part")
-            partial.write_bytes(transcode(original, TranscodeSettings(short_side=560)))
-            os.replace(partial, small)
-        originals.append(original)
-        smaller.append(small)
+    originals = [folder / f"{number}.mp4" for number in range(settings.count)]
+    smaller = [folder / f"{number}-560.mp4" for number in range(settings.count)]
+    cores = len(os.sched_getaffinity(0)) if workers is None else workers
+    for word, make, paths in (("rendering", _make_original, originals), ("transcoding", _make_smaller, smaller)):
+        missing = [(path, settings, number) for number, path in enumerate(paths) if not path.exists()]
+        begun = _told(missing, word, settings.count, say)
+        for _ in run_tasks(make, begun, max(1, min(cores, len(missing))), lambda steps: None, __name__):
+            pass
     for paths, name in ((originals, "shards"), (smaller, "shards-560")):
         if not (folder / name).exists():
             write_samples(folder / name, copies(paths, settings, len(paths)), samples_per_shard=max(1, settings.count // 2))
     (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
     return Clips(settings, originals, smaller, folder / "shards", folder / "shards-560")
+
+
+Task = tuple[Path, ClipSettings, int]
+"""Where a clip belongs, of which settings, and its number."""
+
+
+def _told(tasks: list[Task], word: str, count: int, say: Say) -> Iterator[Task]:
+    """The tasks, each told of when a process takes it."""
+    for task in tasks:
+        say(f"{word} clip {task[2] + 1} of {count}")
+        yield task
+
+
+def _make_original(task: Task, _: Callable[[], None]) -> None:
+    path, settings, number = task
+    partial = path.with_suffix(".part")
+    _render(partial, settings, number)
+    os.replace(partial, path)
+
+
+def _make_smaller(task: Task, _: Callable[[], None]) -> None:
+    path, _settings, number = task
+    partial = path.with_suffix(".part")
+    partial.write_bytes(transcode(path.with_name(f"{number}.mp4"), TranscodeSettings(short_side=560)))
+    os.replace(partial, path)
 
 
 def copies(paths: list[Path], settings: ClipSettings, count: int) -> Iterator[tuple[str, Sample, dict[str, bytes]]]:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +73,58 @@ def test_clips_are_kept_and_hold_all_frames_in_both_sizes(tmp_path: Path) -> Non
     assert settings.indices == [0, 29] and len(said) == 2
     make_clips(tmp_path, settings, said.append)
     assert len(said) == 2
+
+
+def test_processes_make_the_clips_that_one_makes(tmp_path: Path) -> None:
+    settings = ClipSettings(count=2, seconds=2.0, width=1280, height=720, preset="ultrafast")
+    said: list[str] = []
+    one, two = (make_clips(tmp_path / str(workers), settings, said.append, workers=workers) for workers in (1, 2))
+    lines = [f"{word} clip {number} of 2" for word in ("rendering", "transcoding") for number in (1, 2)]
+    assert said == [*lines, *lines]
+    for ours, theirs in zip(one.originals + one.transcoded, two.originals + two.transcoded, strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert sorted(path.name for path in two.shards.parent.iterdir() if path.suffix == ".part") == []
+
+
+def test_ctrl_c_ends_every_process_that_makes_clips(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LONG_CLIPS, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in (1, 2)] == [f"rendering clip {number} of 3\n" for number in (1, 2)]
+        _until(lambda: len(list(tmp_path.rglob("*.part"))) == 2)  # both are at it
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        _until(lambda: not _group(process.pid))
+    finally:
+        process.kill()
+
+
+LONG_CLIPS = """
+import sys
+from pathlib import Path
+from moss_train.bench.data.clips import ClipSettings, make_clips
+try:
+    make_clips(Path(sys.argv[1]), ClipSettings(3, 100000.0, 1280, 720), lambda line: print(line, flush=True), workers=2)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _group(leader: int) -> bool:
+    """Whether a process of this group is left."""
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_the_reference_image_processor_gives_its_known_numbers() -> None:
