@@ -9,8 +9,10 @@
 #   3     states, fp8_wide, mixture: convergence, and the workload's samples beside the reference's way
 #   page  the page and its JSON from the files of OUT; kinds of which OUT has none stay as they are
 #
-# Each part has a time of its own and ends before it by itself; OUT gets its JSON, its log and a line of parts.tsv (part, exit
-# code, seconds). A part that fails does not end the others; the script then returns 1.
+# Each part has a time of its own and ends before it by itself: at least 25 s are left behind its --limit-seconds for what was
+# begun (15 s for a step of convergence) and for what is written, 30 s to reference, whose step and model take ten each. OUT
+# gets its JSON, its log and a line of parts.tsv (part, exit code, seconds). A part that fails does not end the others; the
+# script then returns 1.
 #
 # Environment (defaults in brackets):
 #   PYTHON     interpreter with moss-train installed [.venv/bin/python beside this folder, else python3]
@@ -84,12 +86,12 @@ skip() {
 }
 
 train() {
-    run train 330 train --stages pt2,sft_realtime,sft_offline,pt1 --frames 0,8,64,256 --rows 1024,4096,8192 --precision bf16,fp8 \
-        --steps 4 --warmup 2 --case-seconds 4 "${keep[@]}" --limit-seconds 300 --out "$out/train.json" "${chunk[@]}"
+    run train 325 train --stages pt2,sft_realtime,sft_offline,pt1 --frames 0,8,64,256 --rows 1024,4096,8192 --precision bf16,fp8 \
+        --steps 4 --warmup 2 --case-seconds 4 "${keep[@]}" --limit-seconds 295 --out "$out/train.json" "${chunk[@]}"
 }
 
 profile() {
-    run profile 85 train --frames 64 --precision bf16,fp8 --steps 2 --warmup 1 --profile "${keep[@]}" --limit-seconds 70 \
+    run profile 95 train --frames 64 --precision bf16,fp8 --steps 2 --warmup 1 --profile "${keep[@]}" --limit-seconds 70 \
         --out "$out/profile.json" "${chunk[@]}"
 }
 
@@ -105,9 +107,9 @@ print(", ".join(n for n in ("megatron.energon", "av", "multistorageclient") if n
         return 0
     fi
     [ -e "$data" ] || made=yes
-    if [ -e "$data/video" ] || run make_data 90 train --make-data "$data"; then
-        run data 90 train --data "$data" --frames 64 --precision bf16,fp8 --steps 4 --warmup 2 --case-seconds 8 "${keep[@]}" \
-            --limit-seconds 75 --out "$out/data.json" "${chunk[@]}" data.worker_processes=8
+    if [ -e "$data/video" ] || run make_data 80 train --make-data "$data"; then
+        run data 95 train --data "$data" --frames 64 --precision bf16,fp8 --steps 4 --warmup 2 --case-seconds 8 "${keep[@]}" \
+            --limit-seconds 70 --out "$out/data.json" "${chunk[@]}" data.worker_processes=8
     fi
     [ -n "${DATA_DIR:-}" ] || [ "$dry_run$made" != noyes ] || rm -rf "$data" # videos are no results
 }
@@ -117,13 +119,13 @@ full() {
     run full 255 full --steps 3 --warmup 1 --save "$save" --keep --limit-seconds 225 --out "$out/full.json"
     if [ $? = 2 ] && [ ! -e "$save/checkpoints" ]; then # no room: what is left to measure is measured
         skip full.save "the checkpoint was refused, see full.log"
-        run full_steps 75 full --steps 3 --warmup 1 --limit-seconds 60 --out "$out/full.json"
+        run full_steps 85 full --steps 3 --warmup 1 --limit-seconds 60 --out "$out/full.json"
     fi
 }
 
 resume() {
     if [ "$dry_run" = yes ] || [ -e "$save/continuation.json" ]; then
-        run resume 110 full --steps 3 --warmup 1 --resume "$save" --limit-seconds 100 --out "$out/resume.json"
+        run resume 110 full --steps 3 --warmup 1 --resume "$save" --limit-seconds 85 --out "$out/resume.json"
     else
         skip resume "$save holds no checkpoint of full"
     fi
@@ -131,22 +133,22 @@ resume() {
 }
 
 reference() {
-    run reference 225 reference --frames 64,256 --mixture none --steps 2 --deepspeed --limit-seconds 205 \
+    run reference 230 reference --frames 64,256 --mixture none --steps 2 --deepspeed --limit-seconds 200 \
         --out "$out/reference.json"
 }
 
 states() {
-    run states 250 convergence --pairs states,fp8 --seeds 2 --parallel 8 --limit-seconds 225 --out "$out/states.json" \
+    run states 250 convergence --pairs states,fp8 --seeds 2 --parallel 8 --limit-seconds 220 --out "$out/states.json" \
         --plot "$out/states.svg"
 }
 
 fp8_wide() {
-    run fp8_wide 165 convergence --pairs fp8_wide --seeds 2 --parallel 4 --limit-seconds 140 --out "$out/fp8_wide.json" \
+    run fp8_wide 165 convergence --pairs fp8_wide --seeds 2 --parallel 4 --limit-seconds 135 --out "$out/fp8_wide.json" \
         --plot "$out/fp8_wide.svg"
 }
 
 mixture() {
-    run mixture 165 reference --frames none --precision bf16 --limit-seconds 150 --out "$out/mixture.json"
+    run mixture 175 reference --frames none --precision bf16 --limit-seconds 145 --out "$out/mixture.json"
 }
 
 # files NAME...: those that there are.
