@@ -20,6 +20,7 @@ from model.vision.fused.kernels.turn import turn as launch_turn
 from model.vision.fused.layer import fused_layer
 from model.vision.fused.turn import Turned, turn
 from model.vision.layers import VisionLayer
+from tests.model.vision.fused.measure_joined import mean_milliseconds
 
 FRAMES = (16, 32)
 TOKENS, WIDTH, INNER = 1608, 1280, 5120
@@ -34,13 +35,7 @@ def milliseconds(call: Callable[[], Any], repeats: int = REPEATS) -> float | str
     try:
         for _ in range(2):
             call()
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        for _ in range(repeats):
-            call()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / repeats
+        return mean_milliseconds(call, repeats)
     except Exception as error:
         return f"{type(error).__name__}: {error}"[:300]
 

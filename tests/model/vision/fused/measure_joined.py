@@ -26,7 +26,8 @@ ROUNDS, SECONDS = 4, 0.25
 OTHERS = [Tile(128, 256, False), Tile(256, 160, False), Tile(128, 192, True), Tile(128, 160, True), Tile(256, 128, False)]
 
 
-def _milliseconds(call: Callable[[], Any], repeats: int) -> float:
+def mean_milliseconds(call: Callable[[], Any], repeats: int) -> float:
+    """Of one call, of many in a row on a GPU."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     for _ in range(repeats):
@@ -42,15 +43,15 @@ def compare(forms: dict[str, Callable[[], Any]]) -> dict[str, float | str]:
     alive: dict[str, Callable[[], Any]] = {}
     for name, call in forms.items():
         try:
-            _milliseconds(call, 3)
+            mean_milliseconds(call, 3)
             alive[name] = call
         except Exception as error:
             found[name] = f"{type(error).__name__}: {error}"[:400]
-    repeats = {name: max(5, int(SECONDS * 1e3 / _milliseconds(call, 5))) for name, call in alive.items()}
+    repeats = {name: max(5, int(SECONDS * 1e3 / mean_milliseconds(call, 5))) for name, call in alive.items()}
     times: dict[str, list[float]] = {name: [] for name in alive}
     for _ in range(ROUNDS):
         for name, call in alive.items():
-            times[name].append(_milliseconds(call, repeats[name]))
+            times[name].append(mean_milliseconds(call, repeats[name]))
     return found | {name: statistics.median(told) for name, told in times.items()}
 
 
