@@ -80,12 +80,19 @@ class TrialResult:
     dtype: str
     findings: Findings | None = None
     error: str = ""
+    modules: str = "torch"
+    made_of: str = ""
+    """What the decoder's layers, their cross-attention and the tower really were."""
+    skipped: bool = False
+    """Whether there was no time for it: then it neither passes nor fails."""
     seconds: float = 0.0
     reasons: list[str] = field(default_factory=list)
     """Why it fails; empty if it passes."""
 
     def judge(self) -> TrialResult:
         """Fills `reasons`."""
+        if self.skipped:
+            return self
         if self.findings is None:
             self.reasons = [self.error]
             return self

@@ -29,6 +29,18 @@ EIGHT_RANKS = (
     *("tp2.sp.pp2.cp2", "tp2.cp2.dp2"),
 )
 
+OF_GPUS = {
+    1: ("rc",),
+    2: ("tp2.sp", "pp2.vpp2", "cp2", "dp2", "tp2", "pp2", "tp2.sp.rc", "cp2.rc"),
+    4: ("tp2.sp.pp2.vpp2", "tp2.sp.cp2", "pp2.cp2", "tp2.sp.dp2", "tp4.sp", "cp2.dp2", "tp2.pp2", "pp2.vpp3.dp2", "dp4", "pp4"),
+    8: ("tp2.sp.pp2.dp2", "tp4.sp.pp2.l2-4", "tp2.sp.pp2.cp2", "tp2.cp2.dp2", "tp2.sp.pp2.vpp3.dp2", "pp4.dp2", "tp2.pp4"),
+}
+"""Layouts that take a whole machine of so many GPUs, most telling first: where time ends, what is left out is the rest."""
+
+MODULES = ("torch", "transformer_engine", "auto", "both")
+"""What the decoder is made of; auto: all that a run in bf16 takes on the machine by itself, tower and attention too; both: torch
+in fp32 and auto in bf16."""
+
 _SIZES = {"tp": "tensor", "pp": "pipeline", "vpp": "virtual_pipeline", "cp": "context", "dp": "data"}
 _PART = re.compile(r"(?P<name>tp|pp|vpp|cp|dp)(?P<size>[1-9]\d*)|l(?P<layers>\d+(-\d+)*)|(?P<flag>sp|rc)")
 
@@ -117,6 +129,17 @@ def choose_layouts(names: Sequence[str], most_ranks: int) -> list[NamedLayout]:
     return sorted(chosen, key=lambda layout: layout.ranks)
 
 
+def layouts_of_gpus(gpus: int) -> list[NamedLayout]:
+    """Layouts that take so many GPUs.
+
+    Raises:
+        InputError: a number of which none are listed.
+    """
+    if gpus not in OF_GPUS:
+        raise InputError(f"--gpus is {gpus}; use one of {', '.join(map(str, OF_GPUS))}, or name layouts with --layout")
+    return [parse_layout(name) for name in OF_GPUS[gpus]]
+
+
 @dataclass(frozen=True)
 class Trial:
     """What runs in a layout."""
@@ -127,7 +150,7 @@ class Trial:
     """sgd | adamw"""
     dtype: str = "fp32"
     modules: str = "torch"
-    """torch | transformer_engine"""
+    """torch | transformer_engine | auto"""
 
     @property
     def key(self) -> str:
@@ -142,9 +165,14 @@ class Trial:
 def trials_of(layout: NamedLayout, presets: Sequence[str], bf16: bool, modules: str = "torch") -> list[Trial]:
     """The trials of a layout: both optimizers for each preset, and one in bf16, of the preset `all` if it is among them.
 
-    Transformer Engine's attention has no fp32: with its modules there is one trial for each preset, in bf16.
+    Transformer Engine's attention has no fp32: with its modules there is one trial for each preset, in bf16. With the modules of
+    a run there is one for each optimizer.
     """
     chosen = layout.presets or tuple(presets)
+    if modules == "both":
+        return [*trials_of(layout, presets, bf16), *trials_of(layout, presets, bf16, "auto")]
+    if modules == "auto":
+        return [Trial(preset, optimizer, "bf16", modules) for preset in chosen for optimizer in ("sgd", "adamw")]
     if modules == "transformer_engine":
         return [Trial(preset, "sgd", "bf16", modules) for preset in chosen]
     trials = [Trial(preset, optimizer) for preset in chosen for optimizer in ("sgd", "adamw")]

@@ -29,7 +29,7 @@ from moss_train.verify.layouts.names import NamedLayout, Trial, parse_layout, tr
 from moss_train.verify.layouts.trial import Outcome, run_trial
 
 
-def _exact_matrix_products() -> None:
+def exact_matrix_products() -> None:
     """No 19-bit products on GPUs, where they would hide what is compared."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -59,6 +59,30 @@ def read_reference(path: Path) -> dict[str, Outcome]:
     return {key: Outcome(**content) for key, content in torch.load(path, weights_only=True, mmap=True).items()}
 
 
+def time_is_up(end: float | None) -> bool:
+    """Whether it is past a moment of `time.time`, by the first rank's clock; the same on every rank."""
+    if end is None:
+        return False
+    past = [time.time() > end]
+    dist.broadcast_object_list(past)
+    return past[0]
+
+
+def _leave_out(named: NamedLayout, trials: list[Trial]) -> list[dict[str, Any]]:
+    """The results of a layout for which there is no time, reported as such."""
+    results = []
+    for trial in trials if dist.get_rank() == 0 else ():
+        result = _result_of(named, trial)
+        result.skipped, result.error = True, "no time was left"
+        results.append(result.judge().as_json())
+        report_progress(results[-1])
+    return results
+
+
+def _result_of(named: NamedLayout, trial: Trial) -> TrialResult:
+    return TrialResult(named.name, named.ranks, trial.preset, trial.optimizer, trial.dtype, modules=trial.modules)
+
+
 def _run_layout(
     named: NamedLayout, trials: list[Trial], reference: dict[str, Outcome], device: torch.device, updates: int
 ) -> list[dict[str, Any]]:
@@ -66,12 +90,12 @@ def _run_layout(
     results: list[dict[str, Any]] = []
     layout = None
     for trial in trials:
-        begin, result = time.monotonic(), TrialResult(named.name, named.ranks, trial.preset, trial.optimizer, trial.dtype)
+        begin, result = time.monotonic(), _result_of(named, trial)
         try:
             layout = layout or start_layout(named.sizes, device, seed=1)
             outcome = run_trial(trial, layout, updates)
             if dist.get_rank() == 0:
-                result.findings = compare(outcome, reference[trial.key])
+                result.findings, result.made_of = compare(outcome, reference[trial.key]), outcome.made_of
         except InputError as error:  # found by every rank alike
             result.error = str(error)
         result.seconds = time.monotonic() - begin
@@ -89,7 +113,7 @@ def check(request: dict[str, Any]) -> list[dict[str, Any]]:
     device = resolve_device(request["device"])
     if device.type == "cpu":
         torch.set_num_threads(1)
-    _exact_matrix_products()
+    exact_matrix_products()
     start_world(device)
     reference, bf16, modules = Path(request["reference"]), request["bf16"], request["modules"]
     updates = request["updates"]
@@ -99,7 +123,11 @@ def check(request: dict[str, Any]) -> list[dict[str, Any]]:
     else:
         expected, results = read_reference(reference), []
         for layout in layouts:
-            results += _run_layout(layout, trials_of(layout, request["presets"], bf16, modules), expected, device, updates)
+            trials = trials_of(layout, request["presets"], bf16, modules)
+            if time_is_up(request["end"]):
+                results += _leave_out(layout, trials)
+            else:
+                results += _run_layout(layout, trials, expected, device, updates)
     dist.barrier()
     stop_world()
     return results

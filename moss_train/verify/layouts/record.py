@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from moss_train.run_folder import versions
 from moss_train.verify.layouts.findings import BF16_TOLERANCES, TOLERANCES, TrialResult
 
 
@@ -18,12 +19,17 @@ class Record:
     Args:
         path: the file; replaced whole each time.
         device: cpu | cuda.
+        ranks: the most that are started.
     """
 
-    def __init__(self, path: Path, device: str) -> None:
+    def __init__(self, path: Path, device: str, ranks: int) -> None:
         self._path = path
         self._results: list[dict[str, Any]] = []
+        nccl = ".".join(map(str, torch.cuda.nccl.version())) if device == "cuda" else None
         self._content: dict[str, Any] = {
+            "ranks": ranks,
+            "gpus": torch.cuda.device_count() if device == "cuda" else 0,
+            "versions": versions(ranks) | {"nccl": nccl},
             "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
             "torch": torch.__version__,
             "tolerances": {"fp32": TOLERANCES, "bf16": BF16_TOLERANCES},

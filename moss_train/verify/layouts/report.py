@@ -37,11 +37,15 @@ class Row:
     bf16_gradients: float | None
     reasons: list[str]
     seconds: float
+    skipped: bool = False
+    """Whether there was no time for any of its trials."""
     exact: bool = True
     """Whether fp32 was tried at all."""
 
     def cells(self) -> list[str]:
         """As text, one for each name of `HEADER`."""
+        if self.skipped:
+            return [self.layout, str(self.ranks), *"-" * (len(HEADER) - 2)]
         values = [self.loss, self.gradients, self.norm, self.sgd, self.adamw]
         numbers = [number.value if self.exact else None for number in values] + [self.bf16_loss, self.bf16_gradients]
         return [
@@ -84,6 +88,7 @@ def row_of(results: Sequence[TrialResult]) -> Row:
         bf16_gradients=max((found.all_gradients or 0.0 for found in rounded), default=None),
         reasons=list(dict.fromkeys(_reason(r, reason) for r in results for reason in r.reasons)),
         seconds=sum(r.seconds for r in results),
+        skipped=all(r.skipped for r in results),
         exact=bool(exact) or not rounded,
     )
 
@@ -114,9 +119,13 @@ def _tolerances() -> list[str]:
     return ["tolerance", "", *(f"{TOLERANCES[name]:.0e}" for name in ("loss", "gradients", "norm", "sgd", "adamw")), "", "", ""]
 
 
+def _verdict(row: Row) -> str:
+    return "FAILS" if row.reasons else "no time" if row.skipped else "ok"
+
+
 def as_text(rows: Sequence[Row]) -> str:
     """Aligned columns, the verdict last."""
-    lines = [[*HEADER, ""], *([*row.cells(), "FAILS" if row.reasons else "ok"] for row in rows), [*_tolerances(), ""]]
+    lines = [[*HEADER, ""], *([*row.cells(), _verdict(row)] for row in rows), [*_tolerances(), ""]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -45,8 +46,9 @@ class Sweep:
         device: cpu | cuda, for all ranks.
         bf16: also measure the drift in bf16.
         progress: called with every result at once, bf16 on one rank included.
-        modules: torch | transformer_engine, of the decoder, on one rank and in every layout.
+        modules: one of `names.MODULES`, on one rank and in every layout.
         updates: of each trial; at least 2, else no weights that an update left are trained.
+        seconds: layouts that would begin later than this after the start are left out; None for no limit.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class Sweep:
         progress: Progress,
         modules: str = "torch",
         updates: int = UPDATES,
+        seconds: float | None = None,
     ) -> None:
         self._request: dict[str, Any] = {"presets": list(presets), "device": device, "bf16": bf16, "modules": modules}
-        self._request["updates"] = updates
+        self._request |= {"updates": updates, "end": None if seconds is None else time.time() + seconds}
         self._presets, self._bf16, self._modules = presets, bf16, modules
         self._progress = progress
 

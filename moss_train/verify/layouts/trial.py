@@ -10,9 +10,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from model.attention.cores import CrossCore
+from model.attention.cross import flash
 from model.conversion import gather_hf_weights, load_hf_weights
 from model.errors import InputError
 from model.text.provider import choose_provider
+from model.vision.fused.levels import all_fused
 from moss_train.config.schema import OptimizerConfig, ParallelConfig, PrecisionConfig, StageConfig
 from moss_train.dense_step import DenseStep
 from moss_train.engines.models import Models, build_models, freeze
@@ -27,6 +30,7 @@ from moss_train.verify.layouts.subject import (
     SAMPLES,
     SILENCE,
     global_batch,
+    run_subject_config,
     subject_config,
     subject_weights,
 )
@@ -57,6 +61,8 @@ class Outcome:
     """Log values of the last update."""
     gradients: dict[str, torch.Tensor] | None = None
     """Of the first update, by published name; only with whole gradients on every rank."""
+    made_of: str = ""
+    """What computed it: see `described`."""
     weights: dict[str, torch.Tensor] | None = None
     """After the last update."""
 
@@ -82,13 +88,45 @@ def _gradients(models: Models) -> dict[str, torch.Tensor] | None:
     return gather_hf_weights(models.chunks, models.vision, of)
 
 
+def cross_backend(modules: str, device: torch.device) -> str:
+    """Of the cross-attention: flash-attn-4 where a run would take it, which a pack as small as the check's would not."""
+    taken = flash.available(device) and not torch.are_deterministic_algorithms_enabled()
+    return "flash" if modules == "auto" and taken else "auto"
+
+
+def build_subject(modules: str, dtype: str, layout: ParallelLayout, dense_classes: int | None = None) -> Models:
+    """The model of the check in this rank's place, with its weights; nothing is frozen.
+
+    Args:
+        modules: torch | transformer_engine | auto.
+        dtype: fp32 | bf16.
+
+    Raises:
+        InputError: sizes that do not fit the model, or modules that the machine does not have.
+    """
+    config = run_subject_config() if modules == "auto" else subject_config(wide_heads=modules == "transformer_engine")
+    provider = choose_provider(modules, dtype=dtype, head_dim=config.text.head_dim)
+    cross = cross_backend(modules, layout.device)
+    models = build_models(config, layout, dtype=dtype, dense_classes=dense_classes, provider=provider, cross_attention=cross)
+    load_hf_weights(models.chunks, models.vision, subject_weights(config))
+    return models
+
+
+def described(models: Models) -> str:
+    """What a model is made of on this rank: its products, the backend of its cross-attention, its tower."""
+    kinds = {type(m).__name__ for chunk in models.chunks for name, m in chunk.named_modules() if name.endswith("linear_fc1")}
+    cross = {m.backend for chunk in models.chunks for m in chunk.modules() if isinstance(m, CrossCore)} or {"none here"}
+    tower = "fused" if all_fused(models.vision) else "torch"
+    return f"{'+'.join(sorted(kinds))}, cross-attention {'+'.join(sorted(cross))}, tower {tower}"
+
+
 def _make_step(models: Models, optimization: Optimization, layout: ParallelLayout, trial: Trial) -> DecoupledStep | DenseStep:
     if trial.preset == DENSE:
         return DenseStep(models, optimization, layout, chunk=2)
     settings = StepSettings(
         silence_token_weight=0.1,
         silence_id=SILENCE,
-        encode=EncodeSettings(keep_frames=trial.keeps, chunk=2, again_chunk=2),
+        encode=EncodeSettings(keep_frames=trial.keeps, chunk=2, again_chunk=2, fused=all_fused(models.vision)),
         dataset_names=DATASETS,
     )
     return DecoupledStep(models, optimization, layout, settings)
@@ -117,17 +155,15 @@ def run_trial(trial: Trial, layout: ParallelLayout, updates: int = UPDATES) -> O
         InputError: sizes that do not fit the model.
     """
     own = own_batches(layout.sizes, layout.data_size, layout.place.data)
-    dense, config = trial.preset == DENSE, subject_config(wide_heads=trial.modules == "transformer_engine")
-    classes = DENSE_CLASSES if dense else None
-    provider = choose_provider(trial.modules, dtype=trial.dtype)
-    models = build_models(config, layout, dtype=trial.dtype, dense_classes=classes, provider=provider)
-    load_hf_weights(models.chunks, models.vision, subject_weights(config))
+    dense = trial.preset == DENSE
+    models = build_subject(trial.modules, trial.dtype, layout, DENSE_CLASSES if dense else None)
+    config = models.config
     freeze(models, StageConfig(name="layouts", trainable="vision_tower" if dense else trial.preset))
     seen = _watch_tower(models)
     optimizer, precision = OPTIMIZERS[trial.optimizer], PrecisionConfig(dtype=trial.dtype)
     optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, optimizer, precision)
     step = _make_step(models, optimization, layout, trial)
-    outcome, rate = Outcome(), LEARNING_RATES[trial.optimizer]
+    outcome, rate = Outcome(made_of=described(models)), LEARNING_RATES[trial.optimizer]
     for i in range(updates):
         statistics = step.accumulate(global_batch(config, i)[own])
         if i == 0 and not optimizer.distributed:
