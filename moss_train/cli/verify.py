@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `moss verify`."""
-    from moss_train.cli import verify_communication, verify_layouts, verify_precision, verify_vision
+    from moss_train.cli import verify_communication, verify_layouts, verify_precision, verify_ranks, verify_vision
 
     checks = parser.add_subparsers(dest="what", required=True, metavar="CHECK")
     text = "replay recorded inputs and outputs of a tiny model in a layout"
@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "train a tiny model in every parallel layout and hold each against one rank"
     layouts = checks.add_parser("layouts", help=text, epilog="example: moss verify layouts --layout tp2.sp --layout pp2")
     verify_layouts.add_arguments(layouts)
+    text = "save, resume and reshard on real ranks, and have one of them fail: bit for bit, and alike on all ranks"
+    verify_ranks.add_arguments(
+        checks.add_parser("ranks", help=text, epilog="example: moss verify ranks --ranks 2 --json found.json")
+    )
     text = "count what the ranks of a layout send in a step, beside what moss plan communication says"
     example = "example: moss verify communication --layout tp2.sp.pp2"
     verify_communication.add_arguments(checks.add_parser("communication", help=text, epilog=example))
@@ -49,8 +53,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: bad arguments, a bad folder or sizes that do not fit the model.
     """
-    from moss_train.cli import verify_communication, verify_layouts, verify_precision, verify_vision
+    from moss_train.cli import verify_communication, verify_layouts, verify_precision, verify_ranks, verify_vision
 
+    if args.what == "ranks":
+        return verify_ranks.run(args)
     if args.what == "communication":
         return verify_communication.run(args)
     if args.what == "engine":

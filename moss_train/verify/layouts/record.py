@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from moss_train.run_folder import versions
-from moss_train.verify.layouts.findings import BF16_TOLERANCES, TOLERANCES, TrialResult
+from moss_train.verify.layouts.findings import BF16_TOLERANCES, TOLERANCES
+
+
+class Result(Protocol):
+    """What is kept."""
+
+    def as_json(self) -> dict[str, Any]: ...
 
 
 class Record:
@@ -38,7 +44,7 @@ class Record:
         }
         self._write()
 
-    def add(self, result: TrialResult) -> None:
+    def add(self, result: Result) -> None:
         """One more result."""
         self._results.append(result.as_json())
         self._write()

@@ -61,6 +61,18 @@ def test_layouts_of_up_to_four_ranks() -> None:
     assert check(LAYOUTS) == names(LAYOUTS)
 
 
+def test_the_modules_of_a_run_and_a_limit_of_time() -> None:
+    layouts = choose_layouts(["tp2.sp:all"], 2)
+    results = Sweep(PRESETS, "cpu", False, lambda _: None, "both", UPDATES).run(layouts)
+    assert [(r.modules, r.dtype, r.optimizer) for r in results] == [
+        (modules, dtype, optimizer) for modules, dtype in (("torch", "fp32"), ("auto", "bf16")) for optimizer in ("sgd", "adamw")
+    ]
+    assert all(not r.reasons and r.findings and r.findings.loss.value > 0 for r in results)
+    assert {r.made_of for r in results} == {"ColumnParallelLinear, cross-attention auto, tower torch"}
+    results = Sweep(PRESETS, "cpu", False, lambda _: None, updates=UPDATES, seconds=1e-3).run(layouts)
+    assert [(r.skipped, r.reasons) for r in results] == [(True, [])] * 2
+
+
 @pytest.mark.slow
 def test_products_on_eight_ranks() -> None:
     layouts = ("tp2.sp.pp2.dp2:all", "tp2.pp4:all", "tp2.sp.pp2.cp2:all")

@@ -110,6 +110,13 @@ def test_the_table_shows_the_worst_of_all_presets() -> None:
     assert as_markdown(rows).splitlines()[2].startswith("| tp2 | 2 | 0 | 2.0e-04 |")
 
 
+def test_what_there_was_no_time_for_neither_passes_nor_fails() -> None:
+    late = TrialResult("cp2", 2, "all", "sgd", "fp32", skipped=True, error="no time was left").judge()
+    rows = rows_of([judged(outcome()), late])
+    assert late.reasons == [] and [row.skipped for row in rows] == [False, True]
+    assert as_text(rows).splitlines()[2].endswith("no time") and rows[1].cells()[2:] == ["-"] * 8
+
+
 def test_results_survive_json() -> None:
     result = judged(outcome())
     content = json.loads(json.dumps(result.as_json()))

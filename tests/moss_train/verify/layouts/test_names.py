@@ -13,9 +13,12 @@ from model.errors import InputError
 from moss_train.verify.layouts.names import (
     EIGHT_RANKS,
     LAYOUTS,
+    MODULES,
+    OF_GPUS,
     PRESETS,
     Trial,
     choose_layouts,
+    layouts_of_gpus,
     parse_layout,
     trials_of,
     trials_of_all,
@@ -70,6 +73,23 @@ def test_trials_are_both_optimizers_and_one_in_bf16() -> None:
     ]
     both = trials_of_all([parse_layout("tp2:all"), parse_layout("pp2:all,text_only")], PRESETS, bf16=False)
     assert len(both) == 4
+
+
+def test_the_modules_of_a_run_have_trials_of_their_own() -> None:
+    layout = parse_layout("tp2:all")
+    own = [Trial("all", "sgd", "bf16", "auto"), Trial("all", "adamw", "bf16", "auto")]
+    assert trials_of(layout, PRESETS, bf16=False, modules="auto") == own
+    both = trials_of(layout, PRESETS, bf16=False, modules="both")
+    assert both == [Trial("all", "sgd"), Trial("all", "adamw"), *own] and len({trial.key for trial in both}) == 4
+    assert all(trials_of(layout, PRESETS, False, modules) for modules in MODULES)
+
+
+def test_layouts_of_a_machine_take_all_its_gpus() -> None:
+    for gpus in OF_GPUS:
+        assert {layout.ranks for layout in layouts_of_gpus(gpus)} == {gpus}
+        assert all(layout.sizes.tensor in (1, 2, 4) for layout in layouts_of_gpus(gpus)), "3 does not divide the model of a run"
+    with pytest.raises(InputError, match="--gpus is 3; use one of 1, 2, 4, 8"):
+        layouts_of_gpus(3)
 
 
 def test_names_need_no_torch() -> None:

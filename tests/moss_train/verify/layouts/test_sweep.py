@@ -76,6 +76,9 @@ def test_the_layout_that_ended_the_processes_is_the_first_without_all_results() 
         (["--preset", "most"], "preset 'most' is unknown"),
         (["--layout", "xp2"], "'xp2' is no part of a layout"),
         (["--ranks", "0"], "--ranks is 0"),
+        (["--gpus", "3"], "--gpus is 3"),
+        (["--gpus", "2", "--layout", "tp2"], "give one of them"),
+        (["--limit-seconds", "0"], "--limit-seconds is 0"),
         (["--json", "nowhere/found.json"], "make it first"),
     ],
 )
