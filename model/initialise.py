@@ -29,10 +29,19 @@ class RandomWeights(Mapping[str, Tensor]):
     of the number of its branches. The tower's and the projector's matrices have the deviation (3 * fan_in) ** -0.5,
     torch's own; positions have `POSITION_DEVIATION`. Norms are 1, biases 0, gates of the tower's global layers pi / 4,
     all other gates 0.
+
+    Args:
+        config: of the model.
+        seed: equal seeds give equal values on one kind of device; a GPU's are others than a CPU's.
+        text_deviation: of the decoder's matrices.
+        device: where tensors are drawn, and where they lie.
     """
 
-    def __init__(self, config: VideoMllamaConfig, seed: int, text_deviation: float = TEXT_DEVIATION) -> None:
-        self.config, self.seed, self.text_deviation = config, seed, text_deviation
+    def __init__(
+        self, config: VideoMllamaConfig, seed: int, text_deviation: float = TEXT_DEVIATION,
+        device: torch.device | str = "cpu",
+    ) -> None:  # fmt: skip
+        self.config, self.seed, self.text_deviation, self.device = config, seed, text_deviation, torch.device(device)
         self.shapes = hf_shapes(config)
 
     def __iter__(self) -> Iterator[str]:
@@ -56,21 +65,32 @@ class RandomWeights(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         shape = self.shapes[name]
         if name.endswith(("gate_attn", "gate_ffn")):
-            return torch.full(shape, math.pi / 4)
+            return torch.full(shape, math.pi / 4, device=self.device)
         if name.endswith(("gate", "bias")):
-            return torch.zeros(shape)
+            return torch.zeros(shape, device=self.device)
         if "norm" in name:
-            return torch.ones(shape)
+            return torch.ones(shape, device=self.device)
         digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-        return torch.randn(shape, generator=generator) * self._deviation(name, shape)
+        generator = torch.Generator(self.device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        return torch.randn(shape, generator=generator, device=self.device).mul_(self._deviation(name, shape))
 
 
-def initialise_weights(chunks: Sequence[nn.Module], vision: nn.Module | None, config: VideoMllamaConfig, seed: int) -> None:
-    """Draws all weights of the live model; equal for equal seeds whatever the parallel layout."""
+def initialise_weights(
+    chunks: Sequence[nn.Module], vision: nn.Module | None, config: VideoMllamaConfig, seed: int,
+    device: torch.device | str = "cpu",
+) -> None:  # fmt: skip
+    """Draws all weights of the live model; equal for equal seeds whatever the parallel layout.
+
+    Args:
+        chunks: decoder chunks of this rank.
+        vision: the encoder; None leaves it.
+        config: of the model.
+        seed: of the values.
+        device: where they are drawn: see `RandomWeights`.
+    """
     from model.conversion.live import load_hf_weights
 
-    load_hf_weights(chunks, vision, RandomWeights(config, seed))
+    load_hf_weights(chunks, vision, RandomWeights(config, seed, device=device))
 
 
 @torch.no_grad()

@@ -212,7 +212,8 @@ def _build(config: RunConfig, model_config: VideoMllamaConfig, layout: ParallelL
             if layout.rank == 0:
                 print(told, flush=True)
         else:
-            initialise_weights(models.chunks, models.vision, model_config, config.train.seed)
+            drawn_on = layout.device if config.train.random_weights == "device" else "cpu"
+            initialise_weights(models.chunks, models.vision, model_config, config.train.seed, drawn_on)
         if config.stage.gate_init is not None:
             set_cross_gates(models.chunks, config.stage.gate_init)
     adapt(models, config.lora, config.stage, config.train.seed)

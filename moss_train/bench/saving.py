@@ -11,10 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+from model.config import VideoMllamaConfig
 from moss_train.bench.subject import Subject
 from moss_train.checkpoint.checkpointer import Checkpointer
 from moss_train.checkpoint.description import CheckpointDescription, newest_checkpoint
 from moss_train.config.checkpoint import CheckpointConfig
+from moss_train.config.schema import RunConfig
+from moss_train.engines.optimizer.bytes import optimizer_bytes
+from moss_train.planning.parameters import model_parameters
 
 CGROUP = Path("/sys/fs/cgroup")
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -61,6 +65,13 @@ class Saver:
     def describe(self, step: int) -> CheckpointDescription:
         """What a checkpoint says about itself."""
         return CheckpointDescription(step=step, model=dataclasses.asdict(self._model), stage={"name": self._stage})
+
+
+def checkpoint_bytes(config: RunConfig) -> int:
+    """Bytes of a checkpoint: weights and the optimizer's states."""
+    have = model_parameters(VideoMllamaConfig.from_dict(config.model))
+    text, tower = (optimizer_bytes(config.optimizer, config.precision, vision=part) for part in (False, True))
+    return int(have.decoder * (text.weight + text.shared) + have.vision * (tower.weight + tower.shared))
 
 
 def clear(folder: Path) -> None:

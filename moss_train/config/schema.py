@@ -34,6 +34,7 @@ DECAY_SHAPES = ("linear", "cosine", "sqrt")
 MODULES = ("auto", "torch", "transformer_engine")
 CROSS_BACKENDS = ("auto", "torch", "flex", "flash", "varlen", "dense")
 RECOMPUTE = ("none", "full")
+RANDOM_WEIGHTS = ("host", "device")
 FP8_RECIPES = ("none", "delayed", "current")
 TOWER_LAYERS = ("auto", "torch", "fused")
 KEEP_MODES = ("auto", "input", "attention", "middle", "most", "all")
@@ -285,6 +286,9 @@ class TrainConfig:
     starts at random."""
     init_ema: bool = False
     """Take the running average of that run's weights (its `optimizer.ema_decay`) instead of its last weights."""
+    random_weights: str = "host"
+    """host | device: where weights are drawn that start at random. The host's are the same everywhere and take a minute or more
+    at 11B; a GPU draws them in seconds, other ones, and other ones on another kind of GPU."""
     resume: str = "auto"
     """auto | latest | none, or a checkpoint or run folder: auto continues the newest good checkpoint of the run folder if there
     is one, latest the newest and nothing else, none refuses a folder that holds one; a path continues just that checkpoint."""
@@ -298,6 +302,7 @@ class TrainConfig:
         for name in ("save_every", "eval_every", "eval_batches"):
             at_least(f"train.{name}", getattr(self, name), 0)
         at_least("train.head_logits_gib", self.head_logits_gib, 0.0)
+        one_of("train.random_weights", self.random_weights, RANDOM_WEIGHTS)
         if self.init_ema and self.init_from is None:
             raise InputError("train.init_ema is true without train.init_from; name the run whose average is meant, or use false")
         if not self.resume.strip():

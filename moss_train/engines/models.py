@@ -107,7 +107,9 @@ def build_models(
     torch.manual_seed(seed + layout.place.pipeline)
     chunks = build_decoder_chunks(config, transformer_config, provider)
     torch.manual_seed(seed)
-    encoder = VisionEncoder(config)
+    # Made where it is used: its own random values, which are replaced, would take a CPU seconds. The dense head's are not.
+    with torch.device(layout.device if dense_classes is None else "cpu"):
+        encoder = VisionEncoder(config)
     use_layers(encoder, vision_layers)
     head = None
     if dense_classes is not None:

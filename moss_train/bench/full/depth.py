@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 from moss_train.bench.packs import stage_samples
+from moss_train.bench.saving import checkpoint_bytes
 from moss_train.bench.subject import Cut, overrides_of
 from moss_train.bench.train.cases import Case, Options
 from moss_train.config.compose import compose
-from moss_train.engines.optimizer.bytes import optimizer_bytes
 from moss_train.planning.memory import FREE, Memory, PackLoad, plan_memory
-from moss_train.planning.parameters import model_parameters
 
 ALL, AUTO = "all", "auto"
 
@@ -117,7 +116,4 @@ def _fits(options: FullOptions, layers: int, card: int) -> bool:
 
 def saved_bytes(case: Case) -> int:
     """Bytes of a checkpoint: weights and the optimizer's states."""
-    config = case.config
-    have = model_parameters(VideoMllamaConfig.from_dict(config.model))
-    text, tower = (optimizer_bytes(config.optimizer, config.precision, vision=part) for part in (False, True))
-    return int(have.decoder * (text.weight + text.shared) + have.vision * (tower.weight + tower.shared))
+    return checkpoint_bytes(case.config)

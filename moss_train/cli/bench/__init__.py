@@ -27,6 +27,11 @@ PARTS = {
         "How fast videos become frames: decoder, loader, loader of several ranks, memory",
         "moss bench data --levels decoder,loader --work-dir bench --out data-loading.json",
     ),
+    "fleet": Action(
+        "moss_train.cli.bench.fleet",
+        "moss train of 11B on all GPUs: rates, a checkpoint's cost, a killed rank, another layout",
+        "moss bench fleet --data CLIPS --out fleet.json",
+    ),
     "full": Action(
         "moss_train.cli.bench.full",
         "Training of all parameters of 11B on one GPU: memory, rates, a checkpoint saved and continued",
@@ -46,6 +51,11 @@ PARTS = {
         "moss_train.cli.bench.reference",
         "The reference's way of training beside ours, on the same samples: frames a second, memory, ratios",
         "moss bench reference --out reference.json",
+    ),
+    "scaling": Action(
+        "moss_train.cli.bench.scaling",
+        "Training steps on several GPUs: layouts, weak and strong scaling, what communication is exposed",
+        "moss bench scaling --out scaling.json",
     ),
     "train": Action(
         "moss_train.cli.bench.train",
