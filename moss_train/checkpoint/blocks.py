@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from model.conversion.tensor_file import scratch
+from model.page_lock import lock_pages
 
 BLOCK_BYTES = 32 << 20
 """Of a block; a writer holds two, one that it writes and one that is being filled."""
-
-
-def lock_pages(memory: Tensor) -> bool:
-    """Page-lock host memory that is ours, at its exact size; torch's own allocator would take the next power of two.
-
-    It makes a context on the current GPU.
-
-    Args:
-        memory: uint8 [bytes].
-
-    Returns:
-        Whether it is locked; where the system refuses, copies are slower and still right.
-    """
-    if int(torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.numel(), 0)) == 0:
-        return True
-    with suppress(RuntimeError):  # CUDA keeps the refusal for who asks next, which is the check behind this thread's next kernel
-        torch.zeros(1, device="cuda")
-    return False
 
 
 class BlockBuffers:

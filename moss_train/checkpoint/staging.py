@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.conversion.tensor_file import scratch
-from moss_train.checkpoint.blocks import lock_pages
+from model.page_lock import lock_pages
 from moss_train.checkpoint.piece import Piece
 from moss_train.checkpoint.rank_files import RankFiles
 

@@ -90,6 +90,11 @@ def check_engine(config: RunConfig) -> None:
             f"guard.check_copies_every is {config.guard.check_copies_every} with deepspeed.zero_stage 3, whose ranks hold slices "
             "and no copies; set it to 0"
         )
+    if config.vision.keep_host_gib:
+        raise InputError(
+            f"vision.keep_host_gib is {config.vision.keep_host_gib:g} with engine deepspeed, which keeps frames on the device; "
+            "set it to 0 or use engine=megatron"
+        )
     if config.vision.keep_mode in ("attention", "middle", "most") and config.deepspeed.zero_stage == 3:
         raise InputError(
             f"vision.keep_mode is {config.vision.keep_mode} with deepspeed.zero_stage 3, whose gathering of weights disturbs it; "

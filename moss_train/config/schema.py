@@ -238,6 +238,12 @@ class VisionStepConfig:
     backward pass. GB a frame at 11B in bf16, fused: its input (0.18), attention's output too (0.35), the state between
     attention and MLP too (0.51), queries, keys and values too (1.0), fc1's result too (1.7). Not fused there are input
     (0.18), attention (0.35) and all (2.7). auto takes the level with which least is computed again."""
+    keep_host_gib: float = 0.0
+    """Page-locked host memory of a rank, in GiB, for the state of further frames, which would be encoded again otherwise. It goes
+    there while frames are encoded and comes back in the backward pass. 0 uses none."""
+    keep_host_mode: str = "auto"
+    """As keep_mode, of such a frame; not fused there are input and all. auto weighs what is computed again against the copies'
+    time too."""
     window_gib: float = 4.0
     """Memory of a rank, in GiB, for frames in flight: micro-batches whose pixels and features fit are exchanged at once."""
     encode_chunk_frames: int = 64
@@ -254,6 +260,14 @@ class VisionStepConfig:
                 f"vision.keep_mode is {self.keep_mode} with vision.layers torch, and only fused layers keep that; use "
                 "vision.keep_mode=attention or vision.layers=auto"
             )
+        one_of("vision.keep_host_mode", self.keep_host_mode, KEEP_MODES)
+        if self.layers == "torch" and self.keep_host_mode in ("attention", *FUSED_MODES):
+            raise InputError(
+                f"vision.keep_host_mode is {self.keep_host_mode} with vision.layers torch, and only fused layers keep that in "
+                "host memory; use vision.keep_host_mode=input or vision.layers=auto"
+            )
+        if not 0 <= self.keep_host_gib < math.inf:
+            raise InputError(f"vision.keep_host_gib is {self.keep_host_gib}; use 0 for none, or GiB")
         if self.keep_activations_gib != -1 and not 0 <= self.keep_activations_gib < math.inf:
             raise InputError(f"vision.keep_activations_gib is {self.keep_activations_gib}; use -1 for all, 0 for none, or GiB")
         if not self.window_gib > 0:

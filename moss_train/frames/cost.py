@@ -68,6 +68,17 @@ def again_share(config: VisionConfig, mode: str, fused: bool = True, pad_tokens:
     return again_flops(config, mode, fused, pad_tokens) / (layers * sum(layer_flops(config, pad_tokens).values()))
 
 
+COPIED_BYTE = 13_000.0
+"""Operations of the tower in the time in which a byte goes to the host: 550 TFLOP/s in bf16 on an H200, and 42 of the 50 GB/s of
+its PCIe, so that nobody waits for the last bytes."""
+
+
+def copy_share(config: VisionConfig, frame_bytes: int, pad_tokens: bool = True) -> float:
+    """Time of the copy of a frame's state to the host, in forward passes of the layers."""
+    layers = config.num_hidden_layers + config.num_global_layers
+    return COPIED_BYTE * frame_bytes / (layers * sum(layer_flops(config, pad_tokens).values()))
+
+
 @dataclass(frozen=True)
 class FrameCost:
     """Costs in forward passes of one frame."""
@@ -108,6 +119,12 @@ class Kept(Protocol):
     @property
     def frames(self) -> int: ...
 
+    @property
+    def host_mode(self) -> str: ...
+
+    @property
+    def host(self) -> int: ...
+
 
 class Settings(Protocol):
     """What says so: `moss_train.frames.settings.EncodeSettings`."""
@@ -121,4 +138,5 @@ class Settings(Protocol):
 def rank_cost(config: VideoMllamaConfig, trains: str, settings: Settings, frames: int) -> float:
     """Cost of a rank that encodes `frames` in a step with a run's settings, in forward passes of one frame."""
     kept = settings.kept(frames)
-    return FrameCost.of(config, trains, kept.mode, settings.fused).rank(frames, kept.frames)
+    cost = FrameCost.of(config, trains, kept.mode, settings.fused).rank(frames - kept.host, kept.frames)
+    return cost + FrameCost.of(config, trains, kept.host_mode, settings.fused).rank(kept.host)

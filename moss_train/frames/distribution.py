@@ -13,10 +13,11 @@ from data_pipeline.packing.batch import PackedMicroBatch
 from model.errors import InputError
 from model.rows import frame_share
 from moss_train.frames.exchange import exchange
+from moss_train.frames.host_memory import host_memory
 from moss_train.frames.owned import OwnedFrames
 from moss_train.frames.pixels import gather_pixels
 from moss_train.frames.plan import FramePlan, Transfer, WindowPlan, plan_frames
-from moss_train.frames.settings import EncodeSettings
+from moss_train.frames.settings import EncodeSettings, Kept
 from moss_train.frames.windows import WindowBound
 from moss_train.parallel.layout import ParallelLayout
 
@@ -79,6 +80,10 @@ class FrameDistribution:
         self._shares: list[int] = []
         self.keep_mode = "all"
         """What the step keeps of a kept frame: `vision.keep_mode`, auto resolved."""
+        self.host_mode = "all"
+        """And of one whose state goes to host memory: `vision.keep_host_mode`."""
+        uses = settings.host_bytes > 0 and models.vision_trains == "tower"
+        self._memory = host_memory(settings.host_bytes, layout.device) if uses else None
         self.states: list[torch.Tensor | None] = []
         """Features [share, P, H] of each micro-batch: a leaf where this rank's stage attends, else zeros without storage
         that nobody reads; None without frames. The share is the whole micro-batch, or this rank's `frame_share` of it
@@ -96,8 +101,13 @@ class FrameDistribution:
         return sum(owned.encoded_again for owned in self._owned if owned is not None)
 
     @property
+    def kept_on_host(self) -> int:
+        """Frames whose state this rank keeps in host memory until their backward pass."""
+        return sum(owned.on_host for owned in self._owned if owned is not None)
+
+    @property
     def kept(self) -> int:
-        """Frames whose state this rank keeps until their backward pass."""
+        """Frames whose state this rank keeps on its device until their backward pass."""
         return sum(owned.kept for owned in self._owned if owned is not None)
 
     @property
@@ -116,18 +126,29 @@ class FrameDistribution:
         self._owned = []
         self.states = [None] * len(batches)
         kept = self._settings.kept(self._plan.encoded_by_rank(layout.world_size)[layout.rank])
-        keep, self.keep_mode = kept.frames, kept.mode
+        self.keep_mode, self.host_mode = kept.mode, kept.host_mode
+        left = kept
         for window in self._plan.windows:
-            owned = self._encode_window(window, batches[window.first : window.last], keep) if sum(window.frames) else None
-            if owned is not None and keep > 0:
-                keep -= owned.kept
+            owned = self._encode_window(window, batches[window.first : window.last], left) if sum(window.frames) else None
+            if owned is not None:
+                left = replace(left, frames=max(left.frames - owned.kept, 0), host=left.host - owned.on_host)
             self._owned.append(owned if self._trains != "nothing" else None)
+        if self._memory is not None:
+            self._memory.settle(0)  # the decoder has all of the device
 
-    def _encode_window(self, window: WindowPlan, batches: Sequence[PackedMicroBatch], keep: int) -> OwnedFrames:
+    def _encode_window(self, window: WindowPlan, batches: Sequence[PackedMicroBatch], left: Kept) -> OwnedFrames:
+        """left: what may still be kept, of this window's frames and those of later ones."""
         layout, models = self._layout, self._models
         pixels, ids = gather_pixels(window, batches, layout)
-        settings = replace(self._settings, keep_mode=self.keep_mode, choices=())
-        owned = OwnedFrames(models.vision, pixels, ids, self._trains, keep, settings)
+        settings = replace(
+            self._settings,
+            keep_mode=left.mode,
+            frame_bytes=left.frame_bytes,
+            choices=(),
+            host_mode=left.host_mode,
+            host_choices=(),
+        )
+        owned = OwnedFrames(models.vision, pixels, ids, self._trains, left.frames, settings, left.host, self._memory)
         features, rows = owned.features, window.owned(layout.rank)
 
         def rows_of(transfer: Transfer) -> torch.Tensor:

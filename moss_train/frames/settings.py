@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from model.config import VisionConfig
 from model.vision.fused.levels import KEPT, TORCH_LEVELS
 from moss_train.config.schema import RunConfig, VisionStepConfig
 from moss_train.frames.activations import activation_bytes
-from moss_train.frames.cost import again_share
+from moss_train.frames.cost import again_share, copy_share
 
 GIB = 2**30
 
@@ -26,18 +27,31 @@ class Kept:
     mode: str
     """A level of `model.vision.fused.levels.KEPT`."""
     frames: int
+    """How many of them stay on the device."""
+    host_mode: str = "all"
+    """The level of those whose state goes to host memory."""
+    host: int = 0
     """How many of them; the others are encoded again."""
+    frame_bytes: int = field(default=0, compare=False)
+    """Of a frame whose state stays on the device."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One level that `vision.keep_mode=auto` may take."""
+    """One level that `vision.keep_mode=auto` may take, or `vision.keep_host_mode=auto`."""
 
     mode: str
     fits: int
     """Frames whose state fits; -1: all."""
     again: float
     """What the backward pass of such a frame runs again, in forward passes."""
+    copy: float = 0.0
+    """Time of a frame's copy to the host, in forward passes."""
+    frame_bytes: int = 0
+
+    def count(self, frames: int) -> int:
+        """Of so many frames, those that fit."""
+        return frames if self.fits < 0 else min(self.fits, frames)
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,14 @@ class EncodeSettings:
     """Whether the tower's layers are fused."""
     choices: tuple[Choice, ...] = ()
     """Of auto, most kept first."""
+    frame_bytes: int = 0
+    """Kept of a frame at `keep_mode`. Not looked at with choices."""
+    host_bytes: int = 0
+    """Host memory for the state of further frames."""
+    host_mode: str = "input"
+    """What is kept there of a frame; auto: one of `host_choices`."""
+    host_choices: tuple[Choice, ...] = ()
+    """Levels of frames in host memory."""
 
     @classmethod
     def of(
@@ -77,39 +99,71 @@ class EncodeSettings:
         if fused is None:
             fused = config.layers == "fused" or (config.layers == "auto" and element_size == 2)
 
-        def fits(mode: str) -> int:
-            if config.keep_activations_gib < 0:
-                return -1
-            return int(config.keep_activations_gib * GIB / activation_bytes(vision, element_size, mode, pad_tokens, fused))
+        def choice(mode: str, gib: float) -> Choice:
+            bytes_ = activation_bytes(vision, element_size, mode, pad_tokens, fused)
+            again = again_share(vision, mode, fused, pad_tokens)
+            return Choice(mode, int(gib * GIB / bytes_), again, copy_share(vision, bytes_, pad_tokens), bytes_)
 
-        levels = list(KEPT) if fused else list(TORCH_LEVELS)
+        def of_device(mode: str) -> Choice:
+            found = choice(mode, max(config.keep_activations_gib, 0.0))
+            return replace(found, fits=-1) if config.keep_activations_gib < 0 else found
+
+        levels = tuple(reversed(KEPT if fused else TORCH_LEVELS))
         auto = config.keep_mode == "auto"
-        choices = [Choice(mode, fits(mode), again_share(vision, mode, fused, pad_tokens)) for mode in reversed(levels)]
+        choices = tuple(of_device(mode) for mode in levels)
+        first = choices[0] if auto else of_device(config.keep_mode)
         # What was kept is gone when frames are encoded again, so a chunk may take the memory that was meant for it.
-        room = min(AGAIN_MOST, fits("all")) if config.keep_activations_gib > 0 else 0
+        room = min(AGAIN_MOST, of_device("all").fits) if config.keep_activations_gib > 0 else 0
         again_chunk = config.again_chunk_frames or max(AGAIN_CHUNK[fused], room)
         return cls(
-            keep_frames=choices[0].fits if auto else fits(config.keep_mode),
+            keep_frames=first.fits,
             keep_mode=config.keep_mode,
             chunk=again_chunk if same_chunks else config.encode_chunk_frames,
             again_chunk=again_chunk,
             window_bytes=config.window_gib * GIB,
             fused=fused,
-            choices=tuple(choices) if auto else (),
+            choices=choices if auto else (),
+            frame_bytes=first.frame_bytes,
+            host_bytes=int(config.keep_host_gib * GIB),
+            host_mode=config.keep_host_mode,
+            host_choices=tuple(choice(mode, config.keep_host_gib) for mode in _host_levels(config.keep_host_mode, fused)),
         )
 
     def kept(self, frames: int) -> Kept:
         """What a rank keeps that encodes `frames` in a step.
 
-        Auto takes the level with which least is computed again: frames that do not fit are encoded again as a whole.
+        Auto takes the levels with which least is computed again: frames that do not fit are encoded again as a whole. Copies to
+        the host cost nothing as long as they take no longer than encoding all frames does.
         """
-        choices = self.choices or (Choice(self.keep_mode, self.keep_frames, 0.0),)
+        choices = self.choices or (Choice(self.keep_mode, self.keep_frames, 0.0, frame_bytes=self.frame_bytes),)
+        best, least = Kept("all", 0), float("inf")
+        for device in choices:
+            kept = device.count(frames)
+            for host, count in self._on_host(frames - kept, frames):
+                waiting = max(0.0, count * host.copy - frames) if self.host_mode == "auto" else 0.0
+                cost = kept * device.again + count * host.again + waiting + frames - kept - count
+                if cost < least:
+                    best, least = Kept(device.mode, kept, host.mode, count, device.frame_bytes), cost
+        return best
 
-        def count(choice: Choice) -> int:
-            return frames if choice.fits < 0 else min(choice.fits, frames)
+    def _on_host(self, left: int, frames: int) -> list[tuple[Choice, int]]:
+        """Levels in host memory, and how many of the `left` frames at each; none first."""
+        found = [(Choice("all", 0, 0.0), 0)]
+        for choice in self.host_choices:
+            count = choice.count(left)
+            if self.host_mode == "auto" and choice.copy > 1 - choice.again:  # a frame that the copies wait for gains nothing
+                count = min(count, int(frames / choice.copy))
+            if count:
+                found.append((choice, count))
+        return found
 
-        best = min(choices, key=lambda choice: count(choice) * choice.again + frames - count(choice))
-        return Kept(best.mode, count(best))
+
+def _host_levels(mode: str, fused: bool) -> Sequence[str]:
+    """Levels that a frame in host memory may have; layers that are not fused keep attention's results out of autograd's sight."""
+    levels = tuple(reversed(KEPT)) if fused else ("all", "input")
+    if mode == "auto":
+        return levels
+    return (mode if mode in levels else "input",)
 
 
 def expects_fused(config: RunConfig) -> bool:

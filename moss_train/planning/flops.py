@@ -215,7 +215,7 @@ def model_flops(config: VideoMllamaConfig, work: Work, stage: StageConfig, lora:
 def hardware_flops(
     config: VideoMllamaConfig, work: Work, stage: StageConfig, lora: LoraConfig | None = None, *,
     recompute: str = "none", layers_again: Collection[int] | None = None, frames_again: int = 0, frames_kept: int = 0,
-    keep_mode: str = "all", fused: bool = True, logits_again: int = 0,
+    keep_mode: str = "all", frames_on_host: int = 0, host_mode: str = "all", fused: bool = True, logits_again: int = 0,
 ) -> Flops:  # fmt: skip
     """Operations that are really done.
 
@@ -226,6 +226,8 @@ def hardware_flops(
         frames_again: frames without kept state, which are encoded a second time.
         frames_kept: frames with kept state, of which the backward pass runs what `again_flops` says.
         keep_mode: what is kept of them, a level of `AGAIN`.
+        frames_on_host: further ones, whose state went to host memory.
+        host_mode: what is kept of those.
         fused: whether the tower's layers are.
         logits_again: rows of which the head's backward pass makes the logits once more.
     """
@@ -243,7 +245,8 @@ def hardware_flops(
             cross=forward.cross * len(ran & crosses) / max(len(crosses), 1),
         )
     again = frames_again * frame_flops(config)
-    again += frames_kept * again_flops(config.vision, keep_mode, fused, config.switches.vit_keep_pad_tokens)
+    for frames, mode in ((frames_kept, keep_mode), (frames_on_host, host_mode)):
+        again += frames * again_flops(config.vision, mode, fused, config.switches.vit_keep_pad_tokens)
     text = config.text
     return done + Flops(vision=again, head=2.0 * logits_again * text.hidden_size * text.vocab_size)
 

@@ -16,6 +16,8 @@ from model.errors import InputError
 from moss_train.config.schema import RunConfig
 from moss_train.engines.optimizer.bytes import optimizer_bytes
 from moss_train.frames.activations import activation_bytes
+from moss_train.frames.host_memory import ON_THE_WAY
+from moss_train.frames.owned import HOST_CHUNK
 from moss_train.frames.windows import WindowBound
 from moss_train.parallel.sizes import check_sizes
 from moss_train.planning import activations
@@ -91,6 +93,8 @@ class StageMemory:
     """Phase -> what is held then, by kind, in bytes."""
     outside: int = OUTSIDE
     """Bytes beside torch's allocator."""
+    host: int = 0
+    """Bytes of host memory that hold states of frames."""
 
     def allocated(self, phase: str) -> int:
         """Bytes that the allocator has given out at the worst moment of a phase."""
@@ -184,9 +188,14 @@ class _Rank:
         self.level = found.mode
         """What is kept of a frame whose state is."""
         self.kept = min(self.owned, self.encode.chunk) if self.dense else found.frames
-        """Frames with kept state."""
+        """Frames with kept state on the GPU."""
+        self.host_level = found.host_mode
+        self.on_host = 0 if self.dense else found.host
+        """Frames whose state goes to host memory."""
         if not self.gradients.tower:
-            self.kept = 0
+            self.kept = self.on_host = 0
+        self.again = self.owned - self.kept - self.on_host
+        """Frames that are encoded again, if the tower trains."""
 
     def memory(self) -> StageMemory:
         """All phases."""
@@ -195,7 +204,11 @@ class _Rank:
             "encode": self.encoding(), "losses": self.decoding(losses=True), "backward": self.decoding(losses=False),
             "return": self.returning(), "update": self.updating(),
         }  # fmt: skip
-        return StageMemory(self.index, {phase: {**stays, **kinds[phase]} for phase in PHASES}, self.outside())
+        return StageMemory(self.index, {phase: {**stays, **kinds[phase]} for phase in PHASES}, self.outside(), self.host())
+
+    def host(self) -> int:
+        """Bytes of states that leave the GPU."""
+        return self.on_host * self._frame_state(self.host_level)
 
     def outside(self) -> int:
         """Bytes of the driver's context and the communicators."""
@@ -250,7 +263,7 @@ class _Rank:
         state = self.kept * self._frame_state(self.level)
         if not self.gradients.tower and self.gradients.features:  # the projector's input
             state = self.owned * self.model.vision.tokens_per_frame * self.model.vision.output_dim * self.element
-        again = self.gradients.tower and self.kept < self.owned and not self.dense
+        again = self.gradients.tower and self.again > 0 and not self.dense
         return {"vision state": state, "pixels": self.owned * self._pixels() if again or self.dense else 0}
 
     def features(self, gradients: int) -> int:
@@ -275,13 +288,13 @@ class _Rank:
             single = bound.needed([self.load.frames] * self.data)
             moving = max(single, min(int(min(self.encode.window_bytes, 1e15)), bound.needed([whole] * self.data)))
         fused, fp8 = self.encode.fused, self.config.precision.fp8_vision
-        again = _chunk(self.owned - self.kept, self.encode.chunk) * activations.frame_encoding(
+        again = _chunk(self.again, self.encode.chunk) * activations.frame_encoding(
             self.model, self.element, fused, fp8
         )  # fmt: skip
-        first = _chunk(self.kept, self.encode.chunk) * activations.frame_keeping(
-            self.model, self.element, self.level, fused, fp8
-        )  # fmt: skip
-        passing = max(first, again)
+        most = min(self.encode.chunk, HOST_CHUNK) if self.on_host else self.encode.chunk
+        first = _chunk(self.kept, most) * activations.frame_keeping(self.model, self.element, self.level, fused, fp8)
+        moved = _chunk(self.on_host, most) * activations.frame_keeping(self.model, self.element, self.host_level, fused, fp8)
+        passing = max(first, again, moved) + self._on_the_way()
         kept = self.kept_state().get("vision state", 0)
         return {"vision state": kept, "frames in flight": moving, "tower": passing, "features": self.features(0)}
 
@@ -352,11 +365,16 @@ class _Rank:
             return {"vision state": state, "gradients of features": arrived + mine, "tower": 0}
         kept = self.kept_state()
         first = _chunk(self.kept, self.encode.chunk) * self._frame_return(self.level)
-        again = _chunk(self.owned - self.kept, self.encode.again_chunk) * (self._frame_state("all") + self._frame_return("all"))
+        again = _chunk(self.again, self.encode.again_chunk) * (self._frame_state("all") + self._frame_return("all"))
         held = {"gradients of features": arrived + mine, "pixels": kept["pixels"]}
-        if kept["vision state"] + first >= again:
-            return {**held, "vision state": kept["vision state"], "tower": first}
-        return {**held, "vision state": 0, "tower": again}
+        back = _chunk(self.on_host, min(self.encode.chunk, HOST_CHUNK)) * self._frame_return(self.host_level) + self._on_the_way()
+        if kept["vision state"] + first + self._on_the_way() >= max(again, back):
+            return {**held, "vision state": kept["vision state"], "tower": first + self._on_the_way()}
+        return {**held, "vision state": 0, "tower": max(again, back)}
+
+    def _on_the_way(self) -> int:
+        """Bytes of the GPU with states that are on their way to the host or back."""
+        return min(ON_THE_WAY, self.host())
 
     def _frame_return(self, level: str) -> int:
         """Bytes of a frame in the tower's backward pass beside what a level keeps."""

@@ -59,11 +59,12 @@ def step_flops(config: RunConfig, work: Work, kept: KeptFrames, micro_batches: i
     """
     model = VideoMllamaConfig.from_dict(config.model)
     tower = Gradients.of(model, config.stage, config.lora).tower
-    frames = round(work.frames * kept.share)
+    frames, host = round(work.frames * kept.share), round(work.frames * kept.host_share)
     done = hardware_flops(
         model, work, config.stage, config.lora, recompute=config.parallel.recompute,
-        layers_again=layers_again(model, config.parallel), frames_again=work.frames - frames if tower else 0,
-        frames_kept=frames if tower else 0, keep_mode=kept.level, fused=kept.fused,
+        layers_again=layers_again(model, config.parallel), frames_again=work.frames - frames - host if tower else 0,
+        frames_kept=frames if tower else 0, keep_mode=kept.level, frames_on_host=host if tower else 0, host_mode=kept.host_level,
+        fused=kept.fused,
         logits_again=_logits_again(config, model, work, micro_batches),
     )  # fmt: skip
     return model_flops(model, work, config.stage, config.lora), done
@@ -124,7 +125,8 @@ def _tower(
     frame = FrameSeconds.of(config, model, cluster.gpu, cluster.rates)
     forward = forward_flops(model, work)
     backward = max(needed.vision + needed.projector - forward.vision - forward.projector, 0.0) * frame.backward
-    again = kept.share * frame.again[kept.level] + (1 - kept.share) * frame.forward
+    again = kept.share * frame.again[kept.level] + kept.host_share * frame.again[kept.host_level]
+    again += (1 - kept.share - kept.host_share) * frame.forward
     tower = Gradients.of(model, config.stage, config.lora).tower and config.stage.objective != "dense_labels"
     return work.frames * frame.forward, backward + (work.frames * again if tower else 0.0)
 

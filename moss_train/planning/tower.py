@@ -39,13 +39,20 @@ class KeptFrames:
     """What is kept of such a frame."""
     fused: bool = True
     """Whether the tower's layers are."""
+    host_share: float = 0.0
+    """Of the frames, those whose state goes to host memory."""
+    host_level: str = "all"
+    """What is kept there of such a frame."""
 
     @classmethod
     def of(cls, config: RunConfig, frames: float) -> KeptFrames:
         """Of a rank that encodes so many frames in a step."""
         settings = encode_settings(config)
         kept = settings.kept(math.ceil(frames))
-        return cls(min(1.0, kept.frames / frames) if frames else 1.0, kept.mode, settings.fused)
+        if not frames:
+            return cls(1.0, kept.mode, settings.fused)
+        share = min(1.0, kept.frames / frames)
+        return cls(share, kept.mode, settings.fused, min(1.0 - share, kept.host / frames), kept.host_mode)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,10 @@ def measure(
 def _kept(subject: Subject) -> dict[str, Any]:
     """What of the newest step's frames was kept for the backward pass, on our side."""
     frames = getattr(subject.step, "frames", None)
-    return {} if frames is None else {"encoded_again": frames.encoded_again, "keep_mode": frames.keep_mode}
+    if frames is None:
+        return {}
+    names = ("encoded_again", "keep_mode", "kept", "kept_on_host", "host_mode")
+    return {name: getattr(frames, name) for name in names}
 
 
 def _mixture(

@@ -63,11 +63,13 @@ class Stepper:
         self.samples = [
             list(zip(batch.cu_seqlens.diff().tolist(), batch.cu_frames.diff().tolist(), strict=True)) for batch in fed.batches
         ]
-        kept, mode = self._kept(work.frames - statistics.encoded_again)
+        frames = getattr(self._subject.step, "frames", None)
+        on_host, host_mode = getattr(frames, "kept_on_host", 0), getattr(frames, "host_mode", "all")
+        kept, mode = self._kept(work.frames - statistics.encoded_again - on_host)
         return StepRecord(
             seconds=parts_of(self.clock.take(), fed.wait, seconds), host=dict(self.clock.host), work=work,
             tokens=statistics.tokens, samples=sum(map(len, self.samples)), again=statistics.encoded_again, kept=kept,
-            keep_mode=mode, loss=statistics.loss, peaks=dict(self.clock.peaks),
+            keep_mode=mode, on_host=on_host, host_mode=host_mode, loss=statistics.loss, peaks=dict(self.clock.peaks),
         )  # fmt: skip
 
     def _kept(self, kept: int) -> tuple[int, str]:
@@ -152,7 +154,14 @@ def _summary(
         "all_seconds": [record.seconds["step"] for record in records],
         "host_seconds": chosen.host,
         "work": asdict(chosen.work),
-        "frames": {"encoded": frames, "kept": chosen.kept, "again": chosen.again, "keep_mode": chosen.keep_mode},
+        "frames": {
+            "encoded": frames,
+            "kept": chosen.kept,
+            "again": chosen.again,
+            "keep_mode": chosen.keep_mode,
+            "kept_on_host": chosen.on_host,
+            "host_mode": chosen.host_mode,
+        },
         "loss": chosen.loss,
         "per_second": {"tokens": tokens / seconds["step"], "frames": frames / seconds["step"]},
         "data_wait_share": seconds["data_wait"] / seconds["step"],

@@ -32,8 +32,11 @@ class StepRecord:
     again: int = 0
     """Frames encoded a second time."""
     kept: int = 0
-    """Frames whose state was kept."""
+    """Frames whose state was kept on the device."""
     keep_mode: str = "all"
+    on_host: int = 0
+    """Frames whose state was kept in host memory."""
+    host_mode: str = "all"
     loss: float = 0.0
     peaks: dict[str, int] = field(default_factory=dict)
 
@@ -62,7 +65,7 @@ class StepFlops:
             hardware=hardware_flops(
                 config, record.work, run.stage, run.lora, recompute=run.parallel.recompute,
                 layers_again=layers_again(config, run.parallel), frames_again=record.again, frames_kept=record.kept,
-                keep_mode=record.keep_mode,
+                keep_mode=record.keep_mode, frames_on_host=record.on_host, host_mode=record.host_mode,
             ),
             vision_forward=record.work.frames * frame_flops(config),
         )  # fmt: skip
@@ -83,7 +86,8 @@ def attention_flops(config: VideoMllamaConfig, run: RunConfig, record: StepRecor
     vision = config.vision
     layers = vision.num_hidden_layers + vision.num_global_layers
     kept_again = record.kept if "attention" in AGAIN[record.keep_mode] else 0
-    passes = record.work.frames * (3 if record.kept + record.again else 1) + record.again + kept_again
+    kept_again += record.on_host if "attention" in AGAIN[record.host_mode] else 0
+    passes = record.work.frames * (3 if record.kept + record.on_host + record.again else 1) + record.again + kept_again
     return decoder + passes * layers * layer_flops(vision, config.switches.vit_keep_pad_tokens)["attention"]
 
 

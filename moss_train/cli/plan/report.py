@@ -176,6 +176,8 @@ def _summary(plan: RunPlan) -> Any:
     worst = plan.memory.worst
     fit = "[green]fits[/]" if plan.fits else "[red]does not fit[/]"
     lines.append(f"{worst.total / 1e9:.1f} GB of the {gpu.memory / 1e9:.1f} GB of an {gpu.name}: {fit}")
+    if worst.host:
+        lines.append(f"{worst.host / 1e9:.1f} GB of host memory for each GPU hold states of frames (vision.keep_host_gib)")
     if not plan.cluster.reached.measured:
         lines.append(f"Nothing was measured on an {gpu.name}: its rates are assumed")
     return "\n".join(lines)

@@ -71,6 +71,7 @@ def test_all_presets_compose() -> None:
         (["optimizer.ema_decay=0.9"], "engine=megatron"),
         (["optimizer.offload=0.5"], "deepspeed.offload_optimizer=cpu"),
         (["deepspeed=zero3", "vision.keep_mode=attention"], "vision.keep_mode=all"),
+        (["vision.keep_host_gib=4"], "vision.keep_host_gib is 4 with engine deepspeed"),
         (["deepspeed=zero3", "train.steps=0"], "train.steps is 0"),
         (["deepspeed=zero3", "guard.check_copies_every=5"], "no copies"),
     ],

@@ -27,7 +27,8 @@ from moss_train.config.schema import OptimizerConfig, ParallelConfig, PrecisionC
 from moss_train.engines.models import Models, build_models, freeze
 from moss_train.engines.optimization import Optimization
 from moss_train.feed.wire import without_pixels
-from moss_train.frames.settings import EncodeSettings
+from moss_train.frames import on_host
+from moss_train.frames.settings import Choice, EncodeSettings
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
 from moss_train.parallel.world import start_world, stop_world
 from moss_train.platform.device import resolve_device
@@ -35,6 +36,7 @@ from moss_train.step import DecoupledStep, StepSettings
 from tests.moss_train.packs import DATASETS, SILENCE, make_pack, tiny_config
 
 WATCHDOG = 60  # seconds
+on_host.SMALLEST = 1  # the states of a tiny tower move too
 TEXT = [(14, 0)]
 CASES: dict[str, list[list[tuple[int, int]]]] = {
     "one rank has all": [[(9, 7)], [(5, 6), (4, 0)], *[TEXT] * 6],
@@ -48,7 +50,11 @@ SETTINGS = {
     "whole": EncodeSettings(chunk=3),
     "windows": EncodeSettings(keep_frames=2, chunk=2, again_chunk=2, window_bytes=1),
     "attention": EncodeSettings(keep_frames=3, keep_mode="attention", chunk=2, again_chunk=2, window_bytes=50_000),
-}
+    "host": EncodeSettings(
+        keep_frames=1, keep_mode="all", chunk=2, again_chunk=2, window_bytes=50_000, host_bytes=1 << 24, host_mode="input",
+        host_choices=(Choice("input", 3, 0.7),),
+    ),
+}  # fmt: skip
 PRESETS = ("all", "text_only")
 ADAM = OptimizerConfig(name="adam", distributed=True, clip_grad=0.5)
 SGD = OptimizerConfig(name="sgd", distributed=False, clip_grad=0.5)
@@ -108,6 +114,7 @@ def run_case(
         "loss": statistics.loss,
         "norm": norm,
         "gradients": whole or {},
+        "on_host": step.frames.kept_on_host,
         "encoded": statistics.encoded_by_rank,
         "windows": step.frames.windows,
     }
@@ -126,13 +133,15 @@ def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -
 
 def trials() -> list[tuple[str, OptimizerConfig, str, str]]:
     """Preset, optimizer, setting and case: each case with the next setting, some with a frozen tower or sharded states."""
-    kinds = list(SETTINGS)
+    kinds = ("whole", "windows", "attention")
     mixed = [("all", SGD, kinds[i % len(kinds)], case) for i, case in enumerate(CASES)]
     return [
         *mixed,
         ("all", SGD, "windows", "uneven"),
         ("text_only", SGD, "windows", "uneven"),
         ("all", ADAM, "windows", "uneven"),
+        ("all", SGD, "host", "uneven"),
+        ("all", SGD, "host", "last rank has all"),
     ]
 
 
@@ -143,6 +152,7 @@ def compare(got: dict[str, Any], want: dict[str, Any]) -> dict[str, Any]:
         "norm": abs(got["norm"] - want["norm"]) / want["norm"],
         "gradients": difference(got["gradients"], want["gradients"]),
         "encoded": got["encoded"],
+        "on_host": got["on_host"],
         "windows": got["windows"],
         "exchanges": got["exchanges"],
     }

@@ -29,6 +29,7 @@ def test_uneven_and_empty_ranks_compute_what_one_rank_does(run_ranks: RunRanks, 
         assert sum(encoded) == frames and max(encoded) - min(encoded) <= 1, (key, encoded)
         if kind == "windows" and frames > 1:
             assert report["windows"] > 1, key
+        assert report["on_host"] == (max(min(3, encoded[0] - 1), 0) if kind == "host" else 0), key
         if layout == "cp2":
             continue  # the decoder itself exchanges queries, as often as its replica has frames
         exchanges = report["exchanges"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from model.vision.fused.levels import KEPT, TORCH_LEVELS
 from moss_train.config.schema import VisionStepConfig
 from moss_train.frames.activations import activation_bytes
 from moss_train.frames.assignment import assign_frames
-from moss_train.frames.cost import BACKWARD, FrameCost, again_flops, again_share, frame_flops, rank_cost
+from moss_train.frames.cost import BACKWARD, FrameCost, again_flops, again_share, copy_share, frame_flops, rank_cost
 from moss_train.frames.settings import EncodeSettings, Kept
 
 CONFIG = VideoMllamaConfig()
@@ -114,6 +115,34 @@ def test_auto_keeps_less_of_more_frames() -> None:
     assert found == [Kept("all", 8), Kept("most", 20), Kept("middle", 40), Kept("attention", 59), Kept("input", 118)]
 
 
+@given(
+    st.integers(0, 400), st.sampled_from([0.0, 5.0, 20.0]), st.sampled_from([0.0, 10.0, 60.0, 300.0]),
+    st.sampled_from(["torch", "fused"]),
+)  # fmt: skip
+def test_host_memory_leaves_less_to_be_computed_again(frames: int, gib: float, host_gib: float, layers: str) -> None:
+    def settings(**more: Any) -> EncodeSettings:
+        config = VisionStepConfig(keep_activations_gib=gib, layers=layers, **more)
+        return EncodeSettings.of(config, CONFIG.vision, 2, pad_tokens=True)
+
+    without, auto = settings(), settings(keep_host_gib=host_gib)
+    kept = auto.kept(frames)
+    assert rank_cost(CONFIG, "tower", auto, frames) <= rank_cost(CONFIG, "tower", without, frames) + 1e-6
+    assert rank_cost(CONFIG, "tower", auto, frames) <= rank_cost(CONFIG, "tower", auto, frames + 1)
+    assert kept.frames + kept.host <= frames
+    a_frame = activation_bytes(CONFIG.vision, 2, kept.host_mode, fused=layers == "fused")
+    assert kept.host * a_frame <= host_gib * 2**30
+    assert kept.host * copy_share(CONFIG.vision, a_frame) <= frames, "copies take no longer than encoding"
+    least = settings(keep_host_gib=host_gib, keep_host_mode="input").kept(frames)
+    assert least.host == min(frames - least.frames, int(host_gib * 2**30 / activation_bytes(CONFIG.vision, 2, "input")))
+
+
+def test_host_memory_of_a_full_gpu() -> None:
+    config = VisionStepConfig(keep_activations_gib=14.43, keep_host_gib=64, layers="fused")
+    kept = EncodeSettings.of(config, CONFIG.vision, 2, pad_tokens=True).kept(256)
+    assert kept == Kept("input", 85, "attention", 171)
+    assert kept.frame_bytes == activation_bytes(CONFIG.vision, 2, "input", fused=True)
+
+
 def test_products_that_run_again() -> None:
     vision = CONFIG.vision
     shares = [again_share(vision, level) for level in KEPT]
@@ -133,6 +162,10 @@ def test_levels_of_fused_layers_are_refused_for_others(mode: str) -> None:
     ("values", "words"),
     [
         ({"keep_activations_gib": -0.5}, "vision.keep_activations_gib is -0.5"),
+        ({"keep_host_gib": -1}, "vision.keep_host_gib is -1; use 0 for none, or GiB"),
+        ({"keep_host_gib": float("inf")}, "vision.keep_host_gib is inf"),
+        ({"keep_host_mode": "some"}, "vision.keep_host_mode is 'some'"),
+        ({"keep_host_mode": "attention", "layers": "torch"}, "vision.keep_host_mode is attention with vision.layers torch"),
         ({"keep_activations_gib": math.inf}, "vision.keep_activations_gib is inf; use -1 for all"),
         ({"keep_activations_gib": math.nan}, "vision.keep_activations_gib is nan"),
         ({"window_gib": 0.0}, "vision.window_gib is 0.0"),

@@ -14,6 +14,7 @@ from model.vision.fused.levels import KEPT, all_fused
 from moss_train.bench.packs import stage_pack
 from moss_train.bench.subject import Subject, overrides_of, subject
 from moss_train.config.compose import compose
+from moss_train.frames import on_host
 from moss_train.frames.activations import activation_bytes
 from moss_train.frames.owned import OwnedFrames
 from moss_train.frames.settings import EncodeSettings
@@ -62,6 +63,33 @@ def test_a_step_that_encodes_frames_again(fits: int, by_operators: tuple[float, 
     )
     _same(by_operators, loss, gradients)
     assert (kept, again) == (fits, FRAMES - fits)
+
+
+@pytest.mark.parametrize("windows", [4.0, 1e-6])
+def test_a_step_with_states_in_host_memory(
+    windows: float, by_operators: tuple[float, dict[str, Tensor], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_host, "SMALLEST", 1)
+    vision = VideoMllamaConfig.from_dict(_config().model).vision
+    one, two = ((n * activation_bytes(vision, 4, "attention", fused=True) + 9) / 2**30 for n in (1, 2))
+    words = (
+        "vision.layers=fused",
+        "vision.keep_mode=attention",
+        "vision.keep_host_mode=attention",
+        f"vision.window_gib={windows}",
+    )
+    config = _config(*words, f"vision.keep_activations_gib={one:.9f}", f"vision.keep_host_gib={two:.9f}")
+    with subject(config, CPU, updates=False, weights="seeded") as made:
+        for _ in range(2):  # the second time in the memory of the first
+            batches = [_pack(made), _pack(made)]
+            loss = made.train(batches).loss
+            frames = made.step.frames
+            assert (frames.kept_on_host, frames.kept, frames.encoded_again, frames.host_mode) == (2, 1, 7, "attention")
+            assert frames.windows == (1 if windows > 1 else 2)
+        gradients = {n: p.main_grad.clone() for n, p in made.models.unit.named_parameters() if p.requires_grad}
+        evaluated = made.step.evaluate([batches], ["synthetic"])
+        assert frames.kept_on_host == 0 and evaluated.loss == pytest.approx(loss, rel=1e-6)
+    _same(by_operators, loss, gradients)
 
 
 def _same(expected: tuple[float, dict[str, Tensor], Any], loss: float, gradients: dict[str, Tensor]) -> None:

@@ -18,12 +18,16 @@ from model.vision.fused.products import PLAIN, Products
 from model.vision.layers import VisionLayer
 from moss_train.config.compose import compose
 from moss_train.frames.activations import activation_bytes
-from moss_train.frames.cost import AGAIN, again_flops, frame_flops
+from moss_train.frames.cost import AGAIN, again_flops, again_share, frame_flops
+from moss_train.frames.host_memory import ON_THE_WAY
 from moss_train.frames.kept import keeping
 from moss_train.planning import activations
-from moss_train.planning.flops import PEAK
+from moss_train.planning.flops import PEAK, Work
+from moss_train.planning.hardware import Cluster
+from moss_train.planning.memory import PackLoad, StageMemory, plan_memory
 from moss_train.planning.rates import read_table
-from moss_train.planning.tower import FrameSeconds
+from moss_train.planning.step_time import step_flops, step_time
+from moss_train.planning.tower import FrameSeconds, KeptFrames
 from tests.moss_train.planning.live import watched
 
 FULL = VideoMllamaConfig()
@@ -114,6 +118,28 @@ def test_a_level_that_computes_less_again_takes_less_time_and_more_memory() -> N
     assert flops == sorted(flops, reverse=True) and times == sorted(times, reverse=True) and flops[-1] == times[-1] == 0
     assert working == sorted(working, reverse=True)  # what is not kept is there for a moment
     assert all(flop < frame_flops(FULL) for flop in flops)
+
+
+def test_states_in_host_memory_take_operations_and_no_memory_of_the_gpu() -> None:
+    def planned(gib: float) -> tuple[StageMemory, KeptFrames, float, float]:
+        words = ["vision.keep_mode=input", "vision.keep_activations_gib=5", f"vision.keep_host_gib={gib}"]
+        config = compose(["stage=pt2", "run_dir=unused", *words])
+        load = PackLoad(rows=4096, frames=128, targets=1024)
+        work = Work(rows=4096, frames=128, cross_rows=4096)
+        kept = KeptFrames.of(config, 128)
+        done = step_flops(config, work, kept, 1)[1].vision
+        seconds = step_time(config, 1, work, Cluster.of("H200"), 1)
+        return plan_memory(config, 1, load).worst, kept, done, seconds.back
+
+    (before, none, much, long), (after, some, little, short) = planned(0), planned(20)
+    assert none.host_share == 0 and before.host == 0
+    frames = round(some.host_share * 128)
+    assert frames > 30 and frames + round(some.share * 128) <= 128
+    assert after.host == frames * activation_bytes(FULL.vision, 2, some.host_level, fused=True) <= 20 * 2**30
+    assert little < much and short < long
+    assert after.peak <= before.peak + ON_THE_WAY
+    again = frames * (1 - again_share(FULL.vision, some.host_level)) * frame_flops(FULL)
+    assert some.share == none.share and much - little == pytest.approx(again, rel=0.02)
 
 
 @settings(max_examples=30, deadline=None)
