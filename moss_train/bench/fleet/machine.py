@@ -42,9 +42,9 @@ def this_machine(device: str, ranks: int | None, card: int | None) -> Machine:
     Raises:
         InputError: fewer GPUs than ranks, or a CPU without a number of ranks.
     """
-    cards = [] if device == "cpu" else _cards()
+    cards = [] if device == "cpu" else _cards() or _cards_of_torch()
     if device == "cuda" and not cards:
-        raise InputError("--device is cuda, but nvidia-smi shows no GPU; use --device cpu")
+        raise InputError("--device is cuda, but this machine shows no GPU; use --device cpu")
     if not cards:
         return Machine("cpu", ranks or 2, "cpu", card or PEAK["H200"].memory)
     if ranks is not None and ranks > len(cards):
@@ -67,6 +67,15 @@ def _cards() -> list[tuple[str, int]]:
             found.append((name.strip(), int(mebibytes) * 2**20))
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return found if seen is None else found[: len([part for part in seen.split(",") if part.strip()])]
+
+
+def _cards_of_torch() -> list[tuple[str, int]]:
+    """The same where there is no nvidia-smi; it costs a context on the first GPU."""
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    known = [torch.cuda.get_device_properties(number) for number in range(there)]
+    return [(str(card.name), int(card.total_memory)) for card in known]
 
 
 def visible(machine: Machine, ranks: int) -> str:

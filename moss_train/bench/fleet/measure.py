@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from model.config import VideoMllamaConfig
-from model.errors import InputError
 from moss_train.bench.fleet.machine import Machine, default_folder
 from moss_train.bench.fleet.parts import Measurement, Say
 from moss_train.bench.fleet.processes import remove_unused, shared_files
@@ -99,7 +98,9 @@ def _run(work: Measurement, parts: Sequence[str], found: dict[str, Any], determi
     more = (DETERMINISTIC,) if deterministic else ()
     config = run_config(options, saved_cut(options, data, machine), data, machine, more)
     chosen = choose(config, machine.ranks, machine, options)
-    _check_room(work.folder, chosen)
+    if sentence := _no_room(work.folder, chosen):
+        found["checkpoint"] = {"not_done": sentence}
+        return
     checkpoint, rows = work.saved(chosen, "kill" in parts, keep_part)
     found["checkpoint"]["deterministic"] = deterministic
     if "reshard" in parts and checkpoint is not None:
@@ -116,11 +117,12 @@ def _no_time(work: Measurement) -> str | None:
     return f"{left:.0f} s were left of --limit-seconds" if left < least else None
 
 
-def _check_room(folder: Path, chosen: Chosen) -> None:
-    """One checkpoint on the folder's file system, and its copy in memory beside it."""
+def _no_room(folder: Path, chosen: Chosen) -> str | None:
+    """A checkpoint in the folder and the ranks' copies beside it, all of them perhaps in memory."""
     size, free = checkpoint_bytes(chosen.config), room(folder)
-    if 2.1 * size > free:
-        raise InputError(
-            f"--work-dir: a checkpoint of {size / 1e9:.1f} GB and its copy in memory do not fit {free / 1e9:.1f} GB; give a "
-            "smaller --checkpoint-gb or another --work-dir"
-        )
+    if 2.1 * size <= free:
+        return None
+    return (
+        f"a checkpoint of {size / 1e9:.1f} GB and its copy in memory do not fit {free / 1e9:.1f} GB; give a smaller "
+        "--checkpoint-gb or another --work-dir"
+    )

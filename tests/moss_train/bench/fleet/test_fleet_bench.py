@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from model.config import VideoMllamaConfig
 from model.errors import InputError
 from moss_train.bench.data.setups import tokenizer_of
 from moss_train.bench.fleet.findings import checkpoint_cost, same_steps
 from moss_train.bench.fleet.job import Job, Row, RunEnded, TimeUp
-from moss_train.bench.fleet.machine import Machine, visible
+from moss_train.bench.fleet.machine import Machine, this_machine, visible
 from moss_train.bench.fleet.processes import MARK, end_all, marked, remove_unused
 from moss_train.bench.fleet.runs import GIB, Options, choose, run_config, saved_cut
 from moss_train.bench.fleet.shards import A_PACK, clips_of, make_shards
@@ -243,3 +244,19 @@ def test_bad_arguments_are_named(
     assert main(words) == EXIT_BAD_INPUT
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("work/*"))
+
+
+@pytest.mark.ranks
+@pytest.mark.timeout(120)
+def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moss_train.bench.fleet.measure.room", lambda folder: 1_000_000)
+    out = tmp_path / "fleet.json"
+    assert main([*TINY, "--parts", "checkpoint", "--work-dir", str(tmp_path / "work"), "--out", str(out)]) == 1
+    assert "do not fit 0.0 GB; give a smaller --checkpoint-gb" in json.loads(out.read_text())["checkpoint"]["not_done"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a machine without GPUs")
+def test_a_machine_without_gpus_says_so() -> None:
+    with pytest.raises(InputError, match="--device is cuda, but this machine shows no GPU"):
+        this_machine("cuda", None, None)
+    assert this_machine("auto", None, None).ranks == 2 and this_machine("cpu", 3, GIB).card == GIB
