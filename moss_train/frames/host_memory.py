@@ -40,7 +40,7 @@ class HostMemory:
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
-        self.size, self.device = size, device
+        self.size, self.device = size, _numbered(device)
         self.limit = ON_THE_WAY
         """Bytes of the GPU that states on their way to the host may hold."""
         self.ahead = 0
@@ -171,6 +171,11 @@ def _touch(memory: Tensor) -> None:
         list(threads.map(Tensor.zero_, memory.chunk(8 * TOUCHING)))
 
 
+def _numbered(device: torch.device) -> torch.device:
+    """The device as tensors on it name it."""
+    return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" and device.index is None else device
+
+
 _FOUND: list[HostMemory] = []
 """Of this process; one, but where states of another still lie in memory."""
 
@@ -182,7 +187,7 @@ def host_memory(size: int, device: torch.device) -> HostMemory:
         InputError: the machine does not have that much, all ranks on it counted.
     """
     for found in list(_FOUND):
-        if (found.size, found.device) == (size, device):
+        if (found.size, found.device) == (size, _numbered(device)):
             return found
         if found.users == 0:
             _FOUND.remove(found)
