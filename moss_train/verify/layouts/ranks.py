@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,28 @@ def exact_matrix_products() -> None:
 
 
 def write_reference(trials: list[Trial], device: torch.device, path: Path, updates: int) -> list[dict[str, Any]]:
-    """Runs the trials on one rank and keeps their outcomes; the results are bf16 held against fp32."""
+    """Runs the trials on one rank and keeps their outcomes; the results are bf16 held against fp32, and trials that failed."""
     layout = start_layout(parse_layout("one").sizes, device, seed=1)
-    outcomes = {trial.key: run_trial(trial, layout, updates) for trial in trials}
+    outcomes, results = {}, []
+    for trial in trials:
+        try:
+            outcomes[trial.key] = run_trial(trial, layout, updates)
+        except InputError:
+            raise
+        except Exception as error:  # kernels fail in many ways; nobody waits for this rank, so the other trials can go on
+            result = _result_of(parse_layout("one"), trial)
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            said = (str(error) or "?").splitlines()[0]
+            result.error = f"on one rank: {type(error).__name__}: {said} ({Path(frame.filename).name}:{frame.lineno})"
+            results.append(result.judge().as_json())
+            report_progress(results[-1])
     stop_layout()
     partial = path.with_suffix(".tmp")
     torch.save({key: dataclasses.asdict(outcome) for key, outcome in outcomes.items()}, partial)
     partial.replace(path)
-    results = []
     for trial in trials:
         exact = dataclasses.replace(trial, dtype="fp32")
-        if trial.dtype == "bf16" and exact in trials:
+        if trial.dtype == "bf16" and exact in trials and {trial.key, exact.key} <= outcomes.keys():
             findings = compare(outcomes[trial.key], outcomes[exact.key])
             result = TrialResult(BF16_REFERENCE, 1, trial.preset, trial.optimizer, trial.dtype, findings)
             results.append(result.judge().as_json())
@@ -92,6 +104,8 @@ def _run_layout(
     for trial in trials:
         begin, result = time.monotonic(), _result_of(named, trial)
         try:
+            if trial.key not in reference:
+                raise InputError("there is nothing on one rank to compare with")
             layout = layout or start_layout(named.sizes, device, seed=1)
             outcome = run_trial(trial, layout, updates)
             if dist.get_rank() == 0:

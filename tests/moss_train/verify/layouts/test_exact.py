@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+import torch
 
-from moss_train.verify.layouts import sweep
+from moss_train.parallel.layout import ParallelLayout
+from moss_train.parallel.world import start_world, stop_world
+from moss_train.verify.layouts import ranks, sweep
 from moss_train.verify.layouts.findings import BF16_REFERENCE
-from moss_train.verify.layouts.names import PRESETS, choose_layouts
+from moss_train.verify.layouts.names import PRESETS, Trial, choose_layouts, parse_layout
 from moss_train.verify.layouts.subject import FRAMES
 from moss_train.verify.layouts.sweep import Sweep
+from moss_train.verify.layouts.trial import Outcome, run_trial
 from tests.ranks import Answer
 
 pytestmark = pytest.mark.ranks
@@ -77,3 +82,24 @@ def test_the_modules_of_a_run_and_a_limit_of_time() -> None:
 def test_products_on_eight_ranks() -> None:
     layouts = ("tp2.sp.pp2.dp2:all", "tp2.pp4:all", "tp2.sp.pp2.cp2:all")
     assert check(layouts) == names(layouts)
+
+
+def test_a_trial_that_fails_on_one_rank_costs_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A kernel that does not compile, say: the others have their outcomes, and this one's layouts say why they have none."""
+
+    def broken(trial: Trial, layout: ParallelLayout, updates: int) -> Outcome:
+        if trial.modules == "auto":
+            raise RuntimeError("no kernel\nfor this")
+        return run_trial(trial, layout, updates)
+
+    monkeypatch.setattr(ranks, "run_trial", broken)
+    start_world(torch.device("cpu"))
+    trials = [Trial("text_only", "sgd"), Trial("text_only", "sgd", "bf16", "auto")]
+    results = ranks.write_reference(trials, torch.device("cpu"), tmp_path / "one.pt", 1)
+    assert [(r["layout"], r["modules"]) for r in results] == [("one", "auto")]
+    assert results[0]["reasons"][0].startswith("on one rank: RuntimeError: no kernel (test_exact.py:")
+    reference = ranks.read_reference(tmp_path / "one.pt")
+    assert list(reference) == [trials[0].key]
+    found = ranks._run_layout(parse_layout("rc"), trials, reference, torch.device("cpu"), 1)
+    assert [r["reasons"] for r in found] == [[], ["there is nothing on one rank to compare with"]]
+    stop_world()
