@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from model.config import VideoMllamaConfig
+from model.errors import InputError
 from moss_train.bench.fleet.machine import Machine, default_folder
 from moss_train.bench.fleet.parts import Measurement, Say
 from moss_train.bench.fleet.processes import remove_unused, shared_files
-from moss_train.bench.fleet.runs import Chosen, Options, choose, run_config, saved_cut
+from moss_train.bench.fleet.runs import FILLED, Chosen, Options, choose, run_config, saved_cut
 from moss_train.bench.fleet.shards import clips_of, make_clips_here, make_shards
 from moss_train.bench.saving import checkpoint_bytes, room
 from moss_train.bench.subject import Cut
+from moss_train.config.schema import RunConfig
 
 LEAST_SECONDS = 30.0
 """Left of the time, below which no further run begins on GPUs."""
@@ -50,13 +52,14 @@ def measure(
     base = work_dir or default_folder()
     base.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="moss-fleet-", dir=base))
+    work = Measurement(options, machine, folder, begin + limit, say)
     try:
         _prepare(options, machine, data, folder, say)
         found["data_seconds"] = time.monotonic() - begin
-        work = Measurement(options, machine, folder, begin + limit, say)
         _run(work, parts, found, deterministic, keep)
-        found["left_over_processes"] = len(work.left_over)
     finally:
+        work.end()
+        found["left_over_processes"] = len(work.left_over)
         shutil.rmtree(folder, ignore_errors=True)
         found["shared_files_removed"] = len(remove_unused(shared_files() - before))
         found["seconds"] = time.monotonic() - begin
@@ -101,14 +104,28 @@ def _run(work: Measurement, parts: Sequence[str], found: dict[str, Any], determi
     if sentence := _no_room(work.folder, chosen):
         found["checkpoint"] = {"not_done": sentence}
         return
-    checkpoint, rows = work.saved(chosen, "kill" in parts, keep_part)
+    other = _other(work, chosen, config, found) if "reshard" in parts else None
+    together = other is not None and options.at_once and _fit_together(chosen, other, machine)
+    checkpoint, rows = work.saved(chosen, "kill" in parts, keep_part, other if together else None)
     found["checkpoint"]["deterministic"] = deterministic
-    if "reshard" in parts and checkpoint is not None:
-        sentence = _no_time(work)
-        found["reshard"] = (
-            {"not_done": sentence} if sentence else work.reshard(work.other_layout(chosen, config), checkpoint, rows)
-        )
+    if other is not None and checkpoint is not None:
+        sentence = None if together else _no_time(work)
+        found["reshard"] = {"not_done": sentence} if sentence else work.reshard(other, checkpoint, rows)
         keep(found)
+
+
+def _other(work: Measurement, chosen: Chosen, config: RunConfig, found: dict[str, Any]) -> Chosen | None:
+    """The other layout; why there is none is told."""
+    try:
+        return work.other_layout(chosen, config)
+    except InputError as error:
+        found["reshard"] = {"not_done": str(error)}
+    return None
+
+
+def _fit_together(chosen: Chosen, other: Chosen, machine: Machine) -> bool:
+    """Whether a GPU holds a rank of both."""
+    return chosen.bytes + other.bytes <= FILLED * machine.card
 
 
 def _no_time(work: Measurement) -> str | None:

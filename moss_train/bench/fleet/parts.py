@@ -38,6 +38,14 @@ class Measurement:
     def __init__(self, options: Options, machine: Machine, folder: Path, deadline: float, say: Say) -> None:
         self.options, self.machine, self.folder, self.deadline, self.say = options, machine, folder, deadline, say
         self.left_over: list[int] = []
+        self._jobs: list[Job] = []
+        self._beside: Job | None = None
+        """The run in another layout, where it was started together with the kill."""
+
+    def end(self) -> None:
+        """No process of any run stays."""
+        for job in self._jobs:
+            self.left_over += job.end()
 
     def job(self, chosen: Chosen, name: str, *, restarts: int = 0, **values: Any) -> Job:
         """Start a run; `values` are `group__field=value`."""
@@ -46,7 +54,9 @@ class Measurement:
             group, _, field = key.partition("__")
             config = dataclasses.replace(config, **{group: dataclasses.replace(getattr(config, group), **{field: value})})
         self.say(f"{name}: {chosen.layout} on {chosen.ranks} ranks; {chosen.why}")
-        return Job(config, chosen.ranks, restarts=restarts, environment=self._environment(chosen.ranks))
+        job = Job(config, chosen.ranks, restarts=restarts, environment=self._environment(chosen.ranks))
+        self._jobs.append(job)
+        return job
 
     def _environment(self, ranks: int) -> dict[str, str]:
         found = {"CUDA_VISIBLE_DEVICES": visible(self.machine, ranks)}
@@ -69,12 +79,15 @@ class Measurement:
             self.left_over += job.end()
         return _done(found)
 
-    def saved(self, chosen: Chosen, kill: bool, keep: Callable[[str, Part], None]) -> tuple[Path | None, dict[int, Any]]:
+    def saved(
+        self, chosen: Chosen, kill: bool, keep: Callable[[str, Part], None], beside: Chosen | None = None
+    ) -> tuple[Path | None, dict[int, Any]]:  # fmt: skip
         """A run with a checkpoint, and one of its ranks killed behind it.
 
         Args:
             kill: whether to.
             keep: is given each part when it is known.
+            beside: a run in another layout, which starts at the moment of the kill; `reshard` waits for it.
 
         Returns:
             The checkpoint, and the rows of the steps by number.
@@ -93,7 +106,7 @@ class Measurement:
                 part["trained_on"] = max(job.steps(1), default=0)
             keep("checkpoint", _done(part))
             if kill and folder is not None:
-                keep("kill", self._killed(job))
+                keep("kill", self._killed(job, None if beside is None else lambda: self._resharded(beside, folder)))
             self.left_over += job.end()
             return folder, job.steps(1)
 
@@ -109,7 +122,7 @@ class Measurement:
 
         job.wait_for(there, self.deadline, f"the checkpoint of step {self.options.save_step} and the steps behind it")
 
-    def _killed(self, job: Job) -> Part:
+    def _killed(self, job: Job, also: Callable[[], Job] | None) -> Part:
         """SIGKILL to the last rank: how long until it and all others are gone, trained again, and with which numbers."""
         rank, before = job.ranks - 1, job.rank_processes()
         found: Part = {"rank": rank, "last_step": max(job.steps(1), default=0)}
@@ -117,6 +130,8 @@ class Measurement:
 
         def follow() -> None:
             at = job.kill_rank(rank)
+            if also is not None:
+                self._beside = also()
             job.wait_for(lambda j: not before & j.rank_processes(), self.deadline, "the end of the other ranks")
             found["ended_seconds"] = time.monotonic() - at
             job.wait_for(lambda j: j.starts > 1, self.deadline, "the second start of the ranks")
@@ -128,15 +143,18 @@ class Measurement:
             job.wait_for(lambda j: wanted in j.steps(2), self.deadline, f"step {wanted} once more")
 
         found["not_done"] = _sentence(follow)
-        found |= same_steps(job.steps(1), job.steps(2))
+        found |= same_steps(job.steps(1), job.steps(2)) | {"another_run_beside": also is not None}
         return _done(found)
+
+    def _resharded(self, chosen: Chosen, checkpoint: Path) -> Job:
+        return self.job(chosen, "resharded", train__resume=str(checkpoint), checkpoint__asynchronous=False)
 
     def reshard(self, chosen: Chosen, checkpoint: Path, before: dict[int, Any]) -> Part:
         """Another run that goes on from the checkpoint in another layout."""
         found: Part = {"run": chosen.described()}
         first = self.options.save_step + 1
         last = first + self.options.repeated - 1
-        with self.job(chosen, "resharded", train__resume=str(checkpoint), checkpoint__asynchronous=False) as job:
+        with self._beside or self._resharded(chosen, checkpoint) as job:
             found["not_done"] = _sentence(lambda: job.wait_for(lambda j: last in j.steps(), self.deadline, f"step {last}"))
             self._start_seconds(job, 1, job.begun, found)
             found |= same_steps(before, job.steps())

@@ -60,6 +60,8 @@ class Options:
     """The step behind which the checkpoint is taken."""
     repeated: int = 4
     """Steps behind the checkpoint that are done again after a kill, and in another layout."""
+    at_once: bool = False
+    """Start the run in another layout at the moment of the kill, where a GPU holds both: sooner, and each disturbs the other."""
     reshard: str = AUTO
     """auto | half | tensor: half of the GPUs, other sizes of tensor parallelism on the same, or the first that fits."""
     overrides: tuple[str, ...] = field(default_factory=tuple)

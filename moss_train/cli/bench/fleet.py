@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reshard", default="auto", choices=["auto", "half", "tensor"],
         help="half of the GPUs, or other sizes of tensor parallelism on all; auto (default): half, where it fits",
     )  # fmt: skip
+    parser.add_argument(
+        "--at-once", action="store_true", help="start the run in another layout at the moment of the kill: less time, less exact"
+    )
     parser.add_argument("--steps", default="8", help="measured steps of the rates (default %(default)s)")
     parser.add_argument("--warmup", default="3", help="steps before them (default %(default)s)")
     parser.add_argument("--readers", default="8", help="reader processes for each GPU (default %(default)s)")
@@ -137,7 +140,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         checkpoint_gb=None if size == "all" else _above_zero("--checkpoint-gb", size),
         readers=positive("--readers", arguments.readers), steps=positive("--steps", arguments.steps),
         warmup=positive("--warmup", arguments.warmup), save_step=positive("--save-step", arguments.save_step),
-        repeated=positive("--repeated", arguments.repeated), reshard=arguments.reshard, overrides=tuple(arguments.overrides),
+        repeated=positive("--repeated", arguments.repeated), reshard=arguments.reshard, at_once=arguments.at_once,
+        overrides=tuple(arguments.overrides),
     )  # fmt: skip
 
 

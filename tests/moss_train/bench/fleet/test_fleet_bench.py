@@ -62,12 +62,24 @@ def test_rates_a_checkpoint_a_kill_and_another_layout(tmp_path: Path, capsys: py
     reshard = found["reshard"]
     assert reshard["run"]["ranks"] == 1 and [row["step"] for row in reshard["steps"]] == [4, 5]
     assert reshard["within_tolerance"] and reshard["loss_difference"] < 1e-3
-    assert found["left_over_processes"] == 0 and list(work.iterdir()) == []
+    assert found["left_over_processes"] == 0 and list(work.iterdir()) == [] and not kill["another_run_beside"]
     assert str(tmp_path) not in out.read_text()
     capsys.readouterr()
     assert main(["bench", "fleet", "--table", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "training waited, s" in printed and "the same steps in another layout" in printed
+
+
+@pytest.mark.ranks
+@pytest.mark.timeout(280)
+def test_a_kill_and_another_layout_at_once(tmp_path: Path) -> None:
+    out, work = tmp_path / "fleet.json", tmp_path / "work"
+    words = ["--parts", "kill,reshard", "--reshard", "tensor", "--at-once", "--work-dir", str(work), "--out", str(out)]
+    assert main([*TINY, *words]) == 0
+    found = json.loads(out.read_text())
+    assert found["kill"]["another_run_beside"] and found["kill"]["bit_equal"] and "rates" not in found
+    assert found["reshard"]["run"]["layout"] == "DP1 TP2" and found["reshard"]["within_tolerance"]
+    assert found["left_over_processes"] == 0 and list(work.iterdir()) == []
 
 
 @pytest.mark.ranks
