@@ -275,6 +275,8 @@ def draw_weights(models: Models, seed: int) -> None:
     torch.manual_seed(seed)
     modules: list[torch.nn.Module] = [*models.chunks, models.unit]
     for module in modules:
+        if module is models.unit:
+            torch.manual_seed(seed + 1)  # a replica on every rank: the same, whichever chunks a rank has drawn before
         for name, parameter in module.named_parameters():
             if parameter.dim() >= 2:
                 parameter.normal_(0.0, DEVIATION)

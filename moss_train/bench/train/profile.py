@@ -71,6 +71,11 @@ def profile_step(step: Callable[[], object], device: torch.device) -> dict[str, 
     Returns:
         `summary` of its kernels. The profiler itself makes the host slower: `idle_seconds` of a GPU is an upper bound.
     """
+    return summary(record_step(step, device), cuda=device.type == "cuda")
+
+
+def record_step(step: Callable[[], object], device: torch.device) -> list[Span]:
+    """Run one step under torch's profiler; its kernels, or a CPU's operators."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
     MARKING.record = True
     try:
@@ -82,7 +87,7 @@ def profile_step(step: Callable[[], object], device: torch.device) -> dict[str, 
         path = Path(folder) / "trace.json"
         recorded.export_chrome_trace(str(path))
         events = json.loads(path.read_text(encoding="utf-8", errors="replace"))["traceEvents"]
-    return summary(spans_of(events, cuda=device.type == "cuda"), cuda=device.type == "cuda")
+    return spans_of(events, cuda=device.type == "cuda")
 
 
 def spans_of(events: Sequence[dict[str, Any]], cuda: bool) -> list[Span]:
