@@ -8,17 +8,20 @@
 #         code, seconds); the file is written anew behind each part
 #   PART  some of these, in this order [all]
 #
-#   parity   230 s, launch/gpu_parity.sh: they compute together what one of them computes
-#   scaling  200 s, moss bench scaling: steps at 11B widths in several layouts, exposed communication
-#   full     150 s, moss bench fleet: moss train of the whole model, a checkpoint, a killed rank, half of the GPUs
+#   parity   launch/gpu_parity.sh: they compute together what one of them computes
+#   scaling  moss bench scaling: steps at 11B widths in several layouts, exposed communication
+#   full     moss bench fleet: moss train of the whole model, a checkpoint, a killed rank, half of the GPUs
 #
 # A part that fails does not end the others; the script then returns 1. Each ends by itself before its time is up.
 #
 # Environment (defaults in brackets):
 #   PYTHON    interpreter with moss-train installed [.venv/bin/python beside this folder, else python3]
 #   DEVICE    cuda | cpu; cpu tries the script without GPUs, over gloo [cuda]
+#   TIMES     seconds of the three parts; each ends by itself 10 to 30 s before [195 225 165]
+#   DATA      folder of clips for full, of moss bench train --make-data [some are rendered]
 #   SCALING   further words of moss bench scaling, split at blanks
-#   FLEET     further words of moss bench fleet, split at blanks
+#   FLEET     further words of moss bench fleet, split at blanks [--at-once --not-deterministic --steps 5 --warmup 2
+#             checkpoint.verify=sizes guard.lost_rank_seconds=6]
 set -uo pipefail
 
 die() {
@@ -66,7 +69,10 @@ export PYTHON
 command -v "$PYTHON" >/dev/null || die "PYTHON is '$PYTHON', which is no program; set it to the interpreter of your environment"
 device=${DEVICE:-cuda}
 read -r -a scaling_words <<<"${SCALING:-}"
-read -r -a fleet_words <<<"${FLEET:-}"
+read -r -a fleet_words <<<"${FLEET---at-once --not-deterministic --steps 5 --warmup 2 checkpoint.verify=sizes guard.lost_rank_seconds=6}"
+read -r -a times <<<"${TIMES:-195 225 165}"
+[[ "${times[*]}" =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] || die "TIMES is '${TIMES:-}'; give three whole numbers of seconds"
+[ -z "${DATA:-}" ] || [ -d "$DATA" ] || die "DATA is '$DATA', no folder; unset it to have clips rendered"
 failed=0
 
 # run NAME SECONDS COMMAND...: under a time; its log and how it ended go into OUT.
@@ -91,17 +97,17 @@ run() {
 }
 
 parity() {
-    run parity 235 env LIMIT=225 DEVICE="$device" "$here/gpu_parity.sh" "$gpus" "$out"
+    run parity "${times[0]}" env LIMIT=$((times[0] - 10)) DEVICE="$device" "$here/gpu_parity.sh" "$gpus" "$out"
 }
 
 scaling() {
-    run scaling 200 "$PYTHON" -m moss_train.cli.main bench scaling --gpus "1,$gpus" --device "$device" --limit-seconds 185 \
-        --out "$out/scaling.json" ${scaling_words[@]+"${scaling_words[@]}"}
+    run scaling "${times[1]}" "$PYTHON" -m moss_train.cli.main bench scaling --gpus "1,$gpus" --device "$device" \
+        --limit-seconds $((times[1] - 25)) --out "$out/scaling.json" ${scaling_words[@]+"${scaling_words[@]}"}
 }
 
 full() {
-    run full 150 "$PYTHON" -m moss_train.cli.main bench fleet --gpus "$gpus" --device "$device" --limit-seconds 135 \
-        --out "$out/fleet.json" ${fleet_words[@]+"${fleet_words[@]}"}
+    run full "${times[2]}" "$PYTHON" -m moss_train.cli.main bench fleet --gpus "$gpus" --device "$device" \
+        --limit-seconds $((times[2] - 30)) ${DATA:+--data "$DATA"} --out "$out/fleet.json" ${fleet_words[@]+"${fleet_words[@]}"}
 }
 
 if [ "$dry_run" = no ]; then

@@ -41,7 +41,7 @@ def test_a_call_fits_into_ten_minutes_and_every_command_is_taken(gpus: str, tmp_
     assert ran.returncode == 0, ran.stderr
     found = [shlex.split(line) for line in ran.stdout.splitlines()]
     assert sum(int(words[3]) for words in found) <= 590 and not out.exists(), "a dry run writes nothing"
-    assert found[0][-3:] == [str(SCRIPT.parent / "gpu_parity.sh"), gpus, str(out)] and "LIMIT=225" in found[0]
+    assert found[0][-3:] == [str(SCRIPT.parent / "gpu_parity.sh"), gpus, str(out)] and "LIMIT=185" in found[0]
     for words, command in zip(found[1:], ("scaling", "fleet"), strict=True):
         assert words[:3] == ["timeout", "-k", "10"] and words[4:9] == [
             sys.executable,
@@ -53,7 +53,7 @@ def test_a_call_fits_into_ten_minutes_and_every_command_is_taken(gpus: str, tmp_
         parser = argparse.ArgumentParser()
         add_arguments(parser)
         arguments = parse_words(parser, words[8:])
-        assert float(arguments.limit_seconds) + 15 <= int(words[3]) and arguments.out == out / f"{command}.json"
+        assert float(arguments.limit_seconds) + 25 <= int(words[3]) and arguments.out == out / f"{command}.json"
         assert arguments.gpus == (f"1,{gpus}" if command == "scaling" else gpus)
 
 
@@ -76,6 +76,8 @@ def test_parts_by_name_and_a_part_that_fails(tmp_path: Path) -> None:
         (("2",), {}, "give the number of GPUs and a folder"),
         (("3", "out"), {}, "GPUS is '3'; use 2, 4 or 8"),
         (("2", "out", "speed"), {}, "there is no part 'speed'"),
+        (("2", "out"), {"TIMES": "200 200"}, "TIMES is '200 200'"),
+        (("2", "out"), {"DATA": "nowhere"}, "DATA is 'nowhere', no folder"),
         (("2", "out"), {"PYTHON": "no-python"}, "PYTHON is 'no-python', which is no program"),
     ],
 )

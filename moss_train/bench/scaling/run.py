@@ -24,6 +24,8 @@ POLL = 0.1
 TIME_UP = "the time of --limit-seconds was up"
 START_SECONDS = 30.0
 """Of ranks until they begin a case, and that they have beside a case's own time: libraries, the first connections."""
+START_SHARE = 40.0
+"""Of the time, for ranks until their first case has compiled its kernels."""
 END_SECONDS = 5.0
 
 
@@ -46,7 +48,7 @@ class Scaling:
         self.results: dict[str, Any] = {"cases": [], "left_out": []}
 
     def run(self, cases: Sequence[Case], left_out: Sequence[dict[str, str]]) -> dict[str, Any]:
-        """All cases; a number of GPUs has as much of the time as its cases are of all that are left.
+        """All cases; a number of GPUs has as much of the time as its start takes, and of the rest its cases' part.
 
         Returns:
             `cases` and `left_out`; a case that failed has `failed`, a sentence, in place of numbers.
@@ -58,7 +60,8 @@ class Scaling:
         for number in numbers:
             mine = [case for case in cases if case.ranks == number]
             later = [case for case in cases if case.ranks > number]
-            self._of_ranks(mine, number, self._share(len(mine), len(later)))
+            numbers_left = len({case.ranks for case in later}) + 1
+            self._of_ranks(mine, number, self._share(len(mine), len(later), numbers_left))
         return self.results
 
     def _fitting(self, cases: Sequence[Case]) -> list[Case]:
@@ -74,11 +77,12 @@ class Scaling:
                 fitting.append(case)
         return fitting
 
-    def _share(self, mine: int, later: int) -> float | None:
-        """Until when, in seconds of `time.time()`, these cases may take."""
+    def _share(self, mine: int, later: int, starts: int) -> float | None:
+        """Until when, in seconds of `time.time()`, these cases may take: their start, and a share of what all starts leave."""
         if self._until is None or not later:
             return self._until
-        return time.time() + (self._until - time.time()) * mine / (mine + later)
+        left = self._until - time.time()
+        return time.time() + START_SHARE + max(0.0, left - starts * START_SHARE) * mine / (mine + later)
 
     def _of_ranks(self, cases: Sequence[Case], ranks: int, until: float | None) -> None:
         waiting = list(cases)

@@ -18,6 +18,8 @@ from moss_train import platform
 
 DEVICE_LOST = 3
 """Exit code of a rank that failed and has said so."""
+BUILD_SECONDS = 5.0
+"""Of a model at 11B widths."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,9 +34,10 @@ def main(argv: list[str] | None = None) -> int:
         runner = Runner(job)
         for entry in job["cases"]:
             name = entry["name"]
-            if not runner.time_left():
+            case = Case.of(entry["case"])
+            if not runner.time_left(case):
                 break
-            runner.run(Case.of(entry["case"]))
+            runner.run(case)
         runner.close()
         runner.end()
     except BaseException as error:
@@ -81,15 +84,17 @@ class Runner:
         self._row = None if self._gpu is None else read_table().get(self._gpu.name)
         self._subject: Any = None
         self._group: tuple[Any, ...] = ()
-        self._longest = 0.0
+        self._pack_seconds = 0.0
 
-    def time_left(self) -> bool:
-        """Whether another case may begin, by rank 0's clock."""
+    def time_left(self, case: Any) -> bool:
+        """Whether a case may begin, by rank 0's clock: at the pace of the one before it would end in time."""
         import torch
         import torch.distributed as dist
 
-        limit = self._job["until"]
-        flag = torch.tensor([limit is None or time.time() + self._longest < limit], dtype=torch.int32, device=self._device)
+        limit, packs = self._job["until"], sum(map(len, case.frames))
+        steps = 1 + self._job["steps"] + (self._job["profile"] and case.ranks > 1)
+        lasts = steps * packs * self._pack_seconds + (BUILD_SECONDS if self._pack_seconds and not self._has(case) else 0.0)
+        flag = torch.tensor([limit is None or time.time() + lasts < limit], dtype=torch.int32, device=self._device)
         dist.broadcast(flag, 0)
         return bool(flag.item())
 
@@ -99,25 +104,27 @@ class Runner:
 
         begin = time.time()
         self._say({"begin": case.name})
-        new = self._subject is None or self._group != (case.layout, case.group)
+        new = not self._has(case)
         subject, job = self._ready(case), self._job
         warmup, profile = job["warmup"] if new else 1, job["profile"] and case.ranks > 1
         ranks = measure_case(case, subject, warmup=warmup, steps=job["steps"], seed=job["seed"], profile=profile)
         if self._rank == 0:
             found = summary(case, ranks, job["seed"], self._gpu, self._row)
+            self._pack_seconds = found["step"] / sum(map(len, case.frames))
             self._say({"done": case.name, "case": {**found, "case_seconds": time.time() - begin}})
-        took = time.time() - begin
-        self._longest = max(self._longest, took) if self._longest else took / 2  # the first has started and compiled much
+
+    def _has(self, case: Any) -> bool:
+        """Whether the model of the case before serves."""
+        return self._subject is not None and self._group == (case.layout, case.group)
 
     def _ready(self, case: Any) -> Any:
         from moss_train.bench.subject import Subject
 
-        group = (case.layout, case.group)
-        if self._subject is None or self._group != group:
-            self.close()
-            self._subject, self._group = Subject(case.config, self._device), group
-        else:
+        if self._has(case):
             self._subject.use(case.config)
+        else:
+            self.close()
+            self._subject, self._group = Subject(case.config, self._device), (case.layout, case.group)
         return self._subject
 
     def close(self) -> None:
