@@ -12,8 +12,8 @@ _WORKSPACES = (":4096:8", ":16:8")
 """Values under which cuBLAS gives the same sums each time (cuBLAS documentation, "Results reproducibility")."""
 
 _FUSED_ATTENTION = "NVTE_FUSED_ATTN"
-"""Of Transformer Engine, whether it may take cuDNN's attention; of text in packs, that one's repeatable backward pass takes tens of
-GiB at 4,096 rows (32 on an H200), flash-attn's next to nothing."""
+"""Of Transformer Engine, whether it may take cuDNN's attention: its repeatable backward pass asks for tens of GiB at 4,096 rows
+of packed text, flash-attn's for next to nothing."""
 
 
 def set_deterministic(wanted: bool) -> None:
