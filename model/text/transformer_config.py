@@ -14,6 +14,7 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.fp8 import check_decoder_widths
 from model.head_loss import GIB
+from model.text.attention_backend import attention_backend
 from model.text.stages import check_parallel, check_stage_layers, layers_per_stage
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -120,6 +121,7 @@ def make_transformer_config(
         calculate_per_token_loss=True,
         gradient_accumulation_fusion=False,
         masked_softmax_fusion=False,
+        attention_backend=attention_backend(params_dtype),
         bias_dropout_fusion=False,
         bias_activation_fusion=False,
         persist_layer_norm=False,

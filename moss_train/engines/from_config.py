@@ -48,4 +48,5 @@ def encode_settings_of(config: RunConfig, models: Models) -> EncodeSettings:
         pad_tokens=models.config.switches.vit_keep_pad_tokens,
         same_chunks=fp8_of_tower(config) == "linears",
         fused=all_fused(models.vision),
+        fp8=fp8_of_tower(config) != "none",
     )

@@ -84,7 +84,7 @@ class EncodeSettings:
     @classmethod
     def of(
         cls, config: VisionStepConfig, vision: VisionConfig, element_size: int, pad_tokens: bool, same_chunks: bool = False,
-        fused: bool | None = None,
+        fused: bool | None = None, fp8: bool = False,
     ) -> EncodeSettings:  # fmt: skip
         """Settings of a run.
 
@@ -95,6 +95,7 @@ class EncodeSettings:
             same_chunks: the first pass takes the chunks of the second, for a tower whose fp8 scales are those of a chunk, and
                 with them a frame's features.
             fused: whether the tower's layers are; None goes by the config as on a GPU.
+            fp8: whether its products are in fp8.
         """
         if fused is None:
             fused = config.layers == "fused" or (config.layers == "auto" and element_size == 2)
@@ -102,7 +103,7 @@ class EncodeSettings:
         def choice(mode: str, gib: float) -> Choice:
             bytes_ = activation_bytes(vision, element_size, mode, pad_tokens, fused)
             again = again_share(vision, mode, fused, pad_tokens)
-            return Choice(mode, int(gib * GIB / bytes_), again, copy_share(vision, bytes_, pad_tokens), bytes_)
+            return Choice(mode, int(gib * GIB / bytes_), again, copy_share(vision, bytes_, pad_tokens, fp8), bytes_)
 
         def of_device(mode: str) -> Choice:
             found = choice(mode, max(config.keep_activations_gib, 0.0))

@@ -26,6 +26,7 @@ def encode_settings(config: RunConfig) -> EncodeSettings:
     return EncodeSettings.of(
         config.vision, model.vision, ELEMENT[config.precision.dtype], model.switches.vit_keep_pad_tokens,
         same_chunks=fp8_of_tower(config) == "linears", fused=expects_fused(config),
+        fp8=fp8_of_tower(config) != "none",
     )  # fmt: skip
 
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 
 import torch
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _WORKSPACES = (":4096:8", ":16:8")
 """Values under which cuBLAS gives the same sums each time (cuBLAS documentation, "Results reproducibility")."""
-
-_FUSED_ATTENTION = "NVTE_FUSED_ATTN"
-"""Of Transformer Engine, whether it may take cuDNN's attention: its repeatable backward pass asks for tens of GiB at 4,096 rows
-of packed text, flash-attn's for next to nothing."""
 
 
 def set_deterministic(wanted: bool) -> None:
@@ -27,8 +22,6 @@ def set_deterministic(wanted: bool) -> None:
     """
     if wanted and os.environ.get(_WORKSPACE) not in _WORKSPACES:
         os.environ[_WORKSPACE] = _WORKSPACES[0]
-    if wanted and find_spec("flash_attn") is not None:
-        os.environ.setdefault(_FUSED_ATTENTION, "0")
     torch.use_deterministic_algorithms(wanted)
     # It would write NaN into every tensor made with torch.empty: twice the traffic of each kernel that fills one.
     torch.utils.deterministic.fill_uninitialized_memory = not wanted  # type: ignore[attr-defined]

@@ -22,14 +22,13 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in ("CUBLAS_WORKSPACE_CONFIG", "NVTE_FUSED_ATTN")}
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     yield
     set_deterministic(False)
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    if workspace is None:
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    else:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace
 
 
 def _steps(device: torch.device, *more: str, model: str, precision: str, rows: int, frames: int) -> list[Any]:
@@ -64,21 +63,6 @@ def test_the_process_is_switched_and_back(monkeypatch: pytest.MonkeyPatch) -> No
     assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     set_deterministic(False)
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_text_takes_flash_attention_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NVTE_FUSED_ATTN", raising=False)
-    monkeypatch.setattr("moss_train.platform.deterministic.find_spec", lambda name: None)
-    set_deterministic(True)
-    assert "NVTE_FUSED_ATTN" not in os.environ
-    monkeypatch.setattr("moss_train.platform.deterministic.find_spec", lambda name: object())
-    set_deterministic(False)
-    assert "NVTE_FUSED_ATTN" not in os.environ
-    set_deterministic(True)
-    assert os.environ["NVTE_FUSED_ATTN"] == "0"
-    monkeypatch.setenv("NVTE_FUSED_ATTN", "1")
-    set_deterministic(True)
-    assert os.environ["NVTE_FUSED_ATTN"] == "1"  # the user's word
 
 
 def test_a_backend_that_adds_in_changing_order_is_refused() -> None:
