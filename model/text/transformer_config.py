@@ -14,7 +14,7 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.fp8 import check_decoder_widths
 from model.head_loss import GIB
-from model.text.attention_backend import attention_backend
+from model.text.attention_backend import attention_backend, check_deterministic
 from model.text.stages import check_parallel, check_stage_layers, layers_per_stage
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -79,6 +79,7 @@ def make_transformer_config(
     if fp8 != "none":
         check_decoder_widths(config, tensor)
     params_dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
+    check_deterministic(params_dtype, context)
     check_training(cross_attention, torch.device("cuda" if torch.cuda.is_available() else "cpu"), params_dtype, text.head_dim)
     interleaved = virtual_pipeline > 1
     stages = pipeline * virtual_pipeline

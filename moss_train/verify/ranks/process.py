@@ -30,7 +30,7 @@ from moss_train.verify.layouts.ranks import exact_matrix_products, time_is_up
 from moss_train.verify.ranks import golden
 from moss_train.verify.ranks.findings import CaseResult
 from moss_train.verify.ranks.guards import Guards
-from moss_train.verify.ranks.names import CHAINS, GOLDEN, KINDS, Job, Kind
+from moss_train.verify.ranks.names import GOLDEN, KINDS, Job, Kind, chain_of
 from moss_train.verify.ranks.resume import Saved, chain, reshard
 from moss_train.verify.ranks.training import clear
 
@@ -44,7 +44,6 @@ class _Process:
         self._device, self._folder = device, Path(request["folder"])
         self._golden = None if request["golden"] is None else Path(request["golden"])
         self._end: float | None = request["end"]
-        self._names = list(CHAINS[request["ranks"]])
         self._ranks: int = request["ranks"]
 
     def do(self, job: Job, number: int) -> None:
@@ -58,11 +57,12 @@ class _Process:
 
     def _do(self, job: Job) -> None:
         kind = KINDS.get(job.kind, KINDS["torch"])
+        names = list(chain_of(self._ranks, kind, self._device.type == "cuda"))
         if job.work == "chain":
             folder, file = self._folder / kind.modules, self._saved(kind)
-            chain(kind, self._names, self._device, folder, _tell, lambda saved: saved.write(file), self._up)
+            chain(kind, names, self._device, folder, _tell, lambda saved: saved.write(file), self._up)
         elif job.work == "guards":
-            self._guards(kind, self._names[:2])
+            self._guards(kind, names[:2])
         elif job.work == "alone":
             self._alone(kind)
         elif self._golden is not None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from megatron.core.transformer.enums import AttnBackend
 
+from model.errors import InputError
 from model.text import attention_backend as module
-from model.text.attention_backend import VARIABLES, attention_backend
+from model.text.attention_backend import VARIABLES, attention_backend, check_deterministic
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +63,15 @@ def test_a_word_of_the_users_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NVTE_FUSED_ATTN", "0")
     attention_backend(torch.bfloat16)
     assert os.environ["NVTE_FUSED_ATTN"] == "0"
+
+
+def test_deterministic_context_parallelism_in_16_bits_is_refused_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    check_deterministic(torch.bfloat16, 2)
+    torch.use_deterministic_algorithms(True)
+    check_deterministic(torch.bfloat16, 1)
+    check_deterministic(torch.float32, 2)
+    with pytest.raises(InputError, match=r"train\.deterministic is true with parallel\.context 2.*use parallel\.context=1 or"):
+        check_deterministic(torch.bfloat16, 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_deterministic(torch.bfloat16, 2)
