@@ -54,6 +54,8 @@ class Cut:
     """Decoder layers; cross layers keep their places, those beyond are left out."""
     tower_layers: int | None = None
     """Local and global layers of the tower together, in the model's own proportion."""
+    text_option: str = "--text-layers"
+    """What a command calls `text_layers`, for what it says of a depth that there is not."""
 
     def overrides(self, model: VideoMllamaConfig) -> list[str]:
         """Of a run's config.
@@ -70,7 +72,8 @@ class Cut:
         least = min(places) + 1
         if not least <= layers <= model.text.num_hidden_layers:
             raise InputError(
-                f"--text-layers is {layers}; this model takes {least}, its first cross layer's, to {model.text.num_hidden_layers}"
+                f"{self.text_option} is {layers}; this model takes {least}, its first cross layer's, "
+                f"to {model.text.num_hidden_layers}"
             )
         kept = [place for place in places if place < layers]
         return [f"model.text.num_hidden_layers={layers}", f"model.text.cross_attention_layers={_list(kept)}"]

@@ -63,7 +63,7 @@ def case_of(options: FullOptions, layers: int | None) -> Case:
         InputError: a depth or name that there is not.
     """
     group = overrides_of(
-        options.stage, model=options.model, cut=Cut(layers, options.tower_layers), precision=options.precision,
+        options.stage, model=options.model, cut=Cut(layers, options.tower_layers, "--layers"), precision=options.precision,
         optimizer="compact", recompute=options.recompute, keep_gib=options.keep_gib, more=options.overrides,
     )  # fmt: skip
     return Case(

@@ -210,3 +210,8 @@ def test_compact_states_are_saved_and_continued_on_a_gpu(tmp_path: Path) -> None
     assert found["proof"]["same_steps"] or not found["proof"]["repeatable"]
     assert found["proof"]["save"]["device_bytes_added"] < 64 << 20
     assert found["proof"]["save"]["host_bytes_added"] < 1 << 30
+
+
+def test_a_depth_that_there_is_not_is_refused_by_the_name_of_this_command() -> None:
+    with pytest.raises(InputError, match=r"^--layers is 99; this model takes"):
+        case_of(FullOptions(layers=99), 99)
