@@ -7,6 +7,7 @@ Sentences around them that quote a number are not touched; what changed is print
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -71,6 +72,7 @@ def drawing() -> str:
 
 def main() -> int:
     """Write all; prints the lines that are new."""
+    argparse.ArgumentParser("moss_train.planning.pages", description=__doc__).parse_args()
     files: dict[Path, Callable[[str], str]] = {
         DOCS / "recipes.md": recipes_page,
         DOCS / "scaling.md": scaling_page,
