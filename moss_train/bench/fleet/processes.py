@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 MARK = "MOSS_FLEET_RUN"
-_KINDS = ("nccl-", "torch_", "psm_", "sem.", "sm_")
+_KINDS = ("nccl-", "torch_", "sm_")
 """How files begin that processes leave in /dev/shm when they are killed."""
 
 

@@ -145,8 +145,11 @@ class Scaling:
                 break
             name = running or next((case.name for case in cases if case.name not in settled), "")
             if time.time() - moved > self._options.case_seconds + START_SECONDS * (not running):
-                self._fail(name, cases, f"no answer in {time.time() - moved:.0f} s; its ranks were ended")
-                return settled | {name}, True
+                if name:
+                    self._fail(name, cases, f"no answer in {time.time() - moved:.0f} s; its ranks were ended")
+                else:
+                    self._say("all cases are measured, but the ranks do not end; they were ended")
+                return settled | {name}, bool(name)
             if self._until is not None and time.time() > self._until:
                 return settled, False
             time.sleep(POLL)
@@ -154,6 +157,11 @@ class Scaling:
             output.seek(0)
             told = output.read().splitlines()[-20:]
             name = running or next((case.name for case in cases if case.name not in settled), "")
+            if not name:
+                self._say(
+                    f"all cases are measured, then the ranks ended with exit code {process.returncode}: {' '.join(told[-1:])}"
+                )
+                return settled, False
             self._fail(name, cases, f"the ranks ended with exit code {process.returncode}", told)
             settled.add(name)
         return settled, process.returncode != 0

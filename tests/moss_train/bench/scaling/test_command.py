@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,19 @@ def test_what_a_gpu_does_not_hold_is_left_out_before_it_is_tried() -> None:
 @pytest.mark.parametrize(("words", "said"), [(["--gpus", "0"], "--gpus has '0'"), (["--cases", "x"], "--cases has 'x'")])
 def test_bad_words_end_in_a_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*WORDS, *words]) == EXIT_BAD_INPUT and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["exit 3", "exec sleep 60"])
+def test_ranks_that_end_badly_behind_their_last_case_lose_nothing(script: str, tmp_path: Path) -> None:
+    cases, _ = make_cases(OPTIONS)
+    lines, said = tmp_path / "lines", list[str]()
+    lines.write_text("".join(json.dumps({"done": case.name, "case": {"step": 0.5}}) + "\n" for case in cases))
+    options = dataclasses.replace(OPTIONS, case_seconds=-29.5)  # with START_SECONDS half a second
+    scaling = Scaling(options, "cpu", lambda results: None, said.append)
+    with (tmp_path / "output").open("w+") as output, subprocess.Popen(["sh", "-c", script], stdout=output) as process:
+        try:
+            settled, again = scaling._watch(process, lines, cases, output)
+        finally:
+            process.kill()
+    assert {case.name for case in cases} <= settled and not again
+    assert scaling.results["cases"] == [{"step": 0.5}] * len(cases) and "all cases are measured" in said[-1]
