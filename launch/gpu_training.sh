@@ -134,7 +134,7 @@ resume() {
 
 reference() {
     run reference 230 reference --frames 64,256 --mixture none --steps 2 --deepspeed --limit-seconds 200 \
-        --out "$out/reference.json"
+        --out "$out/reference.json" vision.keep_host_gib=58 # 256 frames; 64 fit on the GPU
 }
 
 states() {
