@@ -88,7 +88,9 @@ def test_what_there_is_no_time_for_is_told_and_nothing_is_left(tmp_path: Path) -
     out, work = tmp_path / "fleet.json", tmp_path / "work"
     assert main([*TINY, "--parts", "checkpoint,kill", "--work-dir", str(work), "--out", str(out), "--limit-seconds", "3"]) == 1
     found = json.loads(out.read_text())
-    assert "no time was left for the checkpoint of step 3" in found["checkpoint"]["not_done"] and "kill" not in found
+    told = found["checkpoint"]["not_done"]  # the second where a slow machine had not begun the run by then
+    assert "no time was left for the checkpoint of step 3" in told or "s were left of --limit-seconds" in told
+    assert "kill" not in found
     assert list(work.iterdir()) == [] and [table.title for table in tables(found)][-1] == "not measured"
 
 
