@@ -107,19 +107,19 @@ def test_a_run_that_ends_by_itself_is_told_with_what_it_said(tmp_path: Path) -> 
     assert marked(job.mark) == {}
 
 
-@pytest.mark.parametrize(
-    ("card", "ranks", "data", "tensor"), [(H200, 2, 2, 1), (H200, 8, 8, 1), (H100, 2, 1, 2), (H100, 8, 4, 2)]
-)
-def test_the_layout_follows_the_memory_of_a_gpu(card: tuple[str, float], ranks: int, data: int, tensor: int) -> None:
+@pytest.mark.parametrize(("card", "ranks", "least"), [(H200, 2, 1), (H200, 8, 1), (H100, 2, 2), (H100, 8, 2)])
+def test_the_layout_follows_the_memory_of_a_gpu(card: tuple[str, float], ranks: int, least: int) -> None:
+    """least: tensor-parallel ranks with which the whole model fits; more may be faster, going by measured rates."""
     machine, options = _machine(card, ranks), Options()
     config = run_config(options, Cut(), Path("shards"), machine)
     chosen = choose(config, ranks, machine, options)
-    assert chosen.config.parallel.tensor == tensor and ranks // tensor == data
+    tensor = chosen.config.parallel.tensor
+    assert tensor >= least and chosen.layout.startswith(f"DP{ranks // tensor}")
     assert chosen.bytes < machine.card and chosen.config.train.global_batch_size == ranks
-    assert chosen.layout.startswith(f"DP{data}") and "by the plan" in chosen.why and chosen.seconds
+    assert "by the plan" in chosen.why and chosen.seconds
     if card == H200:
         other = choose(config, ranks, machine, options, other_than=chosen.config.parallel)
-        assert other.config.parallel.tensor > 1
+        assert other.config.parallel.tensor != tensor and other.seconds and other.seconds >= chosen.seconds
 
 
 def test_what_does_not_fit_is_refused_with_the_least_that_is_needed() -> None:
