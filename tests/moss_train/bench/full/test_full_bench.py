@@ -93,7 +93,7 @@ def test_without_keep_nothing_is_left_of_the_checkpoint(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--layers", "many"], "--layers has 'many'; it takes all, auto, or a number"),
-        (["--layers", "1"], "--text-layers is 1; this model takes 2"),
+        (["--layers", "1"], "--layers is 1; this model takes 2"),
         (["--layers", "auto", "--card-gib", "0.1"], "--layers auto: 2 layers of tiny, the fewest, need"),
         (["--card-gib", "none"], "--card-gib is 'none'"),
         (["--limit-seconds", "0"], "--limit-seconds is '0'"),
