@@ -301,8 +301,8 @@ class TrainConfig:
     init_ema: bool = False
     """Take the running average of that run's weights (its `optimizer.ema_decay`) instead of its last weights."""
     random_weights: str = "host"
-    """host | device: where weights are drawn that start at random. The host's are the same everywhere and take a minute or more
-    at 11B; a GPU draws them in seconds, other ones, and other ones on another kind of GPU."""
+    """host | device: where weights are drawn that start at random. The host's are the same everywhere and take one core of
+    each rank long at 11B; a GPU draws other ones, and other ones on another kind of GPU."""
     resume: str = "auto"
     """auto | latest | none, or a checkpoint or run folder: auto continues the newest good checkpoint of the run folder if there
     is one, latest the newest and nothing else, none refuses a folder that holds one; a path continues just that checkpoint."""

@@ -28,7 +28,7 @@ ALIGNMENT = 512
 ON_THE_WAY = GIB
 """Bytes of the GPU that states may hold which have left for the host, or that come back before they are asked for."""
 TOUCHING = 8
-"""Threads that make the system give a piece's pages, which one alone does at 2 GB/s."""
+"""Threads that write into a piece's pages, upon which the system gives them."""
 
 
 class HostMemory:
