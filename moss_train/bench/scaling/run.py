@@ -16,6 +16,7 @@ from typing import Any
 
 from moss_train.bench.scaling.cases import Case, Options
 from moss_train.bench.scaling.predict import planned_bytes
+from moss_train.bench.scaling.stacks import standing
 from moss_train.frames.settings import GIB
 
 Keep = Callable[[dict[str, Any]], None]
@@ -44,7 +45,7 @@ class Scaling:
         self._card = card
         self._options, self._device, self._keep, self._say = options, device, keep, say
         limit = options.limit_seconds
-        self._until = None if limit is None else time.time() + limit
+        self._until = None if limit is None else time.time() + max(limit - 2 * END_SECONDS, 0.0)
         self.results: dict[str, Any] = {"cases": [], "left_out": []}
 
     def run(self, cases: Sequence[Case], left_out: Sequence[dict[str, str]]) -> dict[str, Any]:
@@ -106,8 +107,9 @@ class Scaling:
             job, lines = Path(folder) / "job.json", Path(folder) / "lines"
             lines.touch()
             job.write_text(json.dumps({
-                "lines": str(lines), "until": until, "warmup": options.warmup, "steps": options.steps, "seed": options.seed,
-                "profile": options.profile, "cases": [{"name": case.name, "case": case.to_dict()} for case in cases],
+                "lines": str(lines), "until": until, "case_seconds": options.case_seconds, "warmup": options.warmup,
+                "steps": options.steps, "seed": options.seed, "profile": options.profile,
+                "cases": [{"name": case.name, "case": case.to_dict()} for case in cases],
             }), encoding="utf-8")  # fmt: skip
             command = [sys.executable, "-m", "moss_train.parallel.local_ranks", str(ranks), "moss_train.bench.scaling.worker"]
             environment = dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": ""} if self._device == "cpu" else {})
@@ -146,7 +148,8 @@ class Scaling:
             name = running or next((case.name for case in cases if case.name not in settled), "")
             if time.time() - moved > self._options.case_seconds + START_SECONDS * (not running):
                 if name:
-                    self._fail(name, cases, f"no answer in {time.time() - moved:.0f} s; its ranks were ended")
+                    stood = standing(lines, cases[0].ranks)
+                    self._fail(name, cases, f"no answer in {time.time() - moved:.0f} s; its ranks were ended", stood or None)
                 else:
                     self._say("all cases are measured, but the ranks do not end; they were ended")
                 return settled | {name}, bool(name)

@@ -6,6 +6,7 @@ that fails ends at once and takes the others with it: they may stand in a collec
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from moss_train import platform
+from moss_train.bench.scaling.stacks import SHARE, stack_file
 
 DEVICE_LOST = 3
 """Exit code of a rank that failed and has said so."""
@@ -26,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure the job's cases one after the other."""
     job = json.loads(Path((argv or sys.argv[1:])[0]).read_text(encoding="utf-8"))
     lines = Path(job["lines"])
+    stacks = stack_file(lines, int(os.environ["RANK"])).open("w", encoding="utf-8")
     name = job["cases"][0]["name"]
     platform.install()
     try:
@@ -37,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
             case = Case.of(entry["case"])
             if not runner.time_left(case):
                 break
+            faulthandler.dump_traceback_later(SHARE * job["case_seconds"], file=stacks)
             runner.run(case)
+            faulthandler.cancel_dump_traceback_later()
         runner.close()
         runner.end()
     except BaseException as error:
