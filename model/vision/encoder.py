@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,9 +22,16 @@ def normalise_pixels(frames: Tensor, dtype: torch.dtype) -> Tensor:
     """uint8 [F, 3, S, S] -> normalised [F, 3, S, S]; a float tensor counts as normalised and is only cast."""
     if frames.is_floating_point():
         return frames.to(dtype)
-    mean = torch.tensor(PIXEL_MEAN, device=frames.device).view(3, 1, 1)
-    std = torch.tensor(PIXEL_STD, device=frames.device).view(3, 1, 1)
+    mean, std = _mean_and_deviation(frames.device)
     return frames.float().div_(255).sub_(mean).div_(std).to(dtype)
+
+
+@functools.cache
+def _mean_and_deviation(device: torch.device) -> tuple[Tensor, Tensor]:
+    """[3, 1, 1] each, made once for a device: the host waits for all that the device has to do before it copies two lists."""
+    with torch.inference_mode(False):  # a tensor of inference mode could not be used in training later
+        mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
+    return mean, std
 
 
 class VisionTower(nn.Module):

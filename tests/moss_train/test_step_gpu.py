@@ -1,4 +1,4 @@
-"""On a GPU: once its kernels are made, the decode phase never waits for the device."""
+"""On a GPU: once their kernels are made, encode and decode never wait for the device."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _provider(modules: str) -> ModuleProvider:
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("modules", ["torch", "transformer_engine"])
-def test_decode_does_not_wait_for_the_device(layout: ParallelLayout, modules: str, train: bool) -> None:
+def test_neither_encode_nor_decode_waits_for_the_device(layout: ParallelLayout, modules: str, train: bool) -> None:
     config = tiny_config()
     models = build_models(config, layout, dtype="bf16", provider=_provider(modules))
     load_hf_weights(models.chunks, models.vision, lively_weights(config, 0))
@@ -57,9 +57,9 @@ def test_decode_does_not_wait_for_the_device(layout: ParallelLayout, modules: st
     optimization.zero()
     with torch.set_grad_enabled(train):
         factor = step._count_targets(batches).clamp(min=1).reciprocal() if train else None
-        step.frames.encode(batches, train=train)
         torch.cuda.set_sync_debug_mode("error")
         try:
+            step.frames.encode(batches, train=train)
             sums = step._decode(batches, DATASETS, factor, forward_only=not train)
         finally:
             torch.cuda.set_sync_debug_mode("default")
