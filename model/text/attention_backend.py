@@ -8,47 +8,22 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from megatron.core.transformer.enums import AttnBackend
 
-from model.errors import InputError
-
 VARIABLES = ("NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN")
 """By which megatron-core tells Transformer Engine, and which it refuses where a model built before has set others."""
+RING_VARIABLE = "NVTE_FLASH_ATTN_V4"
+"""Whether Transformer Engine may take flash-attn-4, which it prefers to flash-attn 2 wherever both are installed."""
 
 
-HALVES = (torch.bfloat16, torch.float16)
-
-
-def _repeats() -> bool:
-    return torch.are_deterministic_algorithms_enabled() and torch.cuda.is_available()
-
-
-def check_deterministic(dtype: torch.dtype, context: int) -> None:
-    """Refuses a combination whose numbers were seen to be wrong.
-
-    Two H200 in bf16 with context parallelism over them and deterministic kernels gave gradients whose norm was 27 % off; without
-    the one or the other, and in fp32, they were right.
-
-    Args:
-        dtype: of the decoder.
-        context: ranks of context parallelism.
-
-    Raises:
-        InputError: deterministic kernels in 16 bits on a GPU, with rows spread over ranks.
-    """
-    if context > 1 and dtype in HALVES and _repeats():
-        raise InputError(
-            f"train.deterministic is true with parallel.context {context}, but on GPUs in 16 bits gradients of the two together "
-            "are wrong; use parallel.context=1 or train.deterministic=false"
-        )
-
-
-def attention_backend(dtype: torch.dtype) -> AttnBackend:
+def attention_backend(dtype: torch.dtype, context: int = 1) -> AttnBackend:
     """megatron-core's `attention_backend`: auto, or flash-attn for a run that repeats itself bit for bit, where it is installed.
 
     The repeatable backward pass of cuDNN, which auto would take, was seen to ask for 32 GiB at 4,096 rows of packed text.
 
     Args:
         dtype: of the decoder; flash-attn takes 16 bits.
+        context: ranks of context parallelism, whose ring is then kept from flash-attn-4 unless the user's environment says.
     """
+    _choose_for_the_ring(context)
     deterministic = torch.are_deterministic_algorithms_enabled() and torch.cuda.is_available()
     chosen = (
         AttnBackend.flash if deterministic and dtype in (torch.bfloat16, torch.float16) and _installed() else AttnBackend.auto
@@ -60,6 +35,22 @@ def attention_backend(dtype: torch.dtype) -> AttnBackend:
     return chosen
 
 
+def _choose_for_the_ring(context: int) -> None:
+    """Gradients of flash-attn-4 in Transformer Engine's ring were wrong by up to 30 orders of magnitude on two H200.
+
+    Seen with Transformer Engine 2.20.2 and flash-attn-4 4.0.0b36; flash-attn 2 and cuDNN in the same ring are right
+    (docs/benchmarks/gpu-parity.md).
+    """
+    if context > 1 and RING_VARIABLE not in os.environ:
+        os.environ[RING_VARIABLE] = "0"
+        _ring[:] = [True]
+    elif context == 1 and _ring:
+        os.environ.pop(RING_VARIABLE, None)
+        _ring.clear()
+
+
+_ring: list[bool] = []
+"""Whether the variable is of this module, not of the user."""
 _told: list[AttnBackend] = []
 """What the last model of this process was built with."""
 

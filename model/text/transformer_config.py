@@ -14,7 +14,7 @@ from model.config import VideoMllamaConfig
 from model.errors import InputError
 from model.fp8 import check_decoder_widths
 from model.head_loss import GIB
-from model.text.attention_backend import attention_backend, check_deterministic
+from model.text.attention_backend import attention_backend
 from model.text.stages import check_parallel, check_stage_layers, layers_per_stage
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -79,7 +79,6 @@ def make_transformer_config(
     if fp8 != "none":
         check_decoder_widths(config, tensor)
     params_dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
-    check_deterministic(params_dtype, context)
     check_training(cross_attention, torch.device("cuda" if torch.cuda.is_available() else "cpu"), params_dtype, text.head_dim)
     interleaved = virtual_pipeline > 1
     stages = pipeline * virtual_pipeline
@@ -122,7 +121,7 @@ def make_transformer_config(
         calculate_per_token_loss=True,
         gradient_accumulation_fusion=False,
         masked_softmax_fusion=False,
-        attention_backend=attention_backend(params_dtype),
+        attention_backend=attention_backend(params_dtype, context),
         bias_dropout_fusion=False,
         bias_activation_fusion=False,
         persist_layer_norm=False,

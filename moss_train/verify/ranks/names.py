@@ -34,12 +34,6 @@ class Kind:
         return f"{self.modules} {self.dtype}"
 
 
-def chain_of(ranks: int, kind: Kind, gpu: bool) -> tuple[str, ...]:
-    """The chain of a number of ranks; on GPUs in 16 bits without context parallelism, which refuses to be deterministic there."""
-    chain = CHAINS[ranks]
-    return tuple(name for name in chain if "cp" not in name) if gpu and kind.dtype == "bf16" else chain
-
-
 KINDS = {kind.modules: kind for kind in (Kind("torch", "fp32"), Kind("auto", "bf16"))}
 
 

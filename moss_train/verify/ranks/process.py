@@ -30,7 +30,7 @@ from moss_train.verify.layouts.ranks import exact_matrix_products, time_is_up
 from moss_train.verify.ranks import golden
 from moss_train.verify.ranks.findings import CaseResult
 from moss_train.verify.ranks.guards import Guards
-from moss_train.verify.ranks.names import GOLDEN, KINDS, Job, Kind, chain_of
+from moss_train.verify.ranks.names import CHAINS, GOLDEN, KINDS, Job, Kind
 from moss_train.verify.ranks.resume import Saved, chain, reshard
 from moss_train.verify.ranks.training import clear
 
@@ -57,7 +57,7 @@ class _Process:
 
     def _do(self, job: Job) -> None:
         kind = KINDS.get(job.kind, KINDS["torch"])
-        names = list(chain_of(self._ranks, kind, self._device.type == "cuda"))
+        names = list(CHAINS[self._ranks])
         if job.work == "chain":
             folder, file = self._folder / kind.modules, self._saved(kind)
             chain(kind, names, self._device, folder, _tell, lambda saved: saved.write(file), self._up)

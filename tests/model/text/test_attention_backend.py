@@ -9,17 +9,20 @@ import pytest
 import torch
 from megatron.core.transformer.enums import AttnBackend
 
-from model.errors import InputError
 from model.text import attention_backend as module
-from model.text.attention_backend import VARIABLES, attention_backend, check_deterministic
+from model.text.attention_backend import RING_VARIABLE, VARIABLES, attention_backend
+from model.text.transformer_config import make_transformer_config
+from tests.model.small import small_config
 
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in VARIABLES:
+    for name in (*VARIABLES, RING_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(module, "_told", [])
+    monkeypatch.setattr(module, "_ring", [])
     yield
+    os.environ.pop(RING_VARIABLE, None)
     torch.use_deterministic_algorithms(False)
 
 
@@ -65,13 +68,21 @@ def test_a_word_of_the_users_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["NVTE_FUSED_ATTN"] == "0"
 
 
-def test_deterministic_context_parallelism_in_16_bits_is_refused_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    check_deterministic(torch.bfloat16, 2)
-    torch.use_deterministic_algorithms(True)
-    check_deterministic(torch.bfloat16, 1)
-    check_deterministic(torch.float32, 2)
-    with pytest.raises(InputError, match=r"train\.deterministic is true with parallel\.context 2.*use parallel\.context=1 or"):
-        check_deterministic(torch.bfloat16, 2)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    check_deterministic(torch.bfloat16, 2)
+def test_the_ring_of_context_parallelism_does_without_flash_attn_4() -> None:
+    attention_backend(torch.bfloat16, 2)
+    assert os.environ[RING_VARIABLE] == "0"
+    attention_backend(torch.bfloat16, 1)
+    assert RING_VARIABLE not in os.environ
+
+
+@pytest.mark.parametrize("word", ["0", "1"])
+def test_what_the_user_says_of_flash_attn_4_counts_with_and_without_a_ring(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv(RING_VARIABLE, word)
+    for context in (2, 1):
+        attention_backend(torch.bfloat16, context)
+        assert os.environ[RING_VARIABLE] == word
+
+
+def test_a_model_under_context_parallelism_is_built_for_the_ring() -> None:
+    make_transformer_config(small_config(), dtype="bf16", context=2)
+    assert os.environ[RING_VARIABLE] == "0"
