@@ -40,9 +40,8 @@ class ReadFrames:
             if begin < end:
                 rows = slice(first + begin - span.begin, first + end - span.begin)
                 pixels[rows].copy_(batch.frames[begin:end], non_blocking=True)
-                ids[rows].copy_(
-                    batch.aspect_ratio_ids[begin:end], non_blocking=True
-                )  # CUDA has read pageable memory then
+                # CUDA has read pageable memory when it returns.
+                ids[rows].copy_(batch.aspect_ratio_ids[begin:end], non_blocking=True)
             first += batch.num_frames
 
 
