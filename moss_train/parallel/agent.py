@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
@@ -29,7 +30,8 @@ from moss_train.guards.cause import EXIT_BAD_INPUT, EXIT_LOST_RANK, end_process
 from moss_train.parallel.network import answers, is_own, own_address
 
 SECONDS_TO_SAVE = 600
-"""How long ranks that are told to end may take, unless `TORCH_ELASTIC_SHUTDOWN_TIMEOUT` or `--shutdown-timeout` says it."""
+"""How long ranks that are told to end may take, unless `TORCH_ELASTIC_SHUTDOWN_TIMEOUT` or, from torch 2.12 on,
+`--shutdown-timeout` says it."""
 SECONDS_OUT_OF_REACH = 20.0
 """For how long a host without ranks tries to reach the one where all meet."""
 
@@ -49,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
     _know_the_addresses(options)
     address, port = _first(options)
     agent = _agent_class()
-    if options.rdzv_backend == "c10d" and port:
+    if options.rdzv_backend == "c10d" and options.rdzv_endpoint and port:
         agent.meeting = (address, port)
     api.LocalElasticAgent = agent  # type: ignore[attr-defined]
     try:
@@ -111,6 +113,7 @@ def _agent_class() -> Any:
 
         codes: tuple[int, ...] = ()
         meeting: tuple[str, int] | None = None
+        _shutdown_timeout = int(os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"])  # torch 2.11 knows none; 2.12 sets its own
 
         def run(self, role: str = "default") -> Any:
             if self.meeting is not None:
@@ -130,11 +133,10 @@ def _agent_class() -> Any:
                 self._remaining_restarts = 0
             return result
 
-        def _shutdown(self, *arguments: Any, **named: Any) -> None:
-            if arguments or named:
-                super()._shutdown(*arguments, **named)
-            else:  # before a new world: torchrun would wait 30 s
-                super()._shutdown(timeout=self._shutdown_timeout or SECONDS_TO_SAVE)
+        def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int | None = None) -> None:
+            if self._pcontext is not None:  # torch waits 30 s: 2.11 always, later ones before a new world
+                self._pcontext.close(death_sig, self._shutdown_timeout if timeout is None else timeout)
+            super()._shutdown(death_sig)  # no process is left
             handlers = getattr(self._pcontext, "subprocess_handlers", {})
             Agent.codes = tuple(handler.proc.returncode or 0 for handler in handlers.values())
 
