@@ -1,4 +1,4 @@
-"""Ranks under torchrun that meet and then end as they are told: killed_once | CODE | wait."""
+"""Ranks under torchrun that meet and then end as they are told: killed_once | CODE | wait, and the seconds that saving takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch.distributed as dist
 from moss_train.parallel.world import start_world, stop_world
 
 
-def main(how: str) -> int:
+def main(how: str, seconds: float = 0.0) -> int:
     """The exit code."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
@@ -28,6 +28,9 @@ def main(how: str) -> int:
         os._exit(int(how))
     while not told and (how != "killed_once" or restarts == 0):
         time.sleep(0.05)
+    if told:
+        time.sleep(seconds)
+        os.write(1, f"rank {rank} saved\n".encode())
     if how == "killed_once":
         dist.barrier()
         stop_world()
@@ -35,4 +38,4 @@ def main(how: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], *map(float, sys.argv[2:])))
