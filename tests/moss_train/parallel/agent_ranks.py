@@ -26,7 +26,8 @@ def main(how: str, seconds: float = 0.0) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if how.isdecimal() and rank == 1:
         os._exit(int(how))
-    while not told and (how != "killed_once" or restarts == 0):
+    end = time.monotonic() + 60.0  # of a rank that outlives its agent, whose output it would keep open
+    while not told and time.monotonic() < end and (how != "killed_once" or restarts == 0):
         time.sleep(0.05)
     if told:
         time.sleep(seconds)

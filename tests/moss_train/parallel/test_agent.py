@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -27,23 +26,17 @@ def _start(how: str, *options: str, agent: str = AGENT, **environment: str) -> s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     )
 
 
 def _read_until(process: subprocess.Popen[str], words: str, times: int = 1) -> str:
-    """What it writes until then; ranks that outlive their agent would keep its output open."""
+    """What it writes until then."""
     assert process.stdout is not None
     text = ""
-    limit = threading.Timer(60.0, os.killpg, (process.pid, signal.SIGKILL))
-    limit.start()
-    try:
-        while text.count(words) < times:
-            line = process.stdout.readline()
-            assert line, text
-            text += line
-    finally:
-        limit.cancel()
+    while text.count(words) < times:
+        line = process.stdout.readline()
+        assert line, text
+        text += line
     return text
 
 
