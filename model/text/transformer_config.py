@@ -121,7 +121,7 @@ def make_transformer_config(
         calculate_per_token_loss=True,
         gradient_accumulation_fusion=False,
         masked_softmax_fusion=False,
-        attention_backend=attention_backend(params_dtype, context),
+        attention_backend=attention_backend(params_dtype),
         bias_dropout_fusion=False,
         bias_activation_fusion=False,
         persist_layer_norm=False,

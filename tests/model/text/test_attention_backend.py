@@ -10,19 +10,18 @@ import torch
 from megatron.core.transformer.enums import AttnBackend
 
 from model.text import attention_backend as module
-from model.text.attention_backend import RING_VARIABLE, VARIABLES, attention_backend
+from model.text.attention_backend import FLASH_4_VARIABLE, VARIABLES, attention_backend
 from model.text.transformer_config import make_transformer_config
 from tests.model.small import small_config
 
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in (*VARIABLES, RING_VARIABLE):
+    for name in (*VARIABLES, FLASH_4_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(module, "_told", [])
-    monkeypatch.setattr(module, "_ring", [])
     yield
-    os.environ.pop(RING_VARIABLE, None)
+    os.environ.pop(FLASH_4_VARIABLE, None)
     torch.use_deterministic_algorithms(False)
 
 
@@ -68,21 +67,12 @@ def test_a_word_of_the_users_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["NVTE_FUSED_ATTN"] == "0"
 
 
-def test_the_ring_of_context_parallelism_does_without_flash_attn_4() -> None:
-    attention_backend(torch.bfloat16, 2)
-    assert os.environ[RING_VARIABLE] == "0"
-    attention_backend(torch.bfloat16, 1)
-    assert RING_VARIABLE not in os.environ
+def test_text_does_without_flash_attn_4() -> None:
+    make_transformer_config(small_config(), dtype="bf16")
+    assert os.environ[FLASH_4_VARIABLE] == "0"
 
 
-@pytest.mark.parametrize("word", ["0", "1"])
-def test_what_the_user_says_of_flash_attn_4_counts_with_and_without_a_ring(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
-    monkeypatch.setenv(RING_VARIABLE, word)
-    for context in (2, 1):
-        attention_backend(torch.bfloat16, context)
-        assert os.environ[RING_VARIABLE] == word
-
-
-def test_a_model_under_context_parallelism_is_built_for_the_ring() -> None:
-    make_transformer_config(small_config(), dtype="bf16", context=2)
-    assert os.environ[RING_VARIABLE] == "0"
+def test_what_the_user_says_of_flash_attn_4_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FLASH_4_VARIABLE, "1")
+    attention_backend(torch.bfloat16)
+    assert os.environ[FLASH_4_VARIABLE] == "1"
