@@ -26,7 +26,8 @@ def published_for(content: Measured, case: Measured) -> Published | None:
     """The figures that a case may be held against: of the same model and frames, and of no more rows."""
     options = content["options"]
     figures = PUBLISHED.get(case["frame_count"])
-    same = options["model"] == "11b" and options["cut"] == {"text_layers": TEXT_LAYERS, "tower_layers": None}
+    cut = options["cut"]
+    same = options["model"] == "11b" and cut["text_layers"] == TEXT_LAYERS and cut["tower_layers"] is None
     return figures if same and figures is not None and case["rows"] >= figures.rows else None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from moss_train.bench.reference.cases import Options, make_cases
 from moss_train.bench.reference.ratios import computed_ranks_ratio, mixture_ratio, ratio_of, summary, tables
+from moss_train.bench.subject import Cut
 from moss_train.config.compose import compose
 
 GIB = 2**30
@@ -32,7 +34,7 @@ def mixture(side: str, precision: str, stage: str, seconds: float, packs: int) -
 def content(*cases: dict[str, Any], model: str = "11b") -> dict[str, Any]:
     return {
         "hardware": {"device": "NVIDIA H100 80GB HBM3"}, "cases": list(cases), "left_out": [],
-        "options": {"model": model, "cut": {"text_layers": 10, "tower_layers": None}, "mixture": ["pt1", "pt2"]},
+        "options": {"model": model, "cut": asdict(Cut(10)), "mixture": ["pt1", "pt2"]},
     }  # fmt: skip
 
 

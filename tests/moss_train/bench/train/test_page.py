@@ -54,7 +54,11 @@ def test_the_summary_speaks_of_the_newest_step_and_of_one_with_an_optimizer_befo
     runs["train"] = [results(case(rate=410.0), *other), results(case(rate=420.0), {"name": "x", "failed": "out of memory"})]
     assert summary(runs)["step64_tflops_bf16"] == 420.0 and summary(runs)["step64_tflops_fp8"] is None
     runs["train"].insert(0, results(case(rate=405.0, optimizer="compact"), case("fp8", rate=500.0)))
-    runs["full"] = [{"summary": {"full11b_tflops": 391.23456, "full11b_peak_gib": 128.0, "other": 1.0}}]
+    runs["full"] = [
+        {"summary": {"full11b_tflops": 391.23456, "full11b_peak_gib": 128.0, "other": 1.0}},
+        {"summary": {"full11b_tflops": 385.0, "full11b_peak_gib": 119.0}},  # one that saves
+        {"summary": {}},  # one that only resumes
+    ]
     runs["reference"] = [{"summary": {"ratio_64_bf16": 1.4, "ratio_mixture": None}}]
     assert summary(runs) == {
         "decoder_tflops_bf16": 1000.0, "decoder_tflops_fp8": 600.0, "vision_forward_tflops": 455.0, "step64_tflops_bf16": 405.0,
