@@ -19,8 +19,8 @@ pytestmark = [
 ]
 
 
-STEPS = 20 if os.environ.get("MOSS_SLOW_TESTS") else 7
-"""Past the step 5 at which copies are compared; all twenty of docs/deepspeed.md with the slow tests."""
+STEPS = 20 if os.environ.get("MOSS_SLOW_TESTS") else 4
+"""Past the step 3 at which copies are compared; all twenty of docs/deepspeed.md with the slow tests."""
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,12 @@ def report(tmp_path_factory: pytest.TempPathFactory, run_ranks: RunRanks) -> dic
     found: dict[str, Any] = json.loads(next(line for line in output.splitlines() if "REPORT " in line).split("REPORT ", 1)[1])
     assert "Warning" not in output, output
     return found
+
+
+def whole(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of the stage 3 run that nothing interrupted, and that was taken back to its middle afterwards."""
+    rows: list[dict[str, Any]] = report["runs"]["zero3"]
+    return rows
 
 
 def close(one: list[dict[str, Any]], two: list[dict[str, Any]], tolerance: float) -> None:
@@ -53,28 +59,28 @@ def test_every_step_has_the_losses_of_megatron(report: dict[str, Any], stage: st
     runs = report["runs"]
     steps = [row for row in runs["megatron"] if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, STEPS + 1))
-    assert steps[-1]["loss"] < (0.9 if STEPS == 20 else 0.95) * steps[0]["loss"]
+    assert steps[-1]["loss"] < (0.9 if STEPS == 20 else 0.98) * steps[0]["loss"]
     assert {"vision_tower", "projector", "cross_layers", "embedding", "head"} <= set(steps[-1]["grad_norms"])
     close(runs["megatron"], runs[stage], 1e-5)
 
 
 def test_a_continued_run_repeats_the_whole_one_bit_for_bit(report: dict[str, Any]) -> None:
-    assert [row for row in report["again"] if "loss" in row] == [row for row in report["whole"] if "loss" in row]
-    assert len(report["whole"]) > 4
+    assert [row for row in report["again"] if "loss" in row] == [row for row in whole(report) if "loss" in row]
+    assert len(whole(report)) > STEPS
 
 
 def test_a_rewind_in_the_running_processes_brings_the_old_weights_back(report: dict[str, Any]) -> None:
     """The held-out loss of the checkpoint, after later steps and weights that stage 3 had fetched ahead."""
-    held_out = {row["step"]: row["eval_loss"] for row in report["whole"] if "eval_loss" in row}
-    assert report["rewound"] == held_out[2] != held_out[4]
+    held_out = {row["step"]: row["eval_loss"] for row in whole(report) if "eval_loss" in row}
+    assert report["rewound"] == held_out[STEPS // 2] != held_out[STEPS]
 
 
 @pytest.mark.parametrize("switch", ["megatron-zero2", "zero3-megatron"])
 def test_the_other_engine_goes_on_with_weights_and_optimizer(report: dict[str, Any], switch: str) -> None:
     """The first loss after the change is that of weights and data; the later ones that of the optimizer's states."""
-    whole, switched = ([row for row in rows if "loss" in row] for rows in (report["whole"], report["switched"][switch]))
-    assert [row["step"] for row in switched] == [row["step"] for row in whole]
-    close(whole, switched, 1e-5)
+    stayed, switched = ([row for row in rows if "loss" in row] for rows in (whole(report), report["switched"][switch]))
+    assert [row["step"] for row in switched] == [row["step"] for row in stayed]
+    close(stayed, switched, 1e-5)
 
 
 @pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])
