@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from model.errors import InputError
-from moss_train.cli.bench.shared import chosen, file_to_write, positive, print_markdown, show_tables, surroundings
+from moss_train.cli.bench.shared import chosen, file_to_write, positive, print_markdown, show_tables, surroundings, writer
+from moss_train.cli.sigterm import raised_at_sigterm
 
 if TYPE_CHECKING:
+    from moss_train.bench.fleet.machine import Machine
     from moss_train.bench.fleet.runs import Options
 
 VERSIONS = (
@@ -95,37 +96,30 @@ def run(arguments: argparse.Namespace) -> int:
     from moss_train.bench.fleet.machine import this_machine
 
     platform.install()
-    machine = this_machine(arguments.device, gpus, card)
+    found = _measured(arguments, options, parts, this_machine(arguments.device, gpus, card), limit)
 
-    import torch
-
-    from moss_train.bench.fleet.measure import measure
     from moss_train.bench.fleet.tables import tables
-    from moss_train.bench.plain import without_folders
-    from moss_train.checkpoint.description import write_atomically
 
-    head = {**surroundings(VERSIONS, torch.device("cpu")), "options": {**asdict(options), "parts": parts}}
-    head["hardware"] = {"device": machine.name, "gpus": machine.ranks, "memory_gib": round(machine.card / 2**30, 1)}
-
-    def keep(found: dict[str, Any]) -> None:
-        if arguments.out is not None:
-            write_atomically(arguments.out, json.dumps(without_folders({**head, **found}), indent=1) + "\n")
-
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        found = measure(
-            options, machine, parts, data=arguments.data, work_dir=arguments.work_dir, limit=limit,
-            deterministic=not arguments.not_deterministic, keep=keep, say=_say,
-        )  # fmt: skip
-    finally:
-        signal.signal(signal.SIGTERM, before)
     show_tables(tables(found))
     measured = [found.get(part, {"not_done": ""}) for part in parts]
     return int(any("not_done" in part or part.get("within_tolerance") is False for part in measured))
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _measured(
+    arguments: argparse.Namespace, options: Options, parts: Sequence[str], machine: Machine, limit: float
+) -> dict[str, Any]:
+    """What was found, written behind every part."""
+    import torch
+
+    from moss_train.bench.fleet.measure import measure
+
+    head = {**surroundings(VERSIONS, torch.device("cpu")), "options": {**asdict(options), "parts": parts}}
+    head["hardware"] = {"device": machine.name, "gpus": machine.ranks, "memory_gib": round(machine.card / 2**30, 1)}
+    with raised_at_sigterm(KeyboardInterrupt()):
+        return measure(
+            options, machine, parts, data=arguments.data, work_dir=arguments.work_dir, limit=limit,
+            deterministic=not arguments.not_deterministic, keep=writer(arguments.out, head), say=_say,
+        )  # fmt: skip
 
 
 def _options(arguments: argparse.Namespace) -> Options:

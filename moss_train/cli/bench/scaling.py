@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from model.errors import InputError
-from moss_train.cli.bench.shared import file_to_write, positive, print_markdown, show_tables, surroundings
+from moss_train.cli.bench.shared import file_to_write, positive, print_markdown, show_tables, surroundings, writer
 from moss_train.cli.bench.train import VERSIONS, _float, _numbers, _words
+from moss_train.cli.sigterm import raised_at_sigterm
 
 if TYPE_CHECKING:
     from moss_train.bench.scaling.cases import Options
@@ -67,43 +66,46 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.table is not None:
         return _print_tables(arguments.table)
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # the ranks inherit it
-    import torch
-
     from moss_train import platform
 
     platform.install()
-    there = torch.cuda.device_count() if torch.cuda.is_available() and arguments.device != "cpu" else 0
-    if arguments.device == "cuda" and not there:
-        raise InputError("--device is cuda, but torch sees no CUDA device; use --device cpu")
+    there = _gpus(arguments.device)
     options = _options(arguments, there)
     file_to_write("--out", arguments.out)
+    content = _measured(arguments.out, options, there)
+    _show(content)
+    return int(any("traceback" in case for case in content["cases"]))
 
-    from moss_train.bench.plain import without_folders
+
+def _gpus(device: str) -> int:
+    """How many GPUs may be measured; 0 for the CPU."""
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() and device != "cpu" else 0
+    if device == "cuda" and not there:
+        raise InputError("--device is cuda, but torch sees no CUDA device; use --device cpu")
+    return there
+
+
+def _measured(out: Path | None, options: Options, there: int) -> dict[str, Any]:
+    """All cases behind what they were measured on, written behind every case."""
+    import torch
+
     from moss_train.bench.scaling.cases import make_cases
     from moss_train.bench.scaling.run import Scaling
     from moss_train.bench.scaling.tables import summary
-    from moss_train.checkpoint.description import write_atomically
 
     cases, left_out = make_cases(options)
     device = torch.device("cuda", 0) if there else torch.device("cpu")
+    card = int(torch.cuda.get_device_properties(0).total_memory) if there else None
     head = {**surroundings(VERSIONS, device), "gpus": there, "options": _plain(options)}
+    write = writer(out, head)
 
     def keep(results: dict[str, Any]) -> None:
-        if arguments.out is not None:
-            content = without_folders({**head, "summary": summary(results), **results})
-            write_atomically(arguments.out, json.dumps(content, indent=1) + "\n")
+        write({"summary": summary(results), **results})
 
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # so that the ranks are ended too
-
-    card = int(torch.cuda.get_device_properties(0).total_memory) if there else None
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        results = Scaling(options, device.type, keep, _say, card=card).run(cases, left_out)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    _show({**head, **results})
-    return int(any("traceback" in case for case in results["cases"]))
+    with raised_at_sigterm(SystemExit(128 + signal.SIGTERM)):  # so that the ranks are ended too
+        return {**head, **Scaling(options, device.type, keep, _say, card=card).run(cases, left_out)}
 
 
 def _options(arguments: argparse.Namespace, there: int) -> Options:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -52,6 +53,18 @@ def file_to_write(name: str, path: Path | None) -> None:
     if path.is_dir():
         raise InputError(f"{name} {path} is a folder; give the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def writer(path: Path | None, head: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """What writes results behind their head to a file of JSON, replaced whole each time; without a file it does nothing."""
+    from moss_train.bench.plain import without_folders
+    from moss_train.checkpoint.description import write_atomically
+
+    def write(results: dict[str, Any]) -> None:
+        if path is not None:
+            write_atomically(path, json.dumps(without_folders({**head, **results}), indent=1) + "\n")
+
+    return write
 
 
 def surroundings(packages: Sequence[str], device: Any) -> dict[str, object]:
