@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from model.config import VisionConfig
 from model.vision.fused.levels import KEPT, TORCH_LEVELS
@@ -55,6 +55,24 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class _Tower:
+    """What frames cost in a tower; fields as the arguments of `EncodeSettings.of`."""
+
+    vision: VisionConfig
+    element_size: int
+    pad_tokens: bool
+    fused: bool
+    fp8: bool
+
+    def choice(self, mode: str, gib: float) -> Choice:
+        """A level with the number of frames whose state fits into so much memory; all below 0."""
+        bytes_ = activation_bytes(self.vision, self.element_size, mode, self.pad_tokens, self.fused)
+        fits = -1 if gib < 0 else int(gib * GIB / bytes_)
+        again = again_share(self.vision, mode, self.fused, self.pad_tokens)
+        return Choice(mode, fits, again, copy_share(self.vision, bytes_, self.pad_tokens, self.fp8), bytes_)
+
+
+@dataclass(frozen=True)
 class EncodeSettings:
     """Values of the encode and return phases on every rank."""
 
@@ -99,23 +117,15 @@ class EncodeSettings:
         """
         if fused is None:
             fused = config.layers == "fused" or (config.layers == "auto" and element_size == 2)
-
-        def choice(mode: str, gib: float) -> Choice:
-            bytes_ = activation_bytes(vision, element_size, mode, pad_tokens, fused)
-            again = again_share(vision, mode, fused, pad_tokens)
-            return Choice(mode, int(gib * GIB / bytes_), again, copy_share(vision, bytes_, pad_tokens, fp8), bytes_)
-
-        def of_device(mode: str) -> Choice:
-            found = choice(mode, max(config.keep_activations_gib, 0.0))
-            return replace(found, fits=-1) if config.keep_activations_gib < 0 else found
-
-        levels = tuple(reversed(KEPT if fused else TORCH_LEVELS))
-        auto = config.keep_mode == "auto"
-        choices = tuple(of_device(mode) for mode in levels)
-        first = choices[0] if auto else of_device(config.keep_mode)
+        tower, gib = _Tower(vision, element_size, pad_tokens, fused, fp8), config.keep_activations_gib
+        choices: tuple[Choice, ...] = ()
+        if config.keep_mode == "auto":
+            choices = tuple(tower.choice(mode, gib) for mode in reversed(KEPT if fused else TORCH_LEVELS))
+        first = choices[0] if choices else tower.choice(config.keep_mode, gib)
         # What was kept is gone when frames are encoded again, so a chunk may take the memory that was meant for it.
-        room = min(AGAIN_MOST, of_device("all").fits) if config.keep_activations_gib > 0 else 0
+        room = min(AGAIN_MOST, tower.choice("all", gib).fits) if gib > 0 else 0
         again_chunk = config.again_chunk_frames or max(AGAIN_CHUNK[fused], room)
+        host_levels = _host_levels(config.keep_host_mode, fused)
         return cls(
             keep_frames=first.fits,
             keep_mode=config.keep_mode,
@@ -123,11 +133,11 @@ class EncodeSettings:
             again_chunk=again_chunk,
             window_bytes=config.window_gib * GIB,
             fused=fused,
-            choices=choices if auto else (),
+            choices=choices,
             frame_bytes=first.frame_bytes,
             host_bytes=int(config.keep_host_gib * GIB),
             host_mode=config.keep_host_mode,
-            host_choices=tuple(choice(mode, config.keep_host_gib) for mode in _host_levels(config.keep_host_mode, fused)),
+            host_choices=tuple(tower.choice(mode, config.keep_host_gib) for mode in host_levels),
         )
 
     def kept(self, frames: int) -> Kept:
