@@ -12,8 +12,8 @@
 #   ranks    in four of them: save and resume bit for bit, continue in another layout and on one GPU, skip and rewind an update,
 #            copies that differ, a save that fails on one rank; recorded quantities of the reference model, if GOLDEN is set
 #
-# Nothing is begun later than 50 s before the time ends, and what was found until then is kept; the script returns 0 only if
-# everything was run and passed.
+# No layout is begun later than 50 s before the time ends, and what was found until then is kept, also where SIGTERM or Ctrl-C
+# ends the script and its parts. It returns 0 only if everything was run and passed.
 #
 # Environment (defaults in brackets):
 #   PYTHON    interpreter with moss-train installed [.venv/bin/python beside this folder, else python3]
@@ -47,7 +47,8 @@ case $gpus in
 *) die "GPUS is '$gpus'; use 1, 2, 4 or 8" ;;
 esac
 seconds=${LIMIT:-230} together=${TOGETHER:-yes} device=${DEVICE:-cuda} golden=${GOLDEN:-}
-[[ $seconds =~ ^[0-9]+$ ]] && [ "$seconds" -ge 90 ] || die "LIMIT is '$seconds'; use a whole number of at least 90"
+[[ $seconds =~ ^[1-9][0-9]*$ ]] && [ "$seconds" -ge 90 ] || die "LIMIT is '$seconds'; use a whole number of at least 90"
+[[ $together =~ ^(yes|no)$ ]] || die "TOGETHER is '$together'; use yes or no"
 [ -z "$golden" ] || [ -f "$golden/io.safetensors" ] || die "GOLDEN is '$golden', which holds no io.safetensors; unset it to leave it out"
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -73,10 +74,23 @@ run() {
         echo
         return 0
     fi
-    "${command[@]}" 2>&1 | tee "$out/$name.log" | sed -u "s/^/$name: /"
+    { echo "$BASHPID" >"$out/.$name.pid" && exec "${command[@]}"; } 2>&1 | tee "$out/$name.log" | sed -u "s/^/$name: /"
     code=${PIPESTATUS[0]}
     printf '%s\t%s\t%s\n' "$name" "$code" "$((SECONDS - begin))" >>"$out/parts.tsv"
     echo "$name: exit code $code after $((SECONDS - begin)) s"
+}
+
+# end CODE: a part that was left behind would hold the GPUs; a time limit around this script reaches none of them by itself.
+end() {
+    trap '' HUP INT TERM
+    local file pids=()
+    for file in "$out"/.{layouts,ranks}.pid; do
+        [ -f "$file" ] && pids+=("$(cat "$file")")
+    done
+    [ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null
+    wait
+    echo "gpu_parity.sh: ended early; what was found is in $out" >&2
+    exit "$1"
 }
 
 if [ "$dry_run" = yes ]; then
@@ -85,16 +99,17 @@ if [ "$dry_run" = yes ]; then
     exit 0
 fi
 mkdir -p "$out" 2>/dev/null || die "$out cannot be made; give a folder that can be written"
-rm -f "$out"/{layouts,ranks,parity}.json "$out"/parts.tsv "$out"/parity.txt
+rm -f "$out"/{layouts,ranks,parity}.json "$out"/parts.tsv "$out"/parity.txt "$out"/.{layouts,ranks}.pid
 [ -n "$golden" ] || echo "golden: left out, GOLDEN is not set"
-if [ "$together" = yes ]; then
-    run ranks "${ranks[@]}" &
-    run layouts "${layouts[@]}"
-    wait
-else
-    run layouts "${layouts[@]}"
-    run ranks "${ranks[@]}"
-fi
+trap 'end 129' HUP
+trap 'end 130' INT
+trap 'end 143' TERM
+run layouts "${layouts[@]}" & # waited for, since a trap has no turn before a command in the foreground ends
+[ "$together" = yes ] || wait
+run ranks "${ranks[@]}" &
+wait
+trap - HUP INT TERM
+rm -f "$out"/.{layouts,ranks}.pid
 wanted=(--gpus "$gpus")
 [ "$device" = cuda ] || wanted=()
 "$PYTHON" -m moss_train.verify.parity ${wanted[@]+"${wanted[@]}"} "$out"

@@ -59,6 +59,18 @@ def read_codes(out: Path) -> dict[str, dict[str, float]]:
     return {name: {"code": int(code), "seconds": float(seconds)} for name, code, seconds in (line.split("\t") for line in lines)}
 
 
+def wrong_with(name: str, part: dict[str, Any], codes: dict[str, dict[str, float]], gpus: int | None) -> list[str]:
+    """What of a part no single result tells."""
+    found = [
+        f"{what} of {name} is {part[what]}, not {gpus}" for what in ("ranks", "gpus") if gpus is not None and part[what] < gpus
+    ]
+    if not part["results"]:
+        found.append(f"{name} has no result")
+    if code := codes.get(name, {}).get("code", 0):
+        found.append(f"{name} ended with exit code {code}" + ", when its time was over" * (code in (124, 137)))
+    return found
+
+
 def joined(out: Path, gpus: int | None) -> dict[str, Any]:
     """Everything that parity.json says."""
     parts, codes = read_parts(out), read_codes(out)
@@ -70,8 +82,7 @@ def joined(out: Path, gpus: int | None) -> dict[str, Any]:
     for check in checks:
         check.reasons += other_modules(check.modules, check.made_of, on_gpu)
     unfinished = [name for name in PARTS if not parts.get(name, {}).get("complete", False)]
-    wanted = {"ranks": gpus, "gpus": gpus} if gpus is not None else {}
-    wrong = [f"{what} is {first[what]}, not {count}" for what, count in wanted.items() if parts and first[what] < count]
+    wrong = [reason for name, part in parts.items() for reason in wrong_with(name, part, codes, gpus)]
     failed = sum(bool(row["reasons"]) for row in layouts) + sum(check.verdict == "FAILS" for check in checks)
     left_out = sum(row["skipped"] for row in layouts) + sum(check.verdict == "skipped" for check in checks)
     return {

@@ -6,8 +6,11 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,12 +68,41 @@ def test_parts_that_write_nothing_are_no_success(tmp_path: Path) -> None:
     assert json.loads((out / "parity.json").read_text())["all_passed"] is False and "golden: left out" in ran.stdout
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("together", ["yes", "no"])
+def test_its_parts_end_with_it(number: int, together: str, tmp_path: Path) -> None:
+    stub = tmp_path / "python"
+    stub.write_text('#!/usr/bin/env bash\necho $$ >"$PIDS/$4"\nsleep 50 &\necho $! >"$PIDS/$4.child"\nwait\n')
+    stub.chmod(0o755)
+    pids, wanted = tmp_path / "pids", {"layouts", "layouts.child"}
+    pids.mkdir()
+    wanted |= {"ranks", "ranks.child"} if together == "yes" else set()
+    variables = {**os.environ, "PYTHON": str(stub), "PIDS": str(pids), "GOLDEN": "", "TOGETHER": together}
+    command = ["bash", str(SCRIPT), "2", str(tmp_path / "out")]
+    # As under a time limit or a terminal: the signal reaches the script's group, of which the parts are none.
+    with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        wait_for(lambda: {path.name for path in pids.iterdir() if path.read_text().strip()} == wanted)
+        os.killpg(process.pid, number)
+        assert process.wait(30) == 128 + number
+    wait_for(lambda: not any(Path("/proc", path.read_text().strip()).exists() for path in pids.iterdir()))
+    assert len(list(pids.iterdir())) == len(wanted), "nothing was begun behind the signal"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize(
     ("words", "environment", "said"),
     [
         (("2",), {}, "give the number of GPUs and a folder"),
         (("3", "out"), {}, "GPUS is '3'; use 1, 2, 4 or 8"),
         (("2", "out"), {"LIMIT": "20"}, "LIMIT is '20'"),
+        (("2", "out"), {"LIMIT": "0230"}, "LIMIT is '0230'"),
+        (("2", "out"), {"TOGETHER": "maybe"}, "TOGETHER is 'maybe'; use yes or no"),
         (("2", "out"), {"GOLDEN": "nowhere"}, "GOLDEN is 'nowhere', which holds no io.safetensors"),
         (("2", "out"), {"PYTHON": "no-python"}, "PYTHON is 'no-python', which is no program"),
     ],

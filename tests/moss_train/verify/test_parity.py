@@ -61,7 +61,7 @@ def test_all_that_passed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         ({"case": replace(CASE, reasons=["4 tensors differ"])}, "resume dp2 auto: 4 tensors differ"),
         ({"case": replace(CASE, made_of="EngineNormColumnLinear, cross-attention auto, tower torch")}, "resume dp2 auto: Engine"),
         ({"complete": False}, "part ranks was not finished, see ranks.log"),
-        ({"gpus": 1}, "gpus is 1, not 2"),
+        ({"gpus": 1}, "gpus of layouts is 1, not 2"),
     ],
 )
 def test_what_did_not_pass_is_said(
@@ -70,6 +70,22 @@ def test_what_did_not_pass_is_said(
     write(tmp_path, **changes)
     assert main(["--gpus", "2", str(tmp_path)]) == 1
     assert said in capsys.readouterr().out
+
+
+def test_a_part_on_fewer_gpus_or_without_results_or_with_a_bad_end_is_said(tmp_path: Path) -> None:
+    write(tmp_path)
+    file = tmp_path / "ranks.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"gpus": 0, "results": []}))
+    (tmp_path / "parts.tsv").write_text("layouts\t1\t12\nranks\t124\t34\n")
+    found = joined(tmp_path, 2)
+    assert found["wrong"] == [
+        "layouts ended with exit code 1",
+        "gpus of ranks is 0, not 2",
+        "ranks has no result",
+        "ranks ended with exit code 124, when its time was over",
+    ]
+    assert found["failed"] == 0 and not found["all_passed"]
 
 
 def test_nothing_is_no_success(tmp_path: Path) -> None:
