@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moss_train.cli.sigterm import raised_at_sigterm
 from moss_train.verify.ranks.names import KINDS
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="torch in fp32, auto (what a run in bf16 takes here by itself), or both (default)",
     )  # fmt: skip
     parser.add_argument("--golden", type=Path, metavar="DIR", help="also replay recorded quantities, as `moss verify golden DIR`")
-    parser.add_argument("--limit-seconds", type=float, metavar="S", help="begin nothing later than this (default: no limit)")
+    parser.add_argument("--limit-seconds", type=float, metavar="S", help="begin no layout later than this (default: no limit)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every result to this file, at once")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
@@ -37,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         InputError: a number of ranks for which there are no layouts, too few GPUs, or a folder that is not there.
+        SystemExit: SIGTERM; the ranks are ended, and the file of results keeps what was found.
     """
     from model.errors import InputError
     from moss_train.verify.layouts.record import Record
@@ -63,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         print(line.rstrip(), file=sys.stderr, flush=True)
 
     kinds = list(KINDS) if args.modules == "both" else [args.modules]
-    results = run_checks(ranks, kinds, device, progress, golden=args.golden, seconds=args.limit_seconds)
+    with raised_at_sigterm(SystemExit(128 + signal.SIGTERM)):  # so that the ranks are ended too
+        results = run_checks(ranks, kinds, device, progress, golden=args.golden, seconds=args.limit_seconds)
     if record is not None:
         record.finish()
     print((as_markdown if args.markdown else as_text)(results))

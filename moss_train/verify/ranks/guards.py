@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from moss_train.guards.policy import Action, Guard
 from moss_train.guards.rewind import rewind
 from moss_train.monitors.base import Update
 from moss_train.parallel.layout import ParallelLayout
+from moss_train.verify.ranks.agreed import everyone, gather_reasons
 from moss_train.verify.ranks.findings import CaseResult
 from moss_train.verify.ranks.names import Kind
 from moss_train.verify.ranks.training import Training, differing
@@ -38,13 +40,6 @@ class _Running:
     models: Models
     optimization: Optimization
     layout: ParallelLayout
-
-
-def everyone(value: Any) -> list[Any]:
-    """A value of every rank, on every rank."""
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    return found
 
 
 def sentence_of(work: Callable[[], Any]) -> str:
@@ -68,6 +63,8 @@ class Guards:
         self._training = Training(kind, layout)
         self._agreement = Agreement(layout)
         self._last = layout.rank == layout.world_size - 1
+        self._saved: list[torch.Tensor] = []
+        """State at the checkpoint."""
 
     def run(self) -> None:
         """All checks, one after the other on the same model."""
@@ -83,27 +80,41 @@ class Guards:
             check, self._name, self._layout.world_size, self._kind.modules, self._kind.dtype, self._training.made_of
         )
         yield result
-        result.reasons = list(dict.fromkeys(reason for reasons in everyone(result.reasons) for reason in reasons))
+        gather_reasons(result)
         result.seconds = time.monotonic() - begin
         self._tell(result)
 
     def _copies(self) -> None:
-        """A bit flipped on one rank is found on all."""
-        models = self._training.models
-        copies = Copies(models.chunks, models.unit, self._layout, every=1)
+        """A bit flipped on one rank is found on all, whichever ranks share the parameter, with its name and the rank."""
+        models, layout = self._training.models, self._layout
+        copies = Copies(models.chunks, models.unit, layout, every=1)
         with self._case("copies") as result:
+            kinds = len(copies._shared)
+            # Replicas with context ranks, tensor ranks, and for the tower the world.
+            wanted = (layout.data_size * layout.sizes.context > 1) + (layout.sizes.tensor > 1) + 1
+            result.expect(kinds == wanted, f"{kinds} kinds of copies are compared, not {wanted}")
             before = sentence_of(lambda: copies.compare(1))
             result.expect(before == "", f"equal copies are said to differ: {before}")
-            parameter = max(models.unit.parameters(), key=torch.Tensor.numel)  # every rank holds the tower
-            if self._last:
-                flip(parameter)
-            told = everyone(sentence_of(lambda: copies.compare(2)))
-            if self._last:
-                flip(parameter)
-            result.figures = {"groups": len(copies._shared), "ranks_told": sum(bool(sentence) for sentence in told)}
-            result.expect(all(told) and len(set(told)) == 1, f"a flipped bit gives the ranks {told}")
+            counts = [self._flipped(copies, kind, result) for kind in range(everyone(kinds)[-1])]
+            result.figures = {"groups": kinds, "ranks_told": min(counts, default=0)}
             after = sentence_of(lambda: copies.compare(3))
             result.expect(after == "", f"copies that are equal again are said to differ: {after}")
+
+    def _flipped(self, copies: Copies, kind: int, result: CaseResult) -> int:
+        """How many ranks are told of a bit flipped on the last one, in the largest parameter of a kind of sharing."""
+        name, parameter = "", None
+        if self._last:
+            shared = copies._shared[kind]
+            name, parameter = max(zip(shared.names, shared.parameters, strict=True), key=lambda pair: pair[1].numel())
+            flip(parameter)
+        told = everyone(sentence_of(lambda: copies.compare(2)))
+        if parameter is not None:
+            flip(parameter)
+        name, rank = everyone(name)[-1], self._layout.world_size - 1
+        result.expect(all(told) and len(set(told)) == 1, f"a flipped bit of {name} gives the ranks {told}")
+        named = all(f"parameter {name} " in sentence and f"rank {rank}" in sentence for sentence in told)
+        result.expect(named, f"a flipped bit of {name} on rank {rank} is told as {told}")
+        return sum(bool(sentence) for sentence in told)
 
     def _agree(self) -> None:
         """Bad input that one rank finds ends the work of all, with its sentence; the next work goes on."""
@@ -137,16 +148,21 @@ class Guards:
             result.figures = {"tensors": total, "differ": bad}
             result.expect(bad == 0, f"{bad} of {total} tensors differ after an update that was left out")
             loss, norm = self._training.update(2)
-            result.expect(loss == loss and 0 < norm < float("inf"), f"the next update has loss {loss} and norm {norm}")
+            result.expect(math.isfinite(loss) and 0 < norm < math.inf, f"the next update has loss {loss} and norm {norm}")
+            after = self._training.state()
+            result.expect(differing(after, before)[0] > 0, "the next update changes no tensor")
+            spoilt = sum(not tensor.isfinite().all().item() for tensor in after)
+            result.expect(spoilt == 0, f"{spoilt} tensors of rank {self._layout.rank} hold no numbers after the next update")
 
     def _rewind(self) -> None:
         """All ranks take back the checkpoint, and the update behind it gives what it gave before, bit for bit."""
         training = self._training
         with self._case("rewind") as result:
             checkpoint = training.save(self._folder, 2)
-            before = training.state()
+            before = self._saved = training.state()
             first = training.update(3)
             after = training.state()
+            result.expect(differing(after, before)[0] > 0, "the update behind the checkpoint changes no tensor")
             actions = everyone(self._poisoned(4, "rewind"))
             result.expect(set(actions) == {Action.REWIND.name}, f"the ranks decided {actions}")
             running = _Running(self._agreement, training.models, training.optimization, self._layout)
@@ -161,7 +177,7 @@ class Guards:
             result.expect(ended == 0, f"{ended} of {total} tensors differ after the same update")
 
     def _failed_save(self) -> None:
-        """Where one rank cannot write, all are told, and the checkpoint before stays the newest."""
+        """Where one rank cannot write, all are told, and the checkpoint before stays the newest and whole."""
         with self._case("failed save") as result:
             wall = self._folder / "wall"
             if self._last:
@@ -173,6 +189,10 @@ class Guards:
             result.expect(all("cannot be written" in sentence for sentence in told), f"the ranks were told {told}")
             left = sorted(path.name for path in (self._folder / "checkpoints").iterdir())
             result.expect(left == ["step_00000002"], f"the folder holds {left}")
+            trouble = sentence_of(lambda: self._training.load(self._folder / "checkpoints" / "step_00000002"))
+            result.expect(trouble == "", f"the checkpoint before is broken: {trouble}")
+            bad, total = differing(self._training.state(), self._saved)
+            result.expect(bad == 0, f"{bad} of {total} tensors of the checkpoint before are not what was saved")
 
     def _poisoned(self, number: int, policy: str) -> str:
         """What this rank decides about an update whose gradients are no numbers on the last rank."""

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,57 +45,70 @@ class _Process:
         self._golden = None if request["golden"] is None else Path(request["golden"])
         self._end: float | None = request["end"]
         self._ranks: int = request["ranks"]
+        self._told = 0
 
     def do(self, job: Job, number: int) -> None:
-        """One job; its results are told as they come, and that it ended."""
+        """One job; its results are told as they come, and that it ended with so many."""
+        self._told = 0
         if self._up():
-            _tell(CaseResult(job.work, "-", self._ranks, job.kind, skipped="no time was left"))
+            self._leave_out(job.work, "-", job.kind)
         else:
             self._do(job)
         if dist.get_rank() == 0:
-            report_progress({"done": number})
+            report_progress({"done": number, "told": self._told})
 
     def _do(self, job: Job) -> None:
         kind = KINDS.get(job.kind, KINDS["torch"])
         names = list(CHAINS[self._ranks])
         if job.work == "chain":
             folder, file = self._folder / kind.modules, self._saved(kind)
-            chain(kind, names, self._device, folder, _tell, lambda saved: saved.write(file), self._up)
+            chain(kind, names, self._device, folder, self._tell, lambda saved: saved.write(file), self._up)
         elif job.work == "guards":
             self._guards(kind, names[:2])
         elif job.work == "alone":
             self._alone(kind)
         elif self._golden is not None:
-            for name in GOLDEN[self._ranks] if job.work == "golden" else ("one",):
-                golden.replay(name, self._golden, self._device, _tell)
+            for name in self._while_time("golden", GOLDEN[self._ranks] if job.work == "golden" else ("one",)):
+                golden.replay(name, self._golden, self._device, self._tell)
 
     def _guards(self, kind: Kind, names: list[str]) -> None:
-        for name in names:
+        for name in self._while_time("guards", names, kind.modules):
             layout = start_layout(parse_layout(name).sizes, self._device, seed=1)
-            Guards(kind, name, layout, self._folder / f"guards_{kind.modules}_{name}", _tell).run()
+            Guards(kind, name, layout, self._folder / f"guards_{kind.modules}_{name}", self._tell).run()
             stop_layout()
             clear()
 
     def _alone(self, kind: Kind) -> None:
         file = self._saved(kind)
         if not file.is_file():
-            _tell(CaseResult("reshard", "one", 1, kind.modules, kind.dtype, skipped="no run of several ranks was saved"))
+            self._tell(CaseResult("reshard", "one", 1, kind.modules, kind.dtype, skipped="no run of several ranks was saved"))
             return
         layout = start_layout(parse_layout("one").sizes, self._device, seed=1)
-        reshard(kind, "one", layout, Saved.read(file), _tell)
+        reshard(kind, "one", layout, Saved.read(file), self._tell)
         stop_layout()
         clear()
 
     def _saved(self, kind: Kind) -> Path:
         return self._folder / f"last_{kind.modules}.pt"
 
+    def _while_time(self, work: str, names: Sequence[str], modules: str = "") -> Iterator[str]:
+        """Layouts that may be begun; the others are told as left out."""
+        for name in names:
+            if self._up():
+                self._leave_out(work, name, modules)
+            else:
+                yield name
+
+    def _leave_out(self, work: str, name: str, modules: str) -> None:
+        self._tell(CaseResult(work, name, dist.get_world_size(), modules, skipped="no time was left"))
+
     def _up(self) -> bool:
         return time_is_up(self._end)
 
-
-def _tell(result: CaseResult) -> None:
-    if dist.get_rank() == 0:
-        report_progress({"result": result.as_json()})
+    def _tell(self, result: CaseResult) -> None:
+        self._told += 1
+        if dist.get_rank() == 0:
+            report_progress({"result": result.as_json()})
 
 
 @contextmanager

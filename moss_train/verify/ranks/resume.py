@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from moss_train.parallel.layout import ParallelLayout, start_layout, stop_layout
 from moss_train.verify.layouts.compare import relative
 from moss_train.verify.layouts.names import parse_layout
+from moss_train.verify.ranks.agreed import gather_reasons
 from moss_train.verify.ranks.findings import CaseResult, bounds_of
 from moss_train.verify.ranks.names import SAVED_AT, UPDATES, Kind
 from moss_train.verify.ranks.training import Training, clear, differing, equal_weights
@@ -71,7 +73,10 @@ def resume(kind: Kind, name: str, layout: ParallelLayout, folder: Path, tell: Te
     result.expect(loaded == 0, f"{loaded} of {total} tensors differ when they are loaded")
     result.expect(ended == 0, f"{ended} of {total} tensors differ after {len(_LATER)} more updates")
     result.expect(later == saved.later, f"losses and norms {later}, not {saved.later}")
-    result.expect(trained > 0, "no tensor changed in the updates behind the checkpoint")
+    least = total if kind.dtype == "fp32" else 1  # in 16 bits a weight may stay where its fp32 copy moves
+    result.expect(trained >= least, f"{trained} of {total} tensors changed in the updates behind the checkpoint")
+    result.expect(all(0 < value < math.inf for pair in saved.later for value in pair), f"losses and norms {saved.later}")
+    gather_reasons(result)
     result.seconds = time.monotonic() - begin
     tell(result)
     return saved
@@ -83,16 +88,20 @@ def reshard(kind: Kind, name: str, layout: ParallelLayout, before: Saved, tell: 
     result = CaseResult("reshard", f"{before.layout} > {name}", layout.world_size, kind.modules, kind.dtype)
     training = Training(kind, layout)
     result.made_of = training.made_of
-    training.load(before.checkpoint)
+    step = training.load(before.checkpoint)
+    result.expect(step == SAVED_AT, f"the checkpoint says step {step}, not {SAVED_AT}")
     weights = training.weights()
-    if weights is not None and before.weights is not None:
-        bad = equal_weights(weights, before.weights)
-        result.figures |= {"tensors": len(weights), "differ_when_loaded": bad}
-        result.expect(bad == 0, f"{bad} of {len(weights)} weights differ when they are loaded")
+    if layout.rank == 0:
+        ours, theirs = weights or {}, before.weights or {}
+        bad = equal_weights(ours, theirs)
+        result.figures |= {"tensors": len(ours), "differ_when_loaded": bad}
+        result.expect(len(ours) > 0, "the first rank was given no weights to compare")
+        result.expect(bad == 0, f"{bad} of {len(theirs)} weights differ when they are loaded")
     found = _differences([training.update(number) for number in _LATER], before.later)
     result.figures |= found
     for what, bound in bounds_of(kind.dtype).items():
         result.expect(found[what] <= bound, f"{what} {found[what]:.1e} > {bound:g}")
+    gather_reasons(result)
     result.seconds = time.monotonic() - begin
     tell(result)
 

@@ -43,33 +43,55 @@ def run_checks(
         request["end"] = None if seconds is None else time.time() + seconds
         left = list(enumerate(jobs_of(list(kinds), golden is not None)))
         while left:
+            if results and _is_up(request["end"]):  # processes ended: others would only start to find no time
+                late = [CaseResult(job.work, "-", ranks, job.kind, skipped="no time was left") for _, job in left]
+                _tell_all(late, results, progress)
+                break
             left = _start(Path(scratch), request, left, results, progress)
     return results
+
+
+def _is_up(end: float | None) -> bool:
+    return end is not None and time.time() > end
+
+
+def _tell_all(found: Sequence[CaseResult], results: list[CaseResult], progress: Progress) -> None:
+    for result in found:
+        results.append(result)
+        progress(result)
 
 
 def _start(
     scratch: Path, request: dict[str, Any], jobs: list[tuple[int, Job]], results: list[CaseResult], progress: Progress
 ) -> list[tuple[int, Job]]:
     """Does the jobs; those behind one that ended its processes are returned."""
-    done: list[int] = []
+    done: set[int] = set()
+    heard = 0
+
+    def fail(job: Job, reason: str) -> None:
+        _tell_all([CaseResult(job.work, "?", request["ranks"], job.kind, reasons=[reason])], results, progress)
 
     def keep(content: dict[str, Any]) -> None:
+        nonlocal heard
         if "done" in content:
-            done.append(content["done"])
+            done.add(content["done"])
+            if heard != content["told"]:
+                fail(dict(jobs)[content["done"]], f"{heard} of {content['told']} results arrived; see what else the ranks print")
+            heard = 0
             return
-        results.append(CaseResult(**content["result"]))
-        progress(results[-1])
+        heard += 1
+        _tell_all([CaseResult(**content["result"])], results, progress)
 
     file = scratch / "request.json"
     content = request | {"jobs": [[number, [job.work, job.kind]] for number, job in jobs]}
     file.write_text(json.dumps(content), encoding="utf-8")
     try:
         run_on_ranks(MODULE, request["ranks"], [file], device=request["device"], on_progress=keep)
-        return []
     except RuntimeError as error:
         position = next((i for i, (number, _) in enumerate(jobs) if number not in done), len(jobs) - 1)
-        job = jobs[position][1]
-        failed = CaseResult(job.work, "?", request["ranks"], job.kind, reasons=[str(error)])
-        results.append(failed)
-        progress(failed)
+        fail(jobs[position][1], str(error))
         return jobs[position + 1 :]
+    for number, job in jobs:
+        if number not in done:
+            fail(job, "the ranks ended without a word that this was done; see what else they print")
+    return []

@@ -7,7 +7,6 @@ import gc
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from model.conversion import gather_hf_weights
 from moss_train.checkpoint.collect import described as with_optimizer
@@ -24,6 +23,7 @@ from moss_train.statistics import StepStatistics
 from moss_train.step import DecoupledStep, StepSettings
 from moss_train.verify.layouts.subject import DATASETS, SILENCE, global_batch
 from moss_train.verify.layouts.trial import LEARNING_RATES, OPTIMIZERS, build_subject, described, own_batches
+from moss_train.verify.ranks.agreed import everyone
 from moss_train.verify.ranks.names import Kind
 
 SPOILT = 7.0
@@ -112,9 +112,8 @@ def differing(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> tuple[int
     """How many tensors are not equal bit for bit, and how many there are, over all ranks."""
     assert len(ours) == len(theirs)
     counts = (sum(not torch.equal(_bits(a), _bits(b)) for a, b in zip(ours, theirs, strict=True)), len(ours))
-    everyone: list[tuple[int, int]] = [counts] * dist.get_world_size()
-    dist.all_gather_object(everyone, counts)
-    return sum(bad for bad, _ in everyone), sum(count for _, count in everyone)
+    found: list[tuple[int, int]] = everyone(counts)
+    return sum(bad for bad, _ in found), sum(count for _, count in found)
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from moss_train.cli.main import main
 from moss_train.verify.layouts.names import parse_layout
 from moss_train.verify.ranks import sweep
 from moss_train.verify.ranks.findings import CaseResult, bounds_of
-from moss_train.verify.ranks.names import CHAINS, GOLDEN, KINDS, jobs_of
+from moss_train.verify.ranks.names import CHAINS, GOLDEN, KINDS, Job, jobs_of
 from moss_train.verify.ranks.report import as_markdown, as_text, cells, summary, worst
 from moss_train.verify.ranks.sweep import run_checks
 from moss_train.verify.ranks.training import equal_weights
@@ -86,6 +86,27 @@ def test_a_job_that_ends_its_processes_costs_no_other(
     ]
     assert "left no answer" in content["results"][1]["reasons"][0]
     assert "2 of 3 checks passed on cpu" in capsys.readouterr().out
+
+
+@pytest.mark.ranks
+def test_none_is_started_again_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "MODULE", "tests.moss_train.verify.ranks.dying_process")
+    results = run_checks(2, ["torch"], "cpu", lambda _: None, seconds=1e-3)
+    assert [(r.check, r.verdict) for r in results] == [("chain", "ok"), ("guards", "FAILS"), ("alone", "skipped")]
+
+
+@pytest.mark.ranks
+def test_no_layout_is_begun_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch, forked: None, tmp_path: Path) -> None:
+    monkeypatch.setattr(sweep, "MODULE", "tests.moss_train.verify.ranks.broken_process")
+    monkeypatch.setattr(sweep, "jobs_of", lambda kinds, golden: [Job("golden"), Job("guards", "torch")])
+    monkeypatch.setenv("FAULT", "end_behind_the_first_layout")
+    write_golden(tmp_path)
+    results = run_checks(2, ["torch"], "cpu", lambda _: None, golden=tmp_path, seconds=600)
+    assert [(r.check, r.layout, r.verdict) for r in results] == [
+        ("golden", GOLDEN[2][0], "ok"),
+        *(("golden", name, "skipped") for name in GOLDEN[2][1:]),
+        ("guards", "-", "skipped"),
+    ]
 
 
 @pytest.mark.ranks

@@ -1,0 +1,118 @@
+"""Started as the ranks of the checks, with something of what they check broken: FAULT in the environment says what."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from moss_train.verify.ranks import process as _process  # isort: skip - the platform comes first
+
+from moss_train.engines.optimization import Optimization as _Optimization
+from moss_train.guards import copies as _copies
+from moss_train.verify.ranks import golden as _golden
+from moss_train.verify.ranks import resume as _resume
+from moss_train.verify.ranks import training as _training
+
+process: Any = _process  # whose names are set to other things below
+optimization: Any = _Optimization
+copies: Any = _copies
+golden: Any = _golden
+resume: Any = _resume
+training: Any = _training
+
+LAST = os.environ.get("RANK") == "1"
+
+
+def forget_a_group() -> None:
+    whole = copies.shared_parameters
+    copies.shared_parameters = lambda *words: whole(*words)[1:]
+
+
+def name_another_parameter() -> None:
+    whole = copies.Copies._sentence
+    copies.Copies._sentence = lambda self, step, own: whole(self, step, own).replace("parameter ", "parameter not.")
+
+
+def apply_the_first_update_alone() -> None:
+    whole, left = optimization.apply, [True]
+
+    def apply(self: Any) -> None:
+        if left:
+            left.pop()
+            whole(self)
+
+    optimization.apply = apply
+
+
+def another_step_on_the_last_rank() -> None:
+    whole = training.load_training_state
+
+    def load(*words: Any) -> Any:
+        found = whole(*words)
+        return dataclasses.replace(found, step=found.step + LAST)
+
+    training.load_training_state = load
+
+
+def another_norm_on_the_last_rank() -> None:
+    whole = training.Training.load
+
+    def load(self: Any, checkpoint: Path) -> Any:
+        update = self.update
+        self.update = lambda number: (lambda loss, norm: (loss, norm * (1 + LAST)))(*update(number))
+        return whole(self, checkpoint)
+
+    training.Training.load = load
+
+
+def no_weights() -> None:
+    training.Training.weights = lambda self: None
+
+
+def spoil_the_checkpoint_before() -> None:
+    whole = training.save_checkpoint
+
+    def save(run_dir: Path, description: Any, *words: Any) -> Any:
+        if description.step == 9:  # as if a save that fails wrote into the files of the one before
+            for file in (run_dir / "checkpoints" / "step_00000002").rglob("*.safetensors") if not LAST else ():
+                content = bytearray(file.read_bytes())
+                content[-1] ^= 1
+                file.write_bytes(content)
+        return whole(run_dir, description, *words)
+
+    training.save_checkpoint = save
+
+
+def end_behind_the_first_layout() -> None:
+    whole = process._Process._up
+    asked: list[bool] = []
+
+    def up(self: Any) -> Any:  # before the job, before its first layout, before its second
+        asked.append(whole(self))
+        return len(asked) > 2
+
+    process._Process._up = up
+
+
+def nothing_is_compared() -> None:
+    golden.replay_training = lambda *words: ([], None)
+
+
+def lose_a_line() -> None:
+    whole = resume.resume
+
+    def noisy(*words: Any) -> Any:
+        if not LAST:
+            print("something without an end", end="", flush=True)
+        return whole(*words)
+
+    resume.resume = noisy
+
+
+if __name__ == "__main__":
+    process.CHAINS[2] = ("tp2.sp", "dp2")[: 1 + (os.environ["FAULT"] == "no_weights")]  # enough for each
+    globals()[os.environ["FAULT"]]()
+    sys.exit(process.main(sys.argv[1:]))
