@@ -1,5 +1,6 @@
 """Triton's interpreter with the arithmetic of a GPU: it truncates to bfloat16, loses the carry of a rounded float8, rounds
-twice in a fused multiply-add and multiplies the bit patterns of bfloat16 matrices. Nothing of ours is replaced."""
+twice in a fused multiply-add and multiplies the bit patterns of bfloat16 matrices. It also puts its own functions in the place of
+the language's anew for every function that a kernel calls; once a launch does. Nothing of ours is replaced."""
 
 from __future__ import annotations
 
@@ -30,8 +31,34 @@ def _convert(data: Any, kind: Any, wanted: Any, rounding: Any) -> Any:
     return found.view(width).numpy().view(unsigned)
 
 
+def _patch_once_a_launch() -> None:
+    """A kernel's launch begins with an empty `patched` and restores the language; what the kernel calls finds it patched."""
+    patch: Any = interpreter._patch_lang
+    patched: set[Any] = set()
+
+    def patch_lang(fn: Any) -> Any:
+        languages = {value for value in fn.__globals__.values() if value is tl or value is tl.core}
+        inner = bool(patched)
+        if inner and languages <= patched:
+            return None  # nobody asks for it: only a launch restores
+        scope = patch(fn)
+        patched.update(languages)
+        if not inner:
+            restore = scope.restore
+
+            def end() -> None:
+                patched.clear()
+                restore()
+
+            scope.restore = end
+        return scope
+
+    interpreter._patch_lang = patch_lang
+
+
 def correct_interpreter() -> None:
-    """Round and multiply as a GPU does."""
+    """Round and multiply as a GPU does, in half the time."""
+    _patch_once_a_launch()
     interpreter._convert_float = _convert
 
     def dot(self: Any, a: Any, b: Any, d: Any, input_precision: Any, max_num_imprecise_acc: Any) -> Any:
