@@ -63,7 +63,7 @@ def run(data: Path, folder: Path, engine: str, steps: int, rewinds: bool = False
     It saves and measures the held-out loss in the middle and at the end.
     """
     half = steps // 2
-    values = {"train__global_batch_size": 4, "stage__learning_rate": 1e-3, "logging__gradient_norms_every": 1}
+    values: dict[str, Any] = {"train__global_batch_size": 4, "stage__learning_rate": 1e-3, "logging__gradient_norms_every": 1}
     values |= {"train__save_every": half, "train__eval_every": half, **ENGINES[engine]}
     session = start_session(run_config(data, folder, steps=steps, **values))
     Trainer(session).run()
