@@ -30,6 +30,7 @@ from moss_train.verify.layouts.ranks import exact_matrix_products, time_is_up
 from moss_train.verify.ranks import golden
 from moss_train.verify.ranks.findings import CaseResult
 from moss_train.verify.ranks.guards import Guards
+from moss_train.verify.ranks.kernels import kernels
 from moss_train.verify.ranks.names import CHAINS, GOLDEN, KINDS, Job, Kind
 from moss_train.verify.ranks.resume import Saved, chain, reshard
 from moss_train.verify.ranks.training import clear
@@ -79,12 +80,13 @@ class _Process:
             clear()
 
     def _alone(self, kind: Kind) -> None:
-        file = self._saved(kind)
-        if not file.is_file():
-            self._tell(CaseResult("reshard", "one", 1, kind.modules, kind.dtype, skipped="no run of several ranks was saved"))
-            return
-        layout = start_layout(parse_layout("one").sizes, self._device, seed=1)
-        reshard(kind, "one", layout, Saved.read(file), self._tell)
+        file, name = self._saved(kind), "one"
+        layout = start_layout(parse_layout(name).sizes, self._device, seed=1)
+        kernels(kind, name, layout, self._tell)
+        if file.is_file():
+            reshard(kind, name, layout, Saved.read(file), self._tell)
+        else:
+            self._tell(CaseResult("reshard", name, 1, kind.modules, kind.dtype, skipped="no run of several ranks was saved"))
         stop_layout()
         clear()
 

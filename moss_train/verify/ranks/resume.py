@@ -68,7 +68,7 @@ def resume(kind: Kind, name: str, layout: ParallelLayout, folder: Path, tell: Te
     ended, _ = differing(again.state(), at_end)
     trained, _ = differing(at_save, at_end)
     result.figures = {"tensors": total, "differ_when_loaded": loaded, "differ_at_the_end": ended, "trained": trained}
-    result.figures |= _differences(later, saved.later)
+    result.figures |= differences(later, saved.later)
     result.expect(step == SAVED_AT, f"the checkpoint says step {step}, not {SAVED_AT}")
     result.expect(loaded == 0, f"{loaded} of {total} tensors differ when they are loaded")
     result.expect(ended == 0, f"{ended} of {total} tensors differ after {len(_LATER)} more updates")
@@ -98,7 +98,7 @@ def reshard(kind: Kind, name: str, layout: ParallelLayout, before: Saved, tell: 
         result.figures |= {"tensors": len(ours), "differ_when_loaded": bad}
         result.expect(len(ours) > 0, "the first rank was given no weights to compare")
         result.expect(bad == 0, f"{bad} of {len(theirs)} weights differ when they are loaded")
-    found = _differences([training.update(number) for number in _LATER], before.later)
+    found = differences([training.update(number) for number in _LATER], before.later)
     result.figures |= found
     for what, bound in bounds_of(kind.dtype).items():
         result.expect(found[what] <= bound, f"{what} {found[what]:.1e} > {bound:g}")
@@ -107,7 +107,7 @@ def reshard(kind: Kind, name: str, layout: ParallelLayout, before: Saved, tell: 
     tell(result)
 
 
-def _differences(ours: list[tuple[float, float]], theirs: list[tuple[float, float]]) -> dict[str, float]:
+def differences(ours: list[tuple[float, float]], theirs: list[tuple[float, float]]) -> dict[str, float]:
     """Largest relative differences of losses and norms."""
     pairs = list(zip(ours, theirs, strict=True))
     return {name: max(relative(a[i], b[i]) for a, b in pairs) for i, name in enumerate(("loss", "norm"))}

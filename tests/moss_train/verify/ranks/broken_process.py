@@ -10,6 +10,9 @@ from typing import Any
 
 from moss_train.verify.ranks import process as _process  # isort: skip - the platform comes first
 
+import torch
+
+from model.attention import cores as _cores
 from moss_train.engines.optimization import Optimization as _Optimization
 from moss_train.guards import copies as _copies
 from moss_train.verify.ranks import golden as _golden
@@ -19,6 +22,7 @@ from moss_train.verify.ranks import training as _training
 process: Any = _process  # whose names are set to other things below
 optimization: Any = _Optimization
 copies: Any = _copies
+cores: Any = _cores
 golden: Any = _golden
 resume: Any = _resume
 training: Any = _training
@@ -99,6 +103,15 @@ def end_behind_the_first_layout() -> None:
 
 def nothing_is_compared() -> None:
     golden.replay_training = lambda *words: ([], None)
+
+
+def repeatable_text_attends_to_nothing() -> None:
+    whole = cores.SelfCore.forward
+
+    def forward(self: Any, *words: Any, **named: Any) -> Any:
+        return whole(self, *words, **named) * (not torch.are_deterministic_algorithms_enabled())
+
+    cores.SelfCore.forward = forward
 
 
 def lose_a_line() -> None:

@@ -20,6 +20,7 @@ FAULTS = {
     "another_step_on_the_last_rank": ("chain", "resume", "the checkpoint says step 3, not 2"),
     "another_norm_on_the_last_rank": ("chain", "resume", "losses and norms"),
     "no_weights": ("chain", "reshard", "the first rank was given no weights to compare"),
+    "repeatable_text_attends_to_nothing": ("alone", "kernels", "with train.deterministic norm is"),
     "lose_a_line": ("chain", "chain", "results arrived; see what else the ranks print"),
     "nothing_is_compared": ("golden", "golden", "the recording holds nothing that training computes"),
 }

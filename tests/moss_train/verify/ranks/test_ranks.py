@@ -33,6 +33,7 @@ def expected(kind: str, guards: int = 2) -> set[tuple[str, str, str]]:
     chain = CHAINS[2]
     found = {("resume", name, kind) for name in chain}
     found |= {("reshard", f"{one} > {two}", kind) for one, two in zip(chain, (*chain[1:], "one"), strict=True)}
+    found.add(("kernels", "one", kind))
     return found | {(check, name, kind) for check in GUARDS for name in chain[:guards]}
 
 
@@ -67,7 +68,7 @@ def test_two_ranks_in_bf16(forked: None) -> None:
 def test_one_rank_has_no_copies(forked: None) -> None:
     results = run_checks(1, ["torch"], "cpu", lambda _: None)
     check_all(results)
-    assert [r.check for r in results] == ["resume", *GUARDS[1:], "reshard"]
+    assert [r.check for r in results] == ["resume", *GUARDS[1:], "kernels", "reshard"]
 
 
 @pytest.mark.ranks
