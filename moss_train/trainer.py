@@ -18,7 +18,7 @@ from moss_train.feed.feed import Delivery
 from moss_train.guards.anomaly import AnomalyWriter
 from moss_train.guards.policy import Action, Guard
 from moss_train.guards.rewind import rewind
-from moss_train.guards.stop_signal import StopSignal
+from moss_train.guards.stop_signal import StopSignal, outlast_signals
 from moss_train.monitors.base import Monitor, SaveEvent, Update
 from moss_train.monitors.build import make_monitors
 from moss_train.phases import mark
@@ -98,6 +98,9 @@ class Trainer:
             if isinstance(error, CommonError) or self._session.layout.world_size == 1:
                 self._position.at("checkpoint", self._step)
                 self._tell(self._checkpointer.wait())  # all ranks are here: what is being written was good
+            raise
+        except Exception:
+            outlast_signals()
             raise
         finally:
             self._position.rest()

@@ -136,8 +136,10 @@ def _bad_input(error: InputError, rank: int, common: bool) -> int:
 
 def _failed(error: Exception, rank: int) -> int:
     """What ended this rank, unless it is that another one ended before: then the cause comes from there."""
+    from moss_train.guards.stop_signal import outlast_signals
     from moss_train.guards.watch import current_watch
 
+    outlast_signals()
     watch = current_watch()
     first_line = (str(error).strip().splitlines() or [""])[0]
     if _lost_a_peer(error):

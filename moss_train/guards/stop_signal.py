@@ -68,7 +68,8 @@ class StopSignal(Monitor):
 
     def finished(self) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._handle:  # else the process has failed, see `outlast_signals`
+                signal.signal(number, handler)
         self._before = {}
         if self._ends is not None:
             signal.set_wakeup_fd(self._wakeup_before)
@@ -119,3 +120,15 @@ class StopSignal(Monitor):
         else:
             print(f"moss: error: {sentence}", file=sys.stderr, flush=True)
         end_process(code)
+
+
+def outlast_signals() -> None:
+    """From now on a failed rank of several hosts lets SIGTERM and SIGUSR1 pass: it ends by itself, in seconds, once it knows why.
+
+    `srun --kill-on-bad-exit` ends the others as soon as it sees one end: before any of them could say which rank was lost.
+    On one host the launcher sees that, and ends the others at once.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if int(size) > int(os.environ.get("LOCAL_WORLD_SIZE", size)):
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
