@@ -12,7 +12,8 @@
 #   scaling  moss bench scaling: steps at 11B widths in several layouts, exposed communication
 #   full     moss bench fleet: moss train of the whole model, a checkpoint, a killed rank, half of the GPUs
 #
-# A part that fails does not end the others; the script then returns 1. Each ends by itself before its time is up.
+# A part that fails does not end the others; the script then returns 1. Each ends by itself before its time is up. SIGTERM and
+# Ctrl-C end the script and its part, and what was found until then is kept.
 #
 # Environment (defaults in brackets):
 #   PYTHON    interpreter with moss-train installed [.venv/bin/python beside this folder, else python3]
@@ -73,7 +74,17 @@ read -r -a fleet_words <<<"${FLEET---at-once --not-deterministic --steps 5 --war
 read -r -a times <<<"${TIMES:-195 225 165}"
 [[ "${times[*]}" =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] || die "TIMES is '${TIMES:-}'; give three whole numbers of seconds"
 [ -z "${DATA:-}" ] || [ -d "$DATA" ] || die "DATA is '$DATA', no folder; unset it to have clips rendered"
-failed=0
+failed=0 child=
+
+# end CODE: a part that was left behind would hold the GPUs.
+end() {
+    trap '' HUP INT TERM
+    [ -z "$child" ] || kill "$child" 2>/dev/null
+    wait
+    "$PYTHON" -m moss_train.bench.scaling.joined "$gpus" "$out"
+    echo "gpu_scaling.sh: ended early; what was found is in $out" >&2
+    exit "$1"
+}
 
 # run NAME SECONDS COMMAND...: under a time; its log and how it ended go into OUT.
 run() {
@@ -85,8 +96,11 @@ run() {
         echo
         return 0
     fi
-    "${command[@]}" >"$out/$name.log" 2>&1
+    "${command[@]}" >"$out/$name.log" 2>&1 & # waited for, since a trap has no turn before a command in the foreground ends
+    child=$!
+    wait "$child"
     code=$?
+    child=
     printf '%s\t%s\t%s\n' "$name" "$code" "$((SECONDS - begin))" >>"$out/scaling-parts.tsv"
     echo "$name: exit code $code after $((SECONDS - begin)) s"
     if [ "$code" != 0 ]; then
@@ -114,6 +128,9 @@ if [ "$dry_run" = no ]; then
     mkdir -p "$out" 2>/dev/null || die "$out cannot be made; give a folder that can be written"
     rm -f "$out/scaling-parts.tsv"
 fi
+trap 'end 129' HUP
+trap 'end 130' INT
+trap 'end 143' TERM
 for part in "${wanted[@]}"; do
     "$part"
 done

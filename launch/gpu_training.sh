@@ -12,7 +12,7 @@
 # Each part has a time of its own and ends before it by itself: at least 25 s are left behind its --limit-seconds for what was
 # begun (15 s for a step of convergence) and for what is written, 30 s to reference, whose step and model take ten each. OUT
 # gets its JSON, its log and a line of parts.tsv (part, exit code, seconds). A part that fails does not end the others; the
-# script then returns 1.
+# script then returns 1. SIGTERM and Ctrl-C end the script and its part, which keeps what it found.
 #
 # Environment (defaults in brackets):
 #   PYTHON     interpreter with moss-train installed [.venv/bin/python beside this folder, else python3]
@@ -58,7 +58,17 @@ data=${DATA_DIR:-$out/shards}
 read -r -a more <<<"${MORE:-}"
 keep=(--keep-gib 66)
 chunk=(vision.encode_chunk_frames=32)
-failed=0
+failed=0 child= large=()
+
+# end CODE: a part that was left behind would hold the GPU, and a checkpoint the memory.
+end() {
+    trap '' HUP INT TERM
+    [ -z "$child" ] || kill "$child" 2>/dev/null
+    wait
+    [ ${#large[@]} = 0 ] || rm -rf "${large[@]}"
+    echo "gpu_training.sh: ended early; what was found is in $out" >&2
+    exit "$1"
+}
 
 # run NAME SECONDS WORDS...: `moss bench WORDS` under a time; its log and how it ended go into OUT.
 run() {
@@ -70,8 +80,11 @@ run() {
         echo
         return 0
     fi
-    "${command[@]}" >"$out/$name.log" 2>&1
+    "${command[@]}" >"$out/$name.log" 2>&1 & # waited for, since a trap has no turn before a command in the foreground ends
+    child=$!
+    wait "$child"
     code=$?
+    child=
     printf '%s\t%s\t%s\n' "$name" "$code" "$((SECONDS - begin))" >>"$out/parts.tsv"
     echo "$name: exit code $code after $((SECONDS - begin)) s"
     if [ "$code" != 0 ]; then
@@ -107,6 +120,7 @@ print(", ".join(n for n in ("megatron.energon", "av", "multistorageclient") if n
         return 0
     fi
     [ -e "$data" ] || made=yes
+    [ -n "${DATA_DIR:-}" ] || [ "$made" = no ] || large+=("$data")
     if [ -e "$data/video" ] || run make_data 80 train --make-data "$data"; then
         run data 95 train --data "$data" --frames 64 --precision bf16,fp8 --steps 4 --warmup 2 --case-seconds 8 "${keep[@]}" \
             --limit-seconds 70 --out "$out/data.json" "${chunk[@]}" data.worker_processes=8
@@ -116,6 +130,7 @@ print(", ".join(n for n in ("megatron.energon", "av", "multistorageclient") if n
 
 full() {
     [ "$dry_run" = yes ] || rm -rf "$save"
+    large+=("$save")
     run full 255 full --steps 3 --warmup 1 --save "$save" --keep --limit-seconds 225 --out "$out/full.json"
     if [ $? = 2 ] && [ ! -e "$save/checkpoints" ]; then # no room: what is left to measure is measured
         skip full.save "the checkpoint was refused, see full.log"
@@ -178,6 +193,9 @@ page() {
     fi
 }
 
+trap 'end 129' HUP
+trap 'end 130' INT
+trap 'end 143' TERM
 for part in "${wanted[@]}"; do
     "$part"
 done
