@@ -38,6 +38,11 @@ SECONDS_OUT_OF_REACH = 20.0
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run torchrun; the exit code."""
+    seconds = os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
+    if not seconds.isdecimal():
+        said = f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT is {seconds!r}; use a whole number of seconds, or unset it"
+        print(f"moss: error: {said}", file=sys.stderr, flush=True)
+        return EXIT_BAD_INPUT
     # Names that lead nowhere and stores that ended first are no news. Torch reads it when it is imported, here and in the ranks.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed import DistError, run  # type: ignore[attr-defined]
@@ -46,7 +51,6 @@ def main(words: Sequence[str] | None = None) -> int:
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher import api
 
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SECONDS_TO_SAVE))
     options = run.parse_args(list(sys.argv[1:] if words is None else words))
     _know_the_addresses(options)
     address, port = _first(options)
