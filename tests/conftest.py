@@ -87,11 +87,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def layouts_end() -> Iterator[None]:
-    """No file leaves its layout, with the threads of its groups, to the next one."""
+    """No file leaves its layout, with the threads of its groups, to the next one, nor what collections of garbage look at:
+    imports and caches of thousands of tests would make each of them take most of a second."""
     yield
     layout = sys.modules.get("moss_train.parallel.layout")  # most files load no megatron-core
     if layout is not None:
         layout.stop_layout()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
