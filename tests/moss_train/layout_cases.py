@@ -19,16 +19,17 @@ def run_cases(word: str, names: Iterable[str], cases: Iterable[str], work: Calla
     """The last rank prints `WORD {"layout/case": result}` as JSON.
 
     Args:
-        names: layouts, such as `tp2.sp`.
+        names: layouts, such as `tp2.sp`; `tp2:adam` has one of the cases.
         work: on every rank, for each case in each layout.
     """
     torch.set_num_threads(1)
     device = resolve_device("auto")
     start_world(device)
     found = {}
-    for name in names:
+    for given in names:
+        name, _, only = given.partition(":")
         layout = start_layout(layout_sizes(name), device, seed=1)
-        for case in cases:
+        for case in [only] if only else cases:
             found[f"{name}/{case}"] = work(layout, case)
         stop_layout()
     if dist.get_rank() == dist.get_world_size() - 1:

@@ -7,9 +7,7 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +20,20 @@ from moss_train.feed.sample_log import read_sample_log
 from tests.data_pipeline.loader.damage import DAMAGES, IMAGE_DAMAGES, TEXT_DAMAGES, damage, truncate
 from tests.moss_train.resume_ranks import TIMES
 from tests.moss_train.runs import run_config, save_run_config, write_data
-from tests.ranks import REPOSITORY, Launch, RunRanks
+from tests.ranks import Launch, Ranks
 
 pytestmark = pytest.mark.ranks
 
-STEPS = 48
+STEPS = 24
 WATCHDOG = 150
-"""Seconds after which a run counts as hanging; it takes a tenth of that."""
+"""Seconds after which runs count as hanging; they take a tenth of that."""
 NOT_COMPARED = (*TIMES, "left_out")
 
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("healthy")
-    write_data(root, count=41)
+    write_data(root, count=21)
     return root
 
 
@@ -56,32 +54,24 @@ def _break(healthy: Path, root: Path, seed: int) -> dict[tuple[str, str], str]:
     return expected
 
 
-def _start(config: RunConfig, ranks: int) -> subprocess.Popen[str]:
-    file = save_run_config(config, Path(config.run_dir).with_suffix(".yaml"))
-    command = [sys.executable, "-m", "moss_train.cli.main", "train", "--config", str(file), "--nproc-per-node", str(ranks)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, start_new_session=True, **pipes)
-
-
-def _finish(process: subprocess.Popen[str]) -> str:
-    """Standard error of a run that must not hang."""
-    try:
-        return process.communicate(timeout=WATCHDOG)[1]
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-
-
-def _kill_a_loader(process: subprocess.Popen[str], metrics: Path, after: int) -> None:
+def _kill_a_loader(starter: Ranks, metrics: Path, after: int, ended: threading.Event) -> None:
     """SIGKILL a process that reads for a rank: a fork, so with its parent's command line."""
-    deadline = time.monotonic() + WATCHDOG
-    while not metrics.is_file() or metrics.read_text().count("\n") < after:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.02)
-    readers = _forks(process.pid)
-    assert readers
-    os.kill(readers[0], signal.SIGKILL)
+    while not ended.wait(0.02):
+        if metrics.is_file() and metrics.read_text().count("\n") >= after:
+            os.kill(next(reader for rank in starter.pids for reader in _forks(rank)), signal.SIGKILL)
+            return
+
+
+def _run_whose_loader_is_killed(starter: Ranks, file: Path, ranks: int, metrics: Path, after: int) -> tuple[int, str]:
+    """Exit code of the command and what its ranks wrote; behind the `after`th line of metrics a loader process is killed."""
+    ended = threading.Event()
+    killer = threading.Thread(target=_kill_a_loader, args=(starter, metrics, after, ended))
+    killer.start()
+    try:
+        return starter.launch(ranks, lambda: main(["train", "--config", str(file), "--nproc-per-node", str(ranks)]))
+    finally:
+        ended.set()
+        killer.join()
 
 
 def _forks(pid: int) -> list[int]:
@@ -120,22 +110,22 @@ def _config(root: Path, run_dir: Path, ranks: int, **changes: Any) -> RunConfig:
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_damaged_run_equals_one_with_its_ledger_as_skip_list(
-    run_ranks: RunRanks, healthy: Path, tmp_path: Path, ranks: int
+    starter: Ranks, healthy: Path, tmp_path: Path, ranks: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     expected = _break(healthy, tmp_path / "broken", seed=ranks)
     config = _config(tmp_path / "broken", tmp_path / "damaged", ranks)
-    first = _start(config, ranks)
-    _kill_a_loader(first, tmp_path / "damaged" / "metrics.jsonl", after=12)
-    error = _finish(first)
-    assert first.returncode == 2, error
+    file = save_run_config(config, tmp_path / "damaged.yaml")
+    code, error = _run_whose_loader_is_killed(starter, file, ranks, tmp_path / "damaged" / "metrics.jsonl", after=7)
+    error += capfd.readouterr().err
+    assert code == 2, error
     assert error.count("error:") == 1 and "was killed by SIGKILL" in error and "Traceback" not in error, error
     assert (tmp_path / "damaged" / "latest").is_file()
 
     # continued to its end, and then the twin with what its ledger holds by then
     ledger = tmp_path / "damaged" / "quarantine.jsonl"
     twin = _config(healthy, tmp_path / "twin", ranks, data__skip_samples=str(ledger))
-    files = [save_run_config(c, Path(c.run_dir).with_suffix(".yaml")) for c in (config, twin)]
-    run_ranks("tests.moss_train.train_ranks", ranks, *files, timeout=WATCHDOG)
+    other = save_run_config(twin, tmp_path / "twin.yaml")
+    starter.run("tests.moss_train.train_ranks", ranks, file, other, timeout=WATCHDOG)
     entered = _entered(tmp_path / "damaged")
     assert len(entered) == len(dict(entered))  # each once, also those met before and after the restart
     assert dict(entered) == expected  # more than one pass over the data has met them all

@@ -44,8 +44,8 @@ def _chain(*rows: tuple[dict[str, int], dict[str, object]]) -> list[tuple[Parall
 TP, PP, CP = {"tensor": 2}, {"pipeline": 2}, {"context": 2}
 VPP = {"pipeline": 2, "virtual_pipeline": 2}
 WHOLE: dict[str, object] = {"distributed": False}
-CASES["fp32"] = "fp32", _chain((TP, {}), (PP, {}), (VPP, {}), ({}, {}), (TP, WHOLE), (CP, {}), ({}, WHOLE), (TP, {}))
-CASES["bf16"] = "bf16", _chain((VPP, {}), ({}, {}), (TP, {}), (TP, WHOLE), (PP, {}), ({}, {}))
+CASES["fp32"] = "fp32", _chain((TP, {}), (VPP, {}), ({}, {}), (TP, WHOLE), (CP, {}), ({}, WHOLE))
+CASES["bf16"] = "bf16", _chain((VPP, {}), ({}, {}), (TP, WHOLE), (PP, {}), (TP, {}))
 SMALL: dict[str, object] = {"moments": "bf16", "master": "remainders", "ema_decay": 0.9}
 CASES["small states"] = "bf16", _chain(({}, SMALL), (TP, SMALL), (VPP, SMALL), ({}, SMALL))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,11 @@ def _good(folder: Path) -> float:
 
 
 def _every_kill(root: Path, first: tuple[int, ...], step: int) -> int:
+    for earlier in first:
+        _save(root / "before", earlier)
     count = 0
     while True:
-        run = root / f"run_{count}"
-        for earlier in first:
-            _save(run, earlier)
+        run = shutil.copytree(root / "before", root / f"run_{count}")
         killed = _killed_at(count, run, step)
         clear_leftovers(run)
         newest = newest_checkpoint(run)

@@ -62,12 +62,13 @@ class Keeping(Scorer):
 
 
 class Drawing(Scorer):
-    """Draws random numbers, and cannot take the weights on one rank."""
+    """Draws random numbers; cannot take the weights on the last rank the first time, and on the first rank the second time."""
 
-    def __init__(self, rank: int, broken: int) -> None:
-        self._broken = rank == broken
+    def __init__(self, rank: int, ranks: int) -> None:
+        self._breaks = [rank == broken for broken in (ranks - 1, 0, -1)]
 
     def begin(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._broken = self._breaks.pop(0)
         random.seed(1)
         torch.manual_seed(1)
 
@@ -104,18 +105,13 @@ def main(data: Path, out: Path, scenarios: str, damaged: str) -> None:
             run(layout, "kept", make=lambda session: Keeping(session.folder.path / "kept.safetensors"))
         else:
             run(layout, "first")
-    run("tp2", "both", evaluation__streaming_ranks=2)
     run("dp2", "both", evaluation__streaming_ranks=9)
     run("dp2", "damaged", path=damaged, evaluation__streaming_ranks=2)
 
-    def drawing(broken: int) -> Any:
-        def make(session: Session) -> Scorer:
-            return Drawing(session.layout.rank, broken)
+    def drawing(session: Session) -> Scorer:
+        return Drawing(session.layout.rank, session.layout.world_size)
 
-        return make
-
-    for broken in (-1, 0, 1):
-        run("tp2", f"drawing_{broken}", make=drawing(broken), evaluation__streaming_ranks=2)
+    run("tp2", "drawing", make=drawing, evaluation__streaming_ranks=2, evaluation__streaming_every=1)
     dist.barrier()
     stop_world()
 

@@ -58,7 +58,7 @@ def test_training_does_not_notice(run_ranks: RunRanks, tmp_path: Path) -> None:
         return training, [row for row in found if "loss" not in row]
 
     plain = {layout: split(f"{layout}_plain")[0] for layout in ("tp2", "pp2", "dp2", "lora")}
-    for name in ("tp2_first", "tp2_both", "dp2_first", "dp2_both"):
+    for name in ("tp2_first", "dp2_first", "dp2_both"):
         training, evaluations = split(name)
         assert training == plain[name[:3]], name
         assert [row["step"] for row in evaluations] == [2, 3], name
@@ -67,26 +67,22 @@ def test_training_does_not_notice(run_ranks: RunRanks, tmp_path: Path) -> None:
     for layout in ("tp2", "dp2"):
         state = _state(tmp_path / f"{layout}_plain")
         assert sum(map(len, state.values())) > 100_000 and any(name.startswith("random") for name in state)
-        for what in ("first", "both", *(["drawing_0", "drawing_-1"] if layout == "tp2" else ["damaged"])):
+        for what in ("first", *(["drawing"] if layout == "tp2" else ["both", "damaged"])):
             assert _state(tmp_path / f"{layout}_{what}") == state, what
-        one, both = split(f"{layout}_first")[1], split(f"{layout}_both")[1]
-        times = {"eval_streaming_seconds"}
-        assert [{k: v for k, v in row.items() if k not in times} for row in one] == [
-            {k: v for k, v in row.items() if k not in times} for row in both
-        ]
-    for name, cause in (
-        ("dp2_damaged", "scenario_1"),
-        ("tp2_drawing_0", "no room for"),
-        ("tp2_drawing_1", "no room for"),
-    ):
-        training, evaluations = split(name)
-        assert training == plain[name[:3]], name
-        assert [cause in row["eval_streaming_failed"] for row in evaluations] == [True, True], name
+    one, both = split("dp2_first")[1], split("dp2_both")[1]
+    times = {"eval_streaming_seconds"}
+    assert [{k: v for k, v in row.items() if k not in times} for row in one] == [
+        {k: v for k, v in row.items() if k not in times} for row in both
+    ]
+    training, evaluations = split("dp2_damaged")
+    assert training == plain["dp2"]
+    assert ["scenario_1" in row["eval_streaming_failed"] for row in evaluations] == [True, True]
     for layout in ("pp2", "lora"):
         assert split(f"{layout}_kept")[0] == plain[layout]
         _check_published(tmp_path / f"{layout}_kept")
-    training, evaluations = split("tp2_drawing_-1")
+    training, (last_rank, first_rank, good) = split("tp2_drawing")
     assert training == plain["tp2"]
-    assert [row["eval_streaming_sum"] for row in evaluations] == [1.0, 1.0]
-    assert output.count("training goes on: ") == 6, output  # each failed evaluation once, by one rank
+    assert all("no room for" in row["eval_streaming_failed"] for row in (last_rank, first_rank))
+    assert good["eval_streaming_sum"] == 1.0 and "eval_streaming_failed" not in good
+    assert output.count("training goes on: ") == 4, output  # each failed evaluation once, by one rank
     assert json.dumps(plain["tp2"]) != json.dumps(plain["lora"])

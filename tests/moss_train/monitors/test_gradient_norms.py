@@ -23,7 +23,7 @@ def norms_of(run_ranks: RunRanks, ranks: int, *layouts: str) -> dict[str, Any]:
 @pytest.mark.ranks
 def test_modules_have_the_same_norms_in_every_layout(run_ranks: RunRanks) -> None:
     one = norms_of(run_ranks, 1, "one")
-    two = norms_of(run_ranks, 2, "dp2", "tp2.sp", "tp2", "pp2", "cp2")
+    two = norms_of(run_ranks, 2, "dp2", "tp2.sp", "tp2:adam", "pp2", "cp2:adam")
     text = {"embedding", "text_layers_q1", "text_layers_q3", "head"}
     cross = {"cross_layers", "gates"}
     assert set(one["one/adam"]["modules"]) == {"vision_tower", "projector"} | text | cross

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.vision.fused import rows as fused
 from model.vision.fused import rows_fp8, rows_torch
-from tests.inference.kernels.forms.where import DEVICE, few
+from tests.inference.kernels.forms.where import DEVICE, INTERPRETED, few
 
 EPS = 1e-5
 TYPES = [torch.bfloat16, torch.float16]
@@ -162,7 +162,7 @@ def test_what_is_no_number_stays_to_be_seen(value: float) -> None:
 
 
 def test_the_same_bits_again() -> None:
-    x, dy = (_random(203, 96, seed=seed, dtype=torch.bfloat16) for seed in (1, 2))
+    x, dy = (_random(67 if INTERPRETED else 203, 96, seed=seed, dtype=torch.bfloat16) for seed in (1, 2))
     _, mean, rstd = fused.norm(x, x[0], x[1], EPS, form="triton")
     first = fused.norm_backward(dy, x, mean, rstd, x[0], dy, form="triton")
     for _ in range(3):
