@@ -6,6 +6,7 @@ a run folder of its own); `moss_train.config.build` checks names and types.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import threading
@@ -116,10 +117,6 @@ def _schema_defaults() -> dict[str, Any]:
 
 
 def _hydra_values(overrides: list[str], extra_dir: str | Path | None) -> dict[str, Any]:
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -127,20 +124,32 @@ def _hydra_values(overrides: list[str], extra_dir: str | Path | None) -> dict[st
     if extra_dir is not None and not Path(extra_dir).is_dir():
         raise InputError(f"--conf-dir {extra_dir} is not a folder; give one that holds groups such as data/mine.yaml")
     search = [f"hydra.searchpath=[file://{Path(extra_dir).resolve()}]"] if extra_dir else []
+    composed_by = _composed.__wrapped__ if search else _composed  # a user's own groups may have been written anew
     with _COMPOSING:
-        GlobalHydra.instance().clear()
-        ConfigStore.instance().store(name="schema_defaults", node=_schema_defaults())
         try:
-            with warnings.catch_warnings(), initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-                warnings.filterwarnings("ignore", message="provider=msc", category=UserWarning)  # a plugin of Energon's storage
-                composed = hydra_compose(config_name="config", overrides=[*overrides, *search])
-                if OmegaConf.is_missing(composed, "stage") or OmegaConf.is_missing(composed.stage, "name"):
-                    raise InputError(f"stage is not chosen; add stage=NAME with one of {', '.join(choices('stage', extra_dir))}")
-                plain = OmegaConf.to_container(composed, resolve=True)
+            composed = composed_by(conf_dir(), *overrides, *search)
+            if OmegaConf.is_missing(composed, "stage") or OmegaConf.is_missing(composed.stage, "name"):
+                raise InputError(f"stage is not chosen; add stage=NAME with one of {', '.join(choices('stage', extra_dir))}")
+            plain = OmegaConf.to_container(composed, resolve=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise _as_sentence(error, extra_dir) from None
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+@functools.lru_cache(maxsize=128)  # 0.2 s each, and benchmarks and plans ask for the same again and again
+def _composed(folder: Path, *overrides: str) -> Any:
+    """The groups of a folder with overrides, variables of the environment not yet put in; to be read only."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().store(name="schema_defaults", node=_schema_defaults())
+    with warnings.catch_warnings(), initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+        warnings.filterwarnings("ignore", message="provider=msc", category=UserWarning)  # a plugin of Energon's storage
+        return hydra_compose(config_name="config", overrides=list(overrides))
 
 
 def _as_sentence(error: Exception, extra_dir: str | Path | None) -> InputError:

@@ -165,6 +165,22 @@ def test_a_users_own_groups(tmp_path: Path) -> None:
         compose(["stage=pt1"], extra_dir=tmp_path / "none")
 
 
+def test_what_was_composed_before_is_nobodys_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The groups are composed once for the same overrides; values, the environment and a user's own groups are not kept."""
+    words = ["stage=pt1", "data=folders", "data.mixture.text=0.5"]
+    monkeypatch.setenv("MOSS_DATA", "/one")
+    first = compose(words)
+    first.data.mixture["text"], first.model["text"]["hidden_size"] = 0.25, 1
+    monkeypatch.setenv("MOSS_DATA", "/two")
+    second = compose(words)
+    assert (first.data.root, second.data.root) == ("/one", "/two")
+    assert second.data.mixture["text"] == 0.5 and second.model["text"]["hidden_size"] > 1
+    (tmp_path / "data").mkdir()
+    for seed in (7, 8):
+        (tmp_path / "data" / "mine.yaml").write_text(f"seed: {seed}\n", encoding="utf-8")
+        assert compose(["stage=pt1", "data=mine"], extra_dir=tmp_path).data.seed == seed
+
+
 def test_yaml_keeps_types() -> None:
     config = compose(["stage=pt1", "launcher=slurm"])
     plain = yaml.safe_load(to_yaml(config))
