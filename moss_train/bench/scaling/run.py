@@ -25,8 +25,8 @@ POLL = 0.1
 TIME_UP = "the time of --limit-seconds was up"
 START_SECONDS = 30.0
 """Of ranks until they begin a case, and that they have beside a case's own time: libraries, the first connections."""
-START_SHARE = 40.0
-"""Of the time, for ranks until their first case has compiled its kernels."""
+START_SHARE = (60.0, 30.0)
+"""Of the time, for the start of ranks: of the first ones, which compile the kernels of a step, and of later ones."""
 END_SECONDS = 5.0
 
 
@@ -61,8 +61,8 @@ class Scaling:
         for number in numbers:
             mine = [case for case in cases if case.ranks == number]
             later = [case for case in cases if case.ranks > number]
-            numbers_left = len({case.ranks for case in later}) + 1
-            self._of_ranks(mine, number, self._share(len(mine), len(later), numbers_left))
+            starts = [START_SHARE[number != numbers[0]], *(START_SHARE[1] for _ in {case.ranks for case in later})]
+            self._of_ranks(mine, number, self._share(len(mine), len(later), starts))
         return self.results
 
     def _fitting(self, cases: Sequence[Case]) -> list[Case]:
@@ -78,12 +78,12 @@ class Scaling:
                 fitting.append(case)
         return fitting
 
-    def _share(self, mine: int, later: int, starts: int) -> float | None:
+    def _share(self, mine: int, later: int, starts: Sequence[float]) -> float | None:
         """Until when, in seconds of `time.time()`, these cases may take: their start, and a share of what all starts leave."""
         if self._until is None or not later:
             return self._until
         left = self._until - time.time()
-        return time.time() + START_SHARE + max(0.0, left - starts * START_SHARE) * mine / (mine + later)
+        return time.time() + starts[0] + max(0.0, left - sum(starts)) * mine / (mine + later)
 
     def _of_ranks(self, cases: Sequence[Case], ranks: int, until: float | None) -> None:
         waiting = list(cases)
@@ -107,8 +107,8 @@ class Scaling:
             job, lines = Path(folder) / "job.json", Path(folder) / "lines"
             lines.touch()
             job.write_text(json.dumps({
-                "lines": str(lines), "until": until, "case_seconds": options.case_seconds, "warmup": options.warmup,
-                "steps": options.steps, "seed": options.seed, "profile": options.profile,
+                "lines": str(lines), "until": until, "ends": self._until, "case_seconds": options.case_seconds,
+                "warmup": options.warmup, "steps": options.steps, "seed": options.seed, "profile": options.profile,
                 "cases": [{"name": case.name, "case": case.to_dict()} for case in cases],
             }), encoding="utf-8")  # fmt: skip
             command = [sys.executable, "-m", "moss_train.parallel.local_ranks", str(ranks), "moss_train.bench.scaling.worker"]
@@ -154,7 +154,10 @@ class Scaling:
                     self._say("all cases are measured, but the ranks do not end; they were ended")
                 return settled | {name}, bool(name)
             if self._until is not None and time.time() > self._until:
-                return settled, False
+                if not running:
+                    return settled, False
+                self._cut(running, time.time() - moved, standing(lines, cases[0].ranks))
+                return settled | {running}, False
             time.sleep(POLL)
         if process.returncode and not any("failed" in content for content in _lines(lines, 0)):
             output.seek(0)
@@ -172,6 +175,11 @@ class Scaling:
     def _add(self, case: dict[str, Any]) -> None:
         self.results["cases"].append(case)
         self._keep(self.results)
+
+    def _cut(self, name: str, seconds: float, stood: list[str]) -> None:
+        why = f"{TIME_UP} {seconds:.0f} s after its start"
+        self._say(f"{name}: {why}")
+        self.results["left_out"].append({"name": name, "reason": why, **({"traceback": stood} if stood else {})})
 
     def _fail(self, name: str, cases: Sequence[Case], why: str, traceback: list[str] | None = None) -> None:
         case = next(case for case in cases if case.name == name)

@@ -20,8 +20,12 @@ from moss_train.bench.scaling.stacks import SHARE, stack_file
 
 DEVICE_LOST = 3
 """Exit code of a rank that failed and has said so."""
-BUILD_SECONDS = 5.0
-"""Of a model at 11B widths."""
+BUILD_SECONDS = 8.0
+"""Of a model at 11B widths, and what its first step takes more than the others."""
+BESIDE_SECONDS = 4.0
+"""Of a case whose model there is: its packs, the profile read."""
+SECONDS_TO_TELL = 3.0
+"""Before the time is up: where a case stands is written by then."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
             case = Case.of(entry["case"])
             if not runner.time_left(case):
                 break
-            faulthandler.dump_traceback_later(SHARE * job["case_seconds"], file=stacks)
+            faulthandler.dump_traceback_later(seconds_until_stacks(job), file=stacks)
             runner.run(case)
             faulthandler.cancel_dump_traceback_later()
         runner.close()
@@ -70,6 +74,27 @@ def tell(lines: Path, content: dict[str, Any]) -> None:
         stream.write(json.dumps(content) + "\n")
 
 
+def expected_seconds(job: dict[str, Any], case: Any, pack_seconds: float, has: bool) -> float:
+    """What a case will take at the pace of the one before, 0 where there was none.
+
+    Args:
+        pack_seconds: of a pack of a step.
+        has: the model is there.
+    """
+    if not pack_seconds:
+        return 0.0
+    steps: int = (1 if has else job["warmup"]) + job["steps"] + (job["profile"] and case.ranks > 1)
+    return steps * sum(map(len, case.frames)) * pack_seconds + (BESIDE_SECONDS if has else BUILD_SECONDS)
+
+
+def seconds_until_stacks(job: dict[str, Any]) -> float:
+    """Behind which a case that is not through is about to be ended, as hung or since the time is up."""
+    seconds: float = SHARE * job["case_seconds"]
+    if job["ends"] is not None:
+        seconds = min(seconds, job["ends"] - SECONDS_TO_TELL - time.time())
+    return max(seconds, 0.01)
+
+
 class Runner:
     """Runs cases on this rank, and keeps a model for those that share it."""
 
@@ -96,9 +121,7 @@ class Runner:
         import torch
         import torch.distributed as dist
 
-        limit, packs = self._job["until"], sum(map(len, case.frames))
-        steps = 1 + self._job["steps"] + (self._job["profile"] and case.ranks > 1)
-        lasts = steps * packs * self._pack_seconds + (BUILD_SECONDS if self._pack_seconds and not self._has(case) else 0.0)
+        limit, lasts = self._job["until"], expected_seconds(self._job, case, self._pack_seconds, self._has(case))
         flag = torch.tensor([limit is None or time.time() + lasts < limit], dtype=torch.int32, device=self._device)
         dist.broadcast(flag, 0)
         return bool(flag.item())
