@@ -1,4 +1,7 @@
-"""Started as the ranks of the checks, with something of what they check broken: FAULT in the environment says what."""
+"""Started as the ranks of the checks, with something of what they check broken, and put right again behind each job.
+
+FAULTS in the environment says what in which, as `chain:no_weights,lose_a_line guards:forget_a_group`; `all:` is for every job.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 from moss_train.verify.ranks import process as _process  # isort: skip - the platform comes first
 
+import pytest
 import torch
 
 from model.attention import cores as _cores
@@ -28,19 +32,22 @@ resume: Any = _resume
 training: Any = _training
 
 LAST = os.environ.get("RANK") == "1"
+Patch = pytest.MonkeyPatch
 
 
-def forget_a_group() -> None:
+def forget_a_group(patch: Patch) -> None:
     whole = copies.shared_parameters
-    copies.shared_parameters = lambda *words: whole(*words)[1:]
+    patch.setattr(copies, "shared_parameters", lambda *words: whole(*words)[1:])
 
 
-def name_another_parameter() -> None:
+def name_another_parameter(patch: Patch) -> None:
     whole = copies.Copies._sentence
-    copies.Copies._sentence = lambda self, step, own: whole(self, step, own).replace("parameter ", "parameter not.")
+    patch.setattr(
+        copies.Copies, "_sentence", lambda self, step, own: whole(self, step, own).replace("parameter ", "parameter not.")
+    )
 
 
-def apply_the_first_update_alone() -> None:
+def apply_the_first_update_alone(patch: Patch) -> None:
     whole, left = optimization.apply, [True]
 
     def apply(self: Any) -> None:
@@ -48,20 +55,20 @@ def apply_the_first_update_alone() -> None:
             left.pop()
             whole(self)
 
-    optimization.apply = apply
+    patch.setattr(optimization, "apply", apply)
 
 
-def another_step_on_the_last_rank() -> None:
+def another_step_on_the_last_rank(patch: Patch) -> None:
     whole = training.load_training_state
 
     def load(*words: Any) -> Any:
         found = whole(*words)
         return dataclasses.replace(found, step=found.step + LAST)
 
-    training.load_training_state = load
+    patch.setattr(training, "load_training_state", load)
 
 
-def another_norm_on_the_last_rank() -> None:
+def another_norm_on_the_last_rank(patch: Patch) -> None:
     whole = training.Training.load
 
     def load(self: Any, checkpoint: Path) -> Any:
@@ -69,14 +76,14 @@ def another_norm_on_the_last_rank() -> None:
         self.update = lambda number: (lambda loss, norm: (loss, norm * (1 + LAST)))(*update(number))
         return whole(self, checkpoint)
 
-    training.Training.load = load
+    patch.setattr(training.Training, "load", load)
 
 
-def no_weights() -> None:
-    training.Training.weights = lambda self: None
+def no_weights(patch: Patch) -> None:
+    patch.setattr(training.Training, "weights", lambda self: None)
 
 
-def spoil_the_checkpoint_before() -> None:
+def spoil_the_checkpoint_before(patch: Patch) -> None:
     whole = training.save_checkpoint
 
     def save(run_dir: Path, description: Any, *words: Any) -> Any:
@@ -87,10 +94,10 @@ def spoil_the_checkpoint_before() -> None:
                 file.write_bytes(content)
         return whole(run_dir, description, *words)
 
-    training.save_checkpoint = save
+    patch.setattr(training, "save_checkpoint", save)
 
 
-def end_behind_the_first_layout() -> None:
+def end_behind_the_first_layout(patch: Patch) -> None:
     whole = process._Process._up
     asked: list[bool] = []
 
@@ -98,34 +105,51 @@ def end_behind_the_first_layout() -> None:
         asked.append(whole(self))
         return len(asked) > 2
 
-    process._Process._up = up
+    patch.setattr(process._Process, "_up", up)
 
 
-def nothing_is_compared() -> None:
-    golden.replay_training = lambda *words: ([], None)
+def nothing_is_compared(patch: Patch) -> None:
+    patch.setattr(golden, "replay_training", lambda *words: ([], None))
 
 
-def repeatable_text_attends_to_nothing() -> None:
+def repeatable_text_attends_to_nothing(patch: Patch) -> None:
     whole = cores.SelfCore.forward
 
     def forward(self: Any, *words: Any, **named: Any) -> Any:
         return whole(self, *words, **named) * (not torch.are_deterministic_algorithms_enabled())
 
-    cores.SelfCore.forward = forward
+    patch.setattr(cores.SelfCore, "forward", forward)
 
 
-def lose_a_line() -> None:
-    whole = resume.resume
+def lose_a_line(patch: Patch) -> None:
+    whole, left = resume.resume, [True]
 
     def noisy(*words: Any) -> Any:
-        if not LAST:
+        if left and not LAST:
+            left.pop()
             print("something without an end", end="", flush=True)
         return whole(*words)
 
-    resume.resume = noisy
+    patch.setattr(resume, "resume", noisy)
+
+
+def break_jobs(faults: dict[str, list[str]]) -> None:
+    """Each job is done with the faults of its kind, in as few layouts as show them."""
+    whole = process._Process._do
+    for fault in faults.get("all", []):
+        globals()[fault](Patch())
+
+    def do(self: Any, job: Any) -> None:
+        with Patch.context() as patch:
+            patch.setitem(process.CHAINS, 2, ("dp2", "pp2.vpp2") if job.work == "chain" else ("dp2",))
+            for fault in faults.get(job.work, []):
+                globals()[fault](patch)
+            whole(self, job)
+
+    process._Process._do = do
 
 
 if __name__ == "__main__":
-    process.CHAINS[2] = ("tp2.sp", "dp2")[: 1 + (os.environ["FAULT"] == "no_weights")]  # enough for each
-    globals()[os.environ["FAULT"]]()
+    entries = [entry.split(":") for entry in os.environ["FAULTS"].split()]
+    break_jobs({job: names.split(",") for job, names in entries})
     sys.exit(process.main(sys.argv[1:]))

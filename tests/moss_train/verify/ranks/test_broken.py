@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from moss_train.verify.ranks import sweep
+from moss_train.verify.ranks.findings import CaseResult
 from moss_train.verify.ranks.names import Job
 from moss_train.verify.ranks.sweep import run_checks
 from tests.moss_train.verify.test_golden import _write as write_golden
@@ -27,16 +26,30 @@ FAULTS = {
 """The job that a fault is run in, the check that must fail, and what it says."""
 
 
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, answer_of_ranks: Answer) -> list[CaseResult]:
+    """One start of the ranks, which do each job with all of its faults: none of them makes what another one is told by."""
+    folder = tmp_path_factory.mktemp("golden")
+    write_golden(folder)
+    works = list(dict.fromkeys(work for work, _, _ in FAULTS.values()))
+    faults = [f"{work}:{','.join(name for name, (job, _, _) in FAULTS.items() if job == work)}" for work in works]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "run_on_ranks", answer_of_ranks)
+        patch.setattr(sweep, "MODULE", "tests.moss_train.verify.ranks.broken_process")
+        patch.setattr(sweep, "jobs_of", lambda kinds, golden: [Job(work, *kinds[: work != "golden"]) for work in works])
+        patch.setenv("FAULTS", " ".join(faults))
+        return run_checks(2, ["torch"], "cpu", lambda _: None, golden=folder)
+
+
 @pytest.mark.ranks
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_found(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer_of_ranks: Answer) -> None:
-    work, check, said = FAULTS[fault]
-    write_golden(tmp_path)
-    monkeypatch.setattr(sweep, "run_on_ranks", answer_of_ranks)
-    monkeypatch.setattr(sweep, "MODULE", "tests.moss_train.verify.ranks.broken_process")
-    monkeypatch.setattr(sweep, "jobs_of", lambda kinds, golden: [Job(work, *kinds[: work != "golden"])])
-    monkeypatch.setenv("FAULT", fault)
-    results = run_checks(2, ["torch"], "cpu", lambda _: None, golden=tmp_path)
+def test_a_fault_is_found(fault: str, results: list[CaseResult]) -> None:
+    _, check, said = FAULTS[fault]
     failed = [result for result in results if result.check == check and result.verdict == "FAILS"]
     assert failed, [(result.check, result.layout, result.verdict) for result in results]
     assert any(said in reason for result in failed for reason in result.reasons), [result.reasons for result in failed]
+
+
+@pytest.mark.ranks
+def test_what_no_fault_is_in_passes(results: list[CaseResult]) -> None:
+    assert [result.verdict for result in results if result.check == "agreement"] == ["ok"]

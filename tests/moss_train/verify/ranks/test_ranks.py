@@ -100,7 +100,7 @@ def test_none_is_started_again_when_the_time_is_over(monkeypatch: pytest.MonkeyP
 def test_no_layout_is_begun_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch, forked: None, tmp_path: Path) -> None:
     monkeypatch.setattr(sweep, "MODULE", "tests.moss_train.verify.ranks.broken_process")
     monkeypatch.setattr(sweep, "jobs_of", lambda kinds, golden: [Job("golden"), Job("guards", "torch")])
-    monkeypatch.setenv("FAULT", "end_behind_the_first_layout")
+    monkeypatch.setenv("FAULTS", "all:end_behind_the_first_layout")
     write_golden(tmp_path)
     results = run_checks(2, ["torch"], "cpu", lambda _: None, golden=tmp_path, seconds=600)
     assert [(r.check, r.layout, r.verdict) for r in results] == [
