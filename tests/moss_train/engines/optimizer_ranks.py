@@ -30,7 +30,10 @@ from moss_train.parallel.world import start_world, stop_world
 from moss_train.platform.device import resolve_device
 from moss_train.verify.layouts.compare import distance
 from tests.moss_train.packs import tiny_config
-from tests.moss_train.updates import LEARNING_RATE, STEPS, global_batch, initial_weights, layout_sizes, make_step
+from tests.moss_train.updates import LEARNING_RATE, global_batch, initial_weights, layout_sizes, make_step
+
+UPDATES = 2
+"""The second begins with the states that the first left."""
 
 MODULES = [
     ModuleConfig(name="text", learning_rate_multiplier=0.5, weight_decay=0.3),
@@ -89,7 +92,7 @@ def run(layout: ParallelLayout, case: str) -> dict[str, Any]:
     models, optimization = build(layout, CASES[case])
     step = make_step(models, optimization, layout, 1)
     result: dict[str, Any] = {"loss": [], "norm": []}
-    for i in range(STEPS):
+    for i in range(UPDATES):
         batches = global_batch(i)
         own = len(batches) // layout.data_size
         statistics = step.accumulate(batches[layout.place.data * own : (layout.place.data + 1) * own])

@@ -20,13 +20,15 @@ from tests.ranks import Answer
 
 pytestmark = pytest.mark.ranks
 
-# All presets where tensors are split; stages without a cross layer at either end with the presets that then train nothing,
-# or hand no gradient on; the rest with everything trained.
+# Where tensors are split, the presets whose gradients pass what is not trained, and the one that leaves the decoder out; stages
+# without a cross layer at either end with the presets that then train nothing, or hand no gradient on; the rest with everything
+# trained.
 LAYOUTS = (
-    *("tp2", "tp2.sp.rc:all", "pp2.l1-5:projector_only", "pp2.l5-1:vision+projector+xattn", "pp2.vpp3:all"),
-    *("dp2:all,text_only", "cp2:all,projector_only"),
-    *("tp4.sp:all", "tp2.pp2.l1-5:all", "cp2.dp2:all"),
+    *("tp2:vision_tower,dense_labels", "tp2.sp.rc:all", "pp2.l1-5:projector_only", "pp2.l5-1:vision+projector+xattn"),
+    *("dp2:all,text_only", "cp2:all,projector_only", "tp4.sp:all", "tp2.pp2.l1-5:all"),
 )
+BF16 = ("pp2.vpp3:all", "cp2.dp2:all")
+"""In fp32 and in bf16."""
 
 UPDATES = 2
 """The second begins with weights, momentum and variance that the first left; what it leaves is compared whole."""
@@ -38,10 +40,10 @@ def forked(monkeypatch: pytest.MonkeyPatch, answer_of_ranks: Answer) -> None:
     monkeypatch.setattr(sweep, "run_on_ranks", answer_of_ranks)
 
 
-def check(layouts: Sequence[str]) -> set[str]:
+def check(layouts: Sequence[str], bf16: bool) -> set[str]:
     """Runs the layouts on the CPU, asserts what every result must show, and returns the layouts that gave results."""
     chosen = choose_layouts(layouts, 8)
-    results = Sweep(PRESETS, "cpu", True, lambda _: None, updates=UPDATES).run(chosen)
+    results = Sweep(PRESETS, "cpu", bf16, lambda _: None, updates=UPDATES).run(chosen)
     for result in results:
         assert not result.reasons, (result.layout, result.preset, result.optimizer, result.reasons)
         found = result.findings
@@ -58,17 +60,21 @@ def check(layouts: Sequence[str]) -> set[str]:
 
 
 def names(layouts: Sequence[str]) -> set[str]:
-    """What must give results: every layout, and bf16 against fp32 on one rank."""
-    return {layout.name for layout in choose_layouts(layouts, 8)} | {BF16_REFERENCE}
+    """What must give results: every layout."""
+    return {layout.name for layout in choose_layouts(layouts, 8)}
 
 
 def test_layouts_of_up_to_four_ranks() -> None:
-    assert check(LAYOUTS) == names(LAYOUTS)
+    assert check(LAYOUTS, bf16=False) == names(LAYOUTS)
+
+
+def test_layouts_in_bf16_too() -> None:
+    assert check(BF16, bf16=True) == names(BF16) | {BF16_REFERENCE}
 
 
 def test_the_modules_of_a_run_and_a_limit_of_time() -> None:
     layouts = choose_layouts(["tp2.sp:all"], 2)
-    results = Sweep(PRESETS, "cpu", False, lambda _: None, "both", UPDATES).run(layouts)
+    results = Sweep(PRESETS, "cpu", False, lambda _: None, "both", 1).run(layouts)
     assert [(r.modules, r.dtype, r.optimizer) for r in results] == [
         (modules, dtype, optimizer) for modules, dtype in (("torch", "fp32"), ("auto", "bf16")) for optimizer in ("sgd", "adamw")
     ]
@@ -79,9 +85,16 @@ def test_the_modules_of_a_run_and_a_limit_of_time() -> None:
 
 
 @pytest.mark.slow
-def test_products_on_eight_ranks() -> None:
-    layouts = ("tp2.sp.pp2.dp2:all", "tp2.pp4:all", "tp2.sp.pp2.cp2:all")
-    assert check(layouts) == names(layouts)
+@pytest.mark.parametrize(
+    "layouts",
+    [
+        ("tp2.sp.pp2.dp2:all", "tp2.pp4:all", "tp2.sp.pp2.cp2:all"),
+        ("tp2", *(f"{layout}:all" for layout in ("tp2.sp.rc", "dp2", "cp2", "tp4.sp", "tp2.pp2.l1-5"))),
+    ],
+    ids=["eight ranks", "every preset where tensors are split, all in bf16"],
+)
+def test_more(layouts: tuple[str, ...]) -> None:
+    assert check(layouts, bf16=True) == names(layouts) | {BF16_REFERENCE}
 
 
 def test_a_trial_that_fails_on_one_rank_costs_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
