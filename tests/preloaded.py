@@ -2,8 +2,8 @@
 
 A fork is a process of its own with the arguments, environment, folder, session and output that a new one would have. What it
 lacks is the start, which takes longer than most of what ranks do, and at its end the clearing of memory: threads are waited for
-and what is registered for the end is called. Each rank number has its own such process, so that ranks differ in the order of
-their sets of strings as they do elsewhere.
+and what is registered for the end is called. Even and odd rank numbers have a process of their own each, so that neighbours
+differ in the order of their sets of strings as they do elsewhere.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import traceback
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-_NUMBER = struct.Struct("q")
+_REPLY = struct.Struct("qq")
+"""The number that a fork is known by, and its process id or, behind that, its exit code."""
 
 
-class PreloadedRank:
-    """The process of one rank number as the tests see it; one fork at a time."""
+class Preloaded:
+    """The process that forks, as the tests see it."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -41,6 +44,41 @@ class PreloadedRank:
             bufsize=0,
             start_new_session=True,  # Ctrl-C is for the tests; this process ends when they close its input
         )
+        self._replies: defaultdict[int, deque[int]] = defaultdict(deque)
+
+    def fork(self, job: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(job).encode() + b"\n")
+
+    def read(self, number: int, seconds: float) -> int | None:
+        """The next reply about a fork, None where there is none within so many seconds."""
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + seconds
+        while not self._replies[number]:
+            if not select.select([self._process.stdout], [], [], max(deadline - time.monotonic(), 0.0))[0]:
+                return None
+            reply = self._process.stdout.read(_REPLY.size)
+            assert reply, "the process that ranks are forked from has ended"
+            about, content = _REPLY.unpack(reply)
+            self._replies[about].append(content)
+        return self._replies[number].popleft()
+
+    def close(self) -> None:
+        """End the process; it has nothing to write."""
+        self._process.kill()
+        self._process.communicate()
+
+
+class PreloadedRank:
+    """One rank number; one fork at a time.
+
+    Args:
+        process: forks it, and other rank numbers.
+        number: of the rank.
+    """
+
+    def __init__(self, process: Preloaded, number: int) -> None:
+        self._process, self._number = process, number
         self.pid: int | None = None
         """Of the newest fork, which leads a session."""
         self._code: int | None = 0
@@ -49,9 +87,7 @@ class PreloadedRank:
         """Fork `python -m module arguments...`, which appends to the file `output`; returns before it has begun."""
         assert self._code is not None, "the fork before has not ended"
         job = {"module": module, "arguments": list(arguments), "environment": dict(environment), "output": str(output)}
-        job["folder"] = os.getcwd()
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job).encode() + b"\n")
+        self._process.fork(job | {"folder": os.getcwd(), "number": self._number})
         self.pid = self._code = None
 
     def poll(self) -> int | None:
@@ -78,18 +114,8 @@ class PreloadedRank:
         assert self.pid is not None, "the fork has not begun within 60 s"
         return self.pid
 
-    def close(self) -> None:
-        """End the process; it has nothing to write."""
-        self._process.kill()
-        self._process.communicate()
-
     def _read(self, seconds: float) -> int | None:
-        assert self._process.stdout is not None
-        if not select.select([self._process.stdout], [], [], seconds)[0]:
-            return None
-        number = self._process.stdout.read(_NUMBER.size)
-        assert number, "the process that ranks are forked from has ended"
-        return int(_NUMBER.unpack(number)[0])
+        return self._process.read(self._number, seconds)
 
 
 def _import_what_ranks_use() -> None:
@@ -133,11 +159,12 @@ class _Ending:
         return True
 
 
-def _become(job: dict[str, Any], replies: int) -> None:
+def _become(job: dict[str, Any], replies: int, others: Sequence[int]) -> None:
     """In the fork: the session, folder, environment, streams and arguments of the rank."""
     os.setsid()
-    os.write(replies, _NUMBER.pack(os.getpid()))
-    os.close(replies)
+    os.write(replies, _REPLY.pack(job["number"], os.getpid()))
+    for descriptor in (replies, *others):
+        os.close(descriptor)
     os.chdir(job["folder"])
     os.environ.clear()
     os.environ.update(job["environment"])
@@ -151,22 +178,40 @@ def _become(job: dict[str, Any], replies: int) -> None:
     sys.argv = [job["module"], *job["arguments"]]
 
 
+def _forks(replies: int) -> dict[str, Any] | None:
+    """Forks as often as the input asks and tells of every end: the job in a fork, None when the input has ended."""
+    running: dict[int, tuple[int, int]] = {}
+    """By descriptor of the process: its id, and the number that it is known by."""
+    waiting = b""
+    while True:
+        for ready in select.select([0, *running], [], [])[0]:
+            if ready:
+                pid, number = running.pop(ready)
+                os.close(ready)
+                os.write(replies, _REPLY.pack(number, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+                continue
+            content = os.read(0, 1 << 16)
+            if not content:
+                return None
+            *lines, waiting = (waiting + content).split(b"\n")
+            for job in map(json.loads, lines):
+                pid = os.fork()
+                if pid == 0:
+                    _become(job, replies, list(running))
+                    return dict(job)
+                running[os.pidfd_open(pid)] = pid, job["number"]
+
+
 def main() -> None:
     """One fork after another until the input ends: its process id, then its exit code, goes to the standard output."""
     replies = os.dup(1)
     os.dup2(2, 1)  # what an import prints is no reply
     atexit.register(ending := _Ending())
     _import_what_ranks_use()
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            with ending:
-                job = json.loads(line)
-                _become(job, replies)
-                runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
-            return
-        _, status = os.waitpid(pid, 0)
-        os.write(replies, _NUMBER.pack(os.waitstatus_to_exitcode(status)))
+    with ending:
+        job = _forks(replies)
+        if job is not None:
+            runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import torch
 from moss_train.parallel import local_ranks
 from moss_train.parallel.ports import hold_port
 from moss_train.parallel.spawn import _PROGRESS
-from tests.preloaded import REPOSITORY, PreloadedRank
+from tests.preloaded import REPOSITORY, Preloaded, PreloadedRank
 
 __all__ = ["REPOSITORY", "Answer", "Launch", "Ranks", "RunRanks"]
 
@@ -67,6 +67,7 @@ class Ranks:
     """Starts ranks one job after another, each a fork of a process that has imported what ranks use."""
 
     def __init__(self) -> None:
+        self._sources: list[Preloaded] = []
         self._processes: list[PreloadedRank] = []
 
     def run(
@@ -169,14 +170,17 @@ class Ranks:
         return [process.pid for process in self._processes if process.pid is not None]
 
     def _preloaded(self, ranks: int) -> list[PreloadedRank]:
+        while len(self._sources) < min(ranks, 2):
+            self._sources.append(Preloaded())
         while len(self._processes) < ranks:
-            self._processes.append(PreloadedRank())
+            number = len(self._processes)
+            self._processes.append(PreloadedRank(self._sources[number % 2], number))
         return self._processes[:ranks]
 
     def close(self) -> None:
         """End the processes that ranks are forked from."""
-        for process in self._processes:
-            process.close()
+        for source in self._sources:
+            source.close()
 
 
 class _Fork:

@@ -18,12 +18,12 @@ def main(how: str) -> None:
     rank = int(os.environ["RANK"])
     own = {"argv": sys.argv[1:], "main": __name__, "variable": os.environ.get("OWN"), "world": os.environ["WORLD_SIZE"]}
     here = {"hash": hash("order of sets"), "random": random.random(), "leads": os.getsid(0) == os.getpid(), "rank": rank}
-    print("FOUND " + json.dumps(own | here), flush=True)
+    print("FOUND " + json.dumps(own | here) + "\n", end="", flush=True)  # in one write, also where nothing is buffered
     if how == "code" and rank == 1:
         sys.exit(5)
     if how == "sleep" and rank == 1:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-        print(f"CHILD {child.pid}", flush=True)
+        print(f"CHILD {child.pid}\n", end="", flush=True)
         time.sleep(100)
     atexit.register(print, "END")
 

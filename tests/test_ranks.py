@@ -44,18 +44,18 @@ def test_each_rank_is_a_process_of_its_own(run_ranks: RunRanks) -> None:
 
 
 def test_the_code_of_the_rank_that_failed_is_asserted(run_ranks: RunRanks) -> None:
-    run_ranks(MODULE, 2, "code", expect=5)
-    run_ranks(MODULE, 2, "code", expect=None)
+    run_ranks(MODULE, 4, "code", expect=5)
+    run_ranks(MODULE, 4, "code", expect=None)
     with pytest.raises(AssertionError, match="ended with 5"):
-        run_ranks(MODULE, 2, "code")
+        run_ranks(MODULE, 4, "code")
 
 
 def test_a_rank_that_hangs_is_ended_with_what_it_started(run_ranks: RunRanks) -> None:
-    with pytest.raises(AssertionError, match=r"2 ranks of tests.telling_ranks sleep ran past 1 s") as failed:
-        run_ranks(MODULE, 2, "sleep", timeout=1)
+    with pytest.raises(AssertionError, match=r"4 ranks of tests.telling_ranks sleep ran past 1 s") as failed:
+        run_ranks(MODULE, 4, "sleep", timeout=1)
     child = int(str(failed.value).split("CHILD ")[1].split()[0])
     deadline = time.monotonic() + 10
     while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert len(_found(run_ranks(MODULE, 2, "good"))) == 2  # the next start is as good as any
+    assert len(_found(run_ranks(MODULE, 4, "good"))) == 4  # the next start is as good as any
