@@ -65,7 +65,7 @@ end() {
     trap '' HUP INT TERM
     [ -z "$child" ] || kill "$child" 2>/dev/null
     wait
-    [ ${#large[@]} = 0 ] || rm -rf "${large[@]}"
+    [ "$dry_run" = yes ] || [ ${#large[@]} = 0 ] || rm -rf "${large[@]}"
     echo "gpu_training.sh: ended early; what was found is in $out" >&2
     exit "$1"
 }
