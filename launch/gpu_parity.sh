@@ -22,6 +22,7 @@
 #   TOGETHER  no: one part after the other, with half the time each [yes]
 #   DEVICE    cuda | cpu; cpu tries the script without GPUs, over gloo [cuda]
 #   MODULES   both | torch | auto: what is compared [both]
+#   FLASH_ATTENTION_CUTE_DSL_CACHE_DIR  where compiled kernels of flash-attn-4 stay for the next process [OUT/kernels]
 set -uo pipefail
 
 die() {
@@ -100,6 +101,9 @@ if [ "$dry_run" = yes ]; then
 fi
 mkdir -p "$out" 2>/dev/null || die "$out cannot be made; give a folder that can be written"
 rm -f "$out"/{layouts,ranks,parity}.json "$out"/parts.tsv "$out"/parity.txt "$out"/.{layouts,ranks}.pid
+# Every process would compile flash-attn-4's kernels anew, some 20 s.
+export FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED=${FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED:-1}
+export FLASH_ATTENTION_CUTE_DSL_CACHE_DIR=${FLASH_ATTENTION_CUTE_DSL_CACHE_DIR:-$(realpath -m "$out")/kernels}
 [ -n "$golden" ] || echo "golden: left out, GOLDEN is not set"
 trap 'end 129' HUP
 trap 'end 130' INT

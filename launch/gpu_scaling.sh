@@ -21,6 +21,7 @@
 #   TIMES     seconds of the three parts; each ends by itself 10 to 30 s before [195 225 165]
 #   DATA      folder of clips for full, of moss bench train --make-data [some are rendered]
 #   SCALING   further words of moss bench scaling, split at blanks
+#   FLASH_ATTENTION_CUTE_DSL_CACHE_DIR  where compiled kernels of flash-attn-4 stay for the next process [OUT/kernels]
 #   FLEET     further words of moss bench fleet, split at blanks [--at-once --not-deterministic --steps 5 --warmup 2
 #             checkpoint.verify=sizes guard.lost_rank_seconds=6]
 set -uo pipefail
@@ -128,6 +129,9 @@ if [ "$dry_run" = no ]; then
     mkdir -p "$out" 2>/dev/null || die "$out cannot be made; give a folder that can be written"
     rm -f "$out/scaling-parts.tsv"
 fi
+# Every process would compile flash-attn-4's kernels anew, some 20 s.
+export FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED=${FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED:-1}
+export FLASH_ATTENTION_CUTE_DSL_CACHE_DIR=${FLASH_ATTENTION_CUTE_DSL_CACHE_DIR:-$(realpath -m "$out")/kernels}
 trap 'end 129' HUP
 trap 'end 130' INT
 trap 'end 143' TERM
