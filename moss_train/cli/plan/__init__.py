@@ -31,8 +31,8 @@ ACTIONS = {
     ),
     "check": Action(
         "moss_train.cli.plan.check",
-        "Hold steps of moss bench train against what is predicted of them; exit code 1 where one is off by more than a tenth",
-        "moss plan check training.json",
+        "Hold steps of moss bench train or scaling against what is predicted; exit code 1 where one is off by more than a tenth",
+        "moss plan check training.json scaling.json",
     ),
     "communication": Action(
         "moss_train.cli.plan.communication",

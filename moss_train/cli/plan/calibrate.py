@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the action."""
-    add_result_arguments(parser)
+    add_result_arguments(parser, "what moss bench train --out has written")
     parser.add_argument("--write", action="store_true", help="write the fitted rates into the table")
     parser.add_argument(
         "--also", nargs="+", default=[], metavar="GPU",

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the action."""
-    add_result_arguments(parser)
+    add_result_arguments(parser, "what moss bench train --out or moss bench scaling --out has written")
 
 
-def add_result_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `check` and `calibrate` both take."""
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.json", help="what moss bench train --out has written")
+def add_result_arguments(parser: argparse.ArgumentParser, files: str) -> None:
+    """What `check` and `calibrate` both take.
+
+    Args:
+        files: the help of the files.
+    """
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS.json", help=files)
     parser.add_argument("--gpu", help="A100 | H100 | H200 (default: the card that the results are of)")
     parser.add_argument("--rates", type=Path, metavar="FILE", help="table of rates (default: the one that moss plan uses)")
     parser.add_argument("--within", type=float, default=10.0, metavar="PERCENT", help="error that is allowed (default: 10)")
@@ -43,14 +47,19 @@ def run(args: argparse.Namespace) -> int:
     from moss_train import platform
 
     platform.install()
+    from moss_train.bench.scaling.checked import compare_run, joined, split
     from moss_train.planning.calibration.compare import compare
     from moss_train.planning.calibration.results import read_results
     from moss_train.planning.flops import PEAK
 
-    results = read_results(args.results)
+    plain, runs = split(args.results)
+    results = joined(read_results(plain) if plain else None, runs)
     gpu = gpu_of_results(args, results)
     row = rows_of(args)[gpu]
     compared = [compare(case, PEAK[gpu], row) for case in results.cases]
+    compared += [case for run in runs for case in compare_run(run, PEAK[gpu], row)]
+    if not compared:
+        raise InputError(f"{', '.join(map(str, args.results))} holds no measured case whose frames are dealt; give others")
     write_page(args.out, gpu, results, compared)
     if args.json:
         print(json.dumps({"gpu": gpu, "measured": row.measured, "cases": [case.to_dict() for case in compared]}, indent=1))

@@ -77,7 +77,7 @@ def read_results(paths: Sequence[Path]) -> Results:
     devices, sources, cases, dates = set(), [], [], [""]
     versions: dict[str, str] = {}
     for path in paths:
-        content = _content(path)
+        content = read_content(path)
         versions = versions or dict(content.get("versions", {}))
         dates.append(str(content.get("date", "")))
         devices.add(_of(content.get("hardware"), "device", f"{path}: hardware"))
@@ -95,7 +95,12 @@ def read_results(paths: Sequence[Path]) -> Results:
     return Results(devices.pop(), tuple(sources), tuple(cases), max(dates), versions)
 
 
-def _content(path: Path) -> dict[str, Any]:
+def read_content(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        InputError: it cannot be read, or is something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
