@@ -240,6 +240,7 @@ def _make_step(
         silence_id=tokenizer.silence_id,
         encode=encode_settings_of(config, models),
         dataset_names=tuple(dataset.name for dataset in config.data.datasets),
+        overlap_grad_reduce=config.train.overlap_grad_reduce,
     )
     if isinstance(optimization, DeepSpeedOptimization):
         return DeepSpeedStep(models, optimization, layout, settings)

@@ -4,7 +4,8 @@ One optimizer step over the micro-batches of this rank's replica:
 1. encode: frames of the global batch are dealt over the world, window after window; features come back to the ranks whose
    stage attends;
 2. decode: the stock pipeline schedule; features are local leaves, so only hidden states travel between stages;
-3. return: leaf gradients go to the ranks that encoded the frames, which backpropagate through the tower.
+3. return: leaf gradients go to the ranks that encoded the frames, which backpropagate through the tower. The decoder's
+   gradients, complete by then, are summed over replicas before, or meanwhile (`overlap_grad_reduce`).
 
 Losses are summed, never averaged, and the sum is divided once by the global number of targets before its backward pass, so
 no result depends on how samples were packed or spread, and no gradient is read again to be divided.
@@ -31,6 +32,7 @@ from moss_train.engines.models import Models
 from moss_train.engines.optimization import Optimization
 from moss_train.frames.distribution import FrameDistribution
 from moss_train.frames.settings import EncodeSettings
+from moss_train.parallel.beside import Beside
 from moss_train.parallel.layout import ParallelLayout
 from moss_train.phases import Phases, mark
 from moss_train.signals import Signals
@@ -46,6 +48,7 @@ class StepSettings:
     """Token id of silence, whose targets are weighted; None weights nothing."""
     encode: EncodeSettings
     dataset_names: tuple[str, ...]
+    overlap_grad_reduce: bool = False
 
 
 class DecoupledStep:
@@ -65,6 +68,7 @@ class DecoupledStep:
         # of a mean in a first step, would fall out of their range.
         self._divides_gradients = config.fp8 is not None and config.fp8_recipe == "delayed"
         self.frames = FrameDistribution(models, layout, settings.encode)
+        self._beside = Beside(layout.device, settings.overlap_grad_reduce)
 
     def accumulate(self, batches: Sequence[PackedMicroBatch], signals: Signals | None = None) -> StepStatistics:
         """Leave in all gradient buffers the gradient of the mean loss over the global batch.
@@ -85,6 +89,7 @@ class DecoupledStep:
         with self.phases("return"):
             self.frames.send_back()
             self._optimization.finish_vision(targets if late else None)
+            self._beside.join()
         sums.raise_signals(signals or Signals())
         with self.phases("statistics"):
             return sums.reduce(self.frames.encoded_by_rank, self.frames.encoded_again)
@@ -109,8 +114,9 @@ class DecoupledStep:
         return total.reduce(encoded)
 
     def _finalize(self, chunks: list[torch.nn.Module], targets: torch.Tensor | None = None, **options: Any) -> None:
-        """The schedule's own finishing; `targets` are those of this rank's micro-batches."""
-        finalize_model_grads(chunks, targets if self._divides_gradients else None, **options)
+        """The schedule's own finishing, perhaps beside the return; `targets` are those of this rank's micro-batches."""
+        divisor = targets if self._divides_gradients else None
+        self._beside.run(lambda: finalize_model_grads(chunks, divisor, **options), divisor)
 
     def _count_targets(self, batches: Sequence[PackedMicroBatch]) -> torch.Tensor:
         """Targets of the global batch, an int64 scalar on the device, the same on every rank. The host does not wait for it."""

@@ -181,7 +181,7 @@ class Subject:
         return StepSettings(
             silence_token_weight=self.config.stage.silence_token_weight, silence_id=None,
             encode=encode_settings_of(self.config, self.models),
-            dataset_names=self._dataset_names,
+            dataset_names=self._dataset_names, overlap_grad_reduce=self.config.train.overlap_grad_reduce,
         )  # fmt: skip
 
     @property

@@ -295,6 +295,9 @@ class TrainConfig:
     deterministic: bool = False
     """Take only kernels that add in the same order every time: the same layout gives the same numbers bit for bit, also on a GPU,
     and a resumed run those of one that was not interrupted. Backward attention is slower then."""
+    overlap_grad_reduce: bool = False
+    """Sum the decoder's gradients over replicas while those of frames go back through the tower; false does it before. The
+    numbers are the same."""
     init_from: str | None = None
     """Run folder (its newest checkpoint), RUN@best, a checkpoint folder or Hugging Face folder that gives the weights; None
     starts at random."""

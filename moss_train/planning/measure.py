@@ -157,8 +157,9 @@ def _subject(config: RunConfig, layout: ParallelLayout) -> tuple[Models, Optimiz
         models.chunks, models.unit, models.transformer_config, placed, config.optimizer, config.precision
     )  # fmt: skip
     settings = StepSettings(
-        silence_token_weight=1.0, silence_id=None, encode=encode_settings_of(config, models), dataset_names=("synthetic",)
-    )
+        silence_token_weight=1.0, silence_id=None, encode=encode_settings_of(config, models), dataset_names=("synthetic",),
+        overlap_grad_reduce=config.train.overlap_grad_reduce,
+    )  # fmt: skip
     return models, optimization, DecoupledStep(models, optimization, placed, settings)
 
 

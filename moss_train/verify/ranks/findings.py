@@ -20,7 +20,7 @@ class CaseResult:
     """One check in one layout."""
 
     check: str
-    """resume | reshard | copies | agreement | skip | rewind | failed save | kernels | golden"""
+    """resume | reshard | copies | agreement | skip | rewind | overlap | failed save | kernels | golden"""
     layout: str
     """As `tp2.sp`; `dp2 > tp2.sp` where one continues another."""
     ranks: int

@@ -65,11 +65,13 @@ class Guards:
         self._last = layout.rank == layout.world_size - 1
         self._saved: list[torch.Tensor] = []
         """State at the checkpoint."""
+        self._behind: tuple[tuple[float, float], list[torch.Tensor]] = ((0.0, 0.0), [])
+        """Loss and norm of the update behind it, and the state then."""
 
     def run(self) -> None:
         """All checks, one after the other on the same model."""
         self._training.update(0)
-        checks = [self._agree, self._skip, self._rewind, self._failed_save]
+        checks = [self._agree, self._skip, self._rewind, self._overlap, self._failed_save]
         for check in [self._copies, *checks] if self._layout.world_size > 1 else checks:
             check()
 
@@ -162,6 +164,7 @@ class Guards:
             before = self._saved = training.state()
             first = training.update(3)
             after = training.state()
+            self._behind = (first, after)
             result.expect(differing(after, before)[0] > 0, "the update behind the checkpoint changes no tensor")
             actions = everyone(self._poisoned(4, "rewind"))
             result.expect(set(actions) == {Action.REWIND.name}, f"the ranks decided {actions}")
@@ -175,6 +178,19 @@ class Guards:
             result.figures = {"tensors": total, "differ_when_loaded": bad, "differ_at_the_end": ended}
             result.expect(again == first, f"the update behind it has loss and norm {again}, not {first}")
             result.expect(ended == 0, f"{ended} of {total} tensors differ after the same update")
+
+    def _overlap(self) -> None:
+        """Gradients summed beside the return of frames' give the same update, bit for bit."""
+        training, (first, after) = self._training, self._behind
+        with self._case("overlap") as result:
+            training.load(self._folder / "checkpoints" / "step_00000002")
+            training.overlap(True)
+            again = training.update(3)
+            training.overlap(False)
+            ended, total = differing(training.state(), after)
+            result.figures = {"tensors": total, "differ_at_the_end": ended}
+            result.expect(again == first, f"with train.overlap_grad_reduce the update has loss and norm {again}, not {first}")
+            result.expect(ended == 0, f"{ended} of {total} tensors differ with train.overlap_grad_reduce")
 
     def _failed_save(self) -> None:
         """Where one rank cannot write, all are told, and the checkpoint before stays the newest and whole."""

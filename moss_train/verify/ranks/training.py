@@ -49,13 +49,18 @@ class Training:
         freeze(models, StageConfig(name="ranks", trainable="all"))
         optimizer, precision = OPTIMIZERS["adamw"], PrecisionConfig(dtype=kind.dtype)
         self.optimization = Optimization(models.chunks, models.unit, models.transformer_config, layout, optimizer, precision)
-        settings = StepSettings(
+        self._settings = StepSettings(
             silence_token_weight=0.1,
             silence_id=SILENCE,
             encode=EncodeSettings(keep_frames=1, chunk=2, again_chunk=2),
             dataset_names=DATASETS,
         )
-        self.step = DecoupledStep(models, self.optimization, layout, settings)
+        self.step = DecoupledStep(models, self.optimization, layout, self._settings)
+
+    def overlap(self, on: bool) -> None:
+        """Whether updates from now on sum the decoder's gradients beside the return of frames' (`train.overlap_grad_reduce`)."""
+        settings = dataclasses.replace(self._settings, overlap_grad_reduce=on)
+        self.step = DecoupledStep(self.models, self.optimization, self.layout, settings)
 
     def accumulate(self, number: int) -> StepStatistics:
         """Gradients of the global batch of an update, from 0."""

@@ -101,3 +101,11 @@ def test_steps_on_the_gpu_are_those_of_other_kernels_within_rounding() -> None:
     device = torch.device("cuda", 0)
     sizes: dict[str, Any] = {"model": "small", "precision": "bf16", "rows": 1024, "frames": 8}
     _assert_close(_steps(device, **sizes), _steps(device, wanted=False, **sizes), 5e-3, 3e-2)
+
+
+@pytest.mark.gpu
+def test_gradients_summed_beside_the_return_are_the_same_bits() -> None:
+    device = torch.device("cuda", 0)
+    sizes: dict[str, Any] = {"model": "small", "precision": "bf16", "rows": 1024, "frames": 8}
+    before, beside = (_steps(device, f"train.overlap_grad_reduce={word}", **sizes) for word in ("false", "true"))
+    _assert_same(before, beside)

@@ -19,6 +19,7 @@ import torch
 from model.attention import cores as _cores
 from moss_train.engines.optimization import Optimization as _Optimization
 from moss_train.guards import copies as _copies
+from moss_train.parallel import beside as _beside
 from moss_train.verify.ranks import golden as _golden
 from moss_train.verify.ranks import resume as _resume
 from moss_train.verify.ranks import training as _training
@@ -27,6 +28,7 @@ process: Any = _process  # whose names are set to other things below
 optimization: Any = _Optimization
 copies: Any = _copies
 cores: Any = _cores
+beside: Any = _beside
 golden: Any = _golden
 resume: Any = _resume
 training: Any = _training
@@ -56,6 +58,17 @@ def apply_the_first_update_alone(patch: Patch) -> None:
             whole(self)
 
     patch.setattr(optimization, "apply", apply)
+
+
+def lose_what_is_beside(patch: Patch) -> None:
+    whole = beside.Beside.__init__
+
+    def init(self: Any, device: Any, on: bool = True) -> None:
+        whole(self, device, on)
+        if on:
+            self.run = lambda *_: None
+
+    patch.setattr(beside.Beside, "__init__", init)
 
 
 def another_step_on_the_last_rank(patch: Patch) -> None:

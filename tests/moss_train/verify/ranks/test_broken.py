@@ -15,6 +15,7 @@ FAULTS = {
     "forget_a_group": ("guards", "copies", "1 kinds of copies are compared, not 2"),
     "name_another_parameter": ("guards", "copies", "is told as"),
     "apply_the_first_update_alone": ("guards", "skip", "the next update changes no tensor"),
+    "lose_what_is_beside": ("guards", "overlap", "with train.overlap_grad_reduce the update has loss and norm"),
     "spoil_the_checkpoint_before": ("guards", "failed save", "checkpoint before"),
     "another_step_on_the_last_rank": ("chain", "resume", "the checkpoint says step 3, not 2"),
     "another_norm_on_the_last_rank": ("chain", "resume", "losses and norms"),

@@ -19,7 +19,7 @@ from moss_train.verify.ranks.training import equal_weights
 from tests.moss_train.verify.test_golden import _write as write_golden
 from tests.ranks import Answer
 
-GUARDS = ("copies", "agreement", "skip", "rewind", "failed save")
+GUARDS = ("copies", "agreement", "skip", "rewind", "overlap", "failed save")
 
 
 @pytest.fixture
