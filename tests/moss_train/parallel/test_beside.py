@@ -17,27 +17,42 @@ def test_without_a_stream_work_is_done_where_it_stands() -> None:
 
 
 @pytest.mark.gpu
-def test_work_is_behind_what_stood_before_and_beside_what_follows() -> None:
+def test_work_is_behind_what_stood_before_and_what_is_joined_behind_it() -> None:
     device = torch.device("cuda", 0)
     beside = Beside(device)
     before, after = torch.zeros(4, device=device), torch.zeros(4, device=device)
     torch.cuda.synchronize()
+    torch.cuda._sleep(100_000_000)
+    before.fill_(3)
+
+    def work() -> None:
+        torch.cuda._sleep(200_000_000)
+        after.copy_(before)
+
+    beside.run(work, before)
+    beside.join()
+    assert (after * 1).tolist() == [3.0] * 4
+
+
+@pytest.mark.gpu
+def test_what_follows_does_not_wait_for_the_work() -> None:
+    """One kernel: a second of the same stream would hold up all streams where CUDA_DEVICE_MAX_CONNECTIONS is 1, as here."""
+    device = torch.device("cuda", 0)
+    beside, done, follows = Beside(device), torch.cuda.Event(), torch.cuda.Event()
+    torch.ones(4, device=device).sum().item()
 
     def work() -> None:
         torch.cuda._sleep(2_000_000_000)  # about a second
-        after.copy_(before)
         done.record()
 
-    done, follows = torch.cuda.Event(), torch.cuda.Event()
-    torch.cuda._sleep(100_000_000)
-    before.fill_(3)
-    beside.run(work, before)
-    (before * 2).sum()
+    beside.run(work)
+    torch.ones(4, device=device).sum()
     follows.record()
     follows.synchronize()
-    assert not done.query(), "what follows has not waited for the work"
+    assert not done.query()
     beside.join()
-    assert (after * 1).tolist() == [3.0] * 4 and done.query()
+    torch.cuda.synchronize()
+    assert done.query()
 
 
 @pytest.mark.gpu
