@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from moss_train.parallel.ports import hold_port
 from moss_train.parallel.spawn import _PROGRESS
 from tests.preloaded import REPOSITORY, Preloaded, PreloadedRank
 
-__all__ = ["REPOSITORY", "Answer", "Launch", "Ranks", "RunRanks"]
+__all__ = ["REPOSITORY", "Answer", "Fork", "Launch", "Ranks", "RunRanks"]
 
 SECONDS_FOR_THE_OTHERS = 20.0
 """How long the ranks that are left may take to end by themselves when one has failed."""
@@ -147,12 +148,12 @@ class Ranks:
         left = iter(processes)
         with tempfile.NamedTemporaryFile(mode="r", encoding="utf-8", errors="replace") as messages:
 
-            def fork(command: Sequence[str], env: dict[str, str]) -> _Fork:
+            def fork(command: Sequence[str], env: dict[str, str]) -> Fork:
                 python, option, module, *arguments = command
                 assert (python, option) == (sys.executable, "-m")
                 process = next(left)
                 process.start(module, arguments, env | {"PYTHONPATH": str(REPOSITORY)}, Path(messages.name))
-                return _Fork(process)
+                return Fork(process)
 
             replaced = SimpleNamespace(Popen=fork, TimeoutExpired=subprocess.TimeoutExpired)
             with pytest.MonkeyPatch.context() as patch:
@@ -163,6 +164,23 @@ class Ranks:
                     for process in processes:
                         process.kill()
             return code, messages.read()
+
+    @contextmanager
+    def fork(
+        self, number: int, module: str, arguments: Sequence[str], environment: dict[str, str], output: Path
+    ) -> Iterator[Fork]:
+        """`python -m module arguments...` by itself, on its own or beside those of other numbers; killed behind the block.
+
+        Args:
+            output: file of both its streams, made where it is not there.
+        """
+        process = self._preloaded(number + 1)[number]
+        output.touch()
+        process.start(module, arguments, environment | {"PYTHONPATH": str(REPOSITORY)}, output)
+        try:
+            yield Fork(process)
+        finally:
+            process.kill()
 
     @property
     def pids(self) -> list[int]:
@@ -183,8 +201,8 @@ class Ranks:
             source.close()
 
 
-class _Fork:
-    """What `start_local_ranks` asks of a `subprocess.Popen`, of a fork."""
+class Fork:
+    """What is asked of a `subprocess.Popen`, of a fork."""
 
     def __init__(self, process: PreloadedRank) -> None:
         self._process = process

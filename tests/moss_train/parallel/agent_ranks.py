@@ -1,4 +1,7 @@
-"""Ranks under torchrun that meet and then end as they are told: killed_once | CODE | wait, and the seconds that saving takes."""
+"""Ranks under torchrun that meet and then end as told: killed_once | CODE | wait | meet, and the seconds that saving takes.
+
+Only those that test their meeting form a group: the others have met when both have said so, and need no torch.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,31 @@ import signal
 import sys
 import time
 
-import torch
-import torch.distributed as dist
+GROUPS = ("killed_once", "meet")
 
-from moss_train.parallel.world import start_world, stop_world
+
+def _meet(how: str) -> tuple[int, int]:
+    """Rank and number of ranks."""
+    if how not in GROUPS:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    import torch
+    import torch.distributed as dist
+
+    from moss_train.parallel.world import start_world
+
+    start_world(torch.device("cpu"))
+    total = torch.ones(1)
+    dist.all_reduce(total)
+    return dist.get_rank(), int(total)
 
 
 def main(how: str, seconds: float = 0.0) -> int:
     """The exit code."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
-    start_world(torch.device("cpu"))
-    total = torch.ones(1)
-    dist.all_reduce(total)
-    rank, restarts = dist.get_rank(), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    os.write(1, f"rank {rank} of {int(total)} met after {restarts} restarts\n".encode())  # whole: the other rank writes as well
+    rank, ranks = _meet(how)
+    restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    os.write(1, f"rank {rank} of {ranks} met after {restarts} restarts\n".encode())  # whole: the other rank writes as well
     if how == "killed_once" and restarts == 0 and rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     if how.isdecimal() and rank == 1:
@@ -33,6 +46,10 @@ def main(how: str, seconds: float = 0.0) -> int:
         time.sleep(seconds)
         os.write(1, f"rank {rank} saved\n".encode())
     if how == "killed_once":
+        import torch.distributed as dist
+
+        from moss_train.parallel.world import stop_world
+
         dist.barrier()
         stop_world()
     return 0
