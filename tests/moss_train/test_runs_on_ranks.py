@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +11,7 @@ import pytest
 
 from moss_train.cli.main import main
 from tests.moss_train.runs import run_config, save_run_config, write_data
-from tests.ranks import REPOSITORY, Launch, RunRanks
+from tests.ranks import Launch, RunRanks
 
 pytestmark = pytest.mark.ranks
 
@@ -53,40 +48,6 @@ def test_continued_runs(run_ranks: RunRanks, data: Path, tmp_path: Path) -> None
         else:
             for one, two in zip(whole, resumed, strict=True):
                 assert _close(one, two), (name, one, two)
-
-
-def _start(config_file: Path) -> subprocess.Popen[str]:
-    """`moss train` on two ranks of this machine."""
-    command = [sys.executable, "-m", "moss_train.cli.main", "train", "--config", str(config_file), "--nproc-per-node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, start_new_session=True, **pipes)
-
-
-def _finish(process: subprocess.Popen[str]) -> tuple[str, str]:
-    try:
-        return process.communicate(timeout=180)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-
-
-def test_sigterm_to_the_command_saves_on_all_ranks(data: Path, tmp_path: Path) -> None:
-    config = run_config(data, tmp_path / "run", "warm_text", 100_000, train__eval_batches=0)
-    process = _start(save_run_config(config, tmp_path / "run.yaml"))
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 150
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.is_file() and metrics.read_text().count("\n") >= 2:
-            break
-        time.sleep(0.2)
-    process.terminate()
-    out, err = _finish(process)
-    assert process.returncode == 0, err
-    assert "was told to end and saved" in out
-    assert err.count("Traceback") == 0, err
-    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
-    assert (tmp_path / "run" / "latest").read_text() == f"step_{steps[-1]:08d}"
 
 
 def _damage(root: Path) -> None:

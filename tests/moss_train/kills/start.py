@@ -40,8 +40,8 @@ class Start:
             cwd=REPOSITORY,
             env=environment,
             start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=self._messages,
+            stdout=self._messages,
+            stderr=subprocess.STDOUT,
         )
 
     def wait_for_step(self, step: int) -> bool:
@@ -105,7 +105,7 @@ class Start:
         return [self._process.pid]
 
     def messages(self) -> str:
-        """What the run wrote to the standard error stream."""
+        """What the run wrote to both its streams."""
         self._messages.seek(0)
         return self._messages.read()
 

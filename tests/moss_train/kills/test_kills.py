@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +71,16 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(folder: Path, kill: K
         starter.run("tests.moss_train.train_ranks", ranks, file, timeout=LIMIT)
         return None
 
-    begin = Start if kill.kind == "SIGTERM" else partial(StartOfForks, starter)
+    starts: list[Start] = []
+
+    def begin(config: RunConfig, ranks: int, plan: dict[str, Any] | None) -> Start:
+        starts.append(Start(config, ranks, plan) if kill.kind == "SIGTERM" else StartOfForks(starter, config, ranks, plan))
+        return starts[-1]
+
     row = carry_out(kill, folder, STEPS, random.Random(1), left_alone, begin)
     assert faults(row) == [], row
+    said = starts[-1].messages()
+    assert kill.kind != "SIGTERM" or ("was told to end and saved" in said and "Traceback" not in said), said
     assert kill.kind == "SIGTERM" or row["exit_code"] != 0
     assert row["state_equal"] is (True if kill.before == kill.after else None)
     assert row["continued_from"] % SAVE_EVERY == 0 or kill.kind == "SIGTERM"
