@@ -29,7 +29,7 @@ LIMITS = {
     "holds_the_lock": GuardConfig(lost_rank_seconds=3.0),
     "killed": GuardConfig(lost_rank_seconds=9.0),
     "input": GuardConfig(lost_rank_seconds=9.0),
-    "endless": GuardConfig(lost_rank_seconds=9.0),
+    "endless": GuardConfig(lost_rank_seconds=6.0),
     "nothing": GuardConfig(hang_seconds=2.0, slow_seconds=2.0, lost_rank_seconds=3.0),
 }
 
@@ -51,12 +51,13 @@ def main(run_dir: Path, trouble: str) -> int:
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
     run_dir.mkdir(exist_ok=True)
-    (run_dir / f"pid_{rank}").write_text(str(os.getpid()))
     config = run_config(run_dir, run_dir, guard=LIMITS[trouble])
     watch = start_watch(config, rank, size)
     try:
         for step in range(1, 100_000 if trouble == "endless" else 6):
             watch.position.at("step", step)
+            if step == 4:  # by now all are under watch
+                (run_dir / f"pid_{rank}").write_text(str(os.getpid()))
             if step == 4 and rank == size - 1:
                 if trouble == "input":
                     return watch.tell(f"rank {rank}: the sample is bad", EXIT_BAD_INPUT, f"rank {rank} prints: the sample is bad")
