@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -101,7 +102,9 @@ def _owners(names: set[str]) -> dict[str, int]:
     return {name: stage for stage, owned in enumerate(held) for name in owned}
 
 
-def _collect(rule: Rule, owner: int, value: Tensor | None, expected: tuple[int, ...], like: Tensor) -> Tensor | None:
+def _collect(
+    rule: Rule, owner: int, value: Tensor | None, expected: Callable[[], tuple[int, ...]], like: Tensor
+) -> Tensor | None:
     """The whole parameter on the first rank, None elsewhere."""
     tensor_group = parallel_state.get_tensor_model_parallel_group()
     pipeline_group = parallel_state.get_pipeline_model_parallel_group()
@@ -119,7 +122,7 @@ def _collect(rule: Rule, owner: int, value: Tensor | None, expected: tuple[int, 
     if owner != 0 and pipeline_group.rank() == owner:
         dist.send(cast(Tensor, whole), dist.get_global_rank(pipeline_group, 0), group=pipeline_group)
     if owner != 0 and pipeline_group.rank() == 0:
-        whole = torch.empty(expected, dtype=like.dtype, device=like.device)
+        whole = torch.empty(expected(), dtype=like.dtype, device=like.device)
         dist.recv(whole, dist.get_global_rank(pipeline_group, owner), group=pipeline_group)
     return whole if pipeline_group.rank() == 0 else None
 
@@ -159,7 +162,7 @@ def stream_hf_weights(
         whole = None
         if takes_part:
             value = read(own[rule.megatron]) if rule.megatron in own else None
-            whole = _collect(rule, owners[rule.megatron], value, _whole_shape(rule, config, shapes, size), like)
+            whole = _collect(rule, owners[rule.megatron], value, partial(_whole_shape, rule, config, shapes, size), like)
         parts = take_apart(rule, whole, config.text) if first and whole is not None else [None] * len(rule.hf)
         yield from zip(rule.hf, parts, strict=True)
     if vision is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 
@@ -77,10 +80,11 @@ def decoder_rules(config: VideoMllamaConfig) -> list[Rule]:
     return [embedding, *layers, norm, head]
 
 
-def _vision_shapes(config: VideoMllamaConfig) -> dict[str, tuple[int, ...]]:
+@functools.cache  # every gather, load and save asks, and to make a tower takes long even without its memory
+def _vision_shapes(config: VideoMllamaConfig) -> Mapping[str, tuple[int, ...]]:
     with torch.device("meta"):
         vision = VisionEncoder(config)
-    return {name: tuple(t.shape) for name, t in vision.state_dict().items()}
+    return MappingProxyType({name: tuple(t.shape) for name, t in vision.state_dict().items()})
 
 
 def all_rules(config: VideoMllamaConfig) -> list[Rule]:
@@ -116,4 +120,4 @@ def _text_shapes(config: VideoMllamaConfig) -> dict[str, tuple[int, ...]]:
 
 def hf_shapes(config: VideoMllamaConfig) -> dict[str, tuple[int, ...]]:
     """Every published tensor and its shape: the tower, the projector, the decoder."""
-    return _vision_shapes(config) | _text_shapes(config)
+    return {**_vision_shapes(config), **_text_shapes(config)}
