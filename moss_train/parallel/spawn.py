@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from model.errors import InputError
 
 _PROGRESS = "MOSS_PROGRESS "
@@ -41,6 +39,8 @@ def run_on_ranks(
         InputError: the ranks found the input bad.
         RuntimeError: they ended without an answer; their last output goes to stderr.
     """
+    import torch  # by the command alone: ranks that only answer need not wait for it
+
     with tempfile.TemporaryDirectory(prefix="moss_ranks_") as scratch:
         result = Path(scratch) / "answer.json"
         # Not by torchrun, whose own process takes longer to start than two ranks.
