@@ -67,8 +67,13 @@ def write_reference(trials: list[Trial], device: torch.device, path: Path, updat
 
 
 def read_reference(path: Path) -> dict[str, Outcome]:
-    """Outcomes by trial; tensors are mapped from the file, since every rank opens it."""
-    return {key: Outcome(**content) for key, content in torch.load(path, weights_only=True, mmap=True).items()}
+    """Outcomes by trial on the first rank, which compares; every other rank learns only of which trials there are some."""
+    outcomes: dict[str, Outcome] = {}
+    if dist.get_rank() == 0:
+        outcomes = {key: Outcome(**content) for key, content in torch.load(path, weights_only=True, mmap=True).items()}
+    keys = [list(outcomes)]
+    dist.broadcast_object_list(keys)
+    return outcomes or {key: Outcome() for key in keys[0]}
 
 
 def time_is_up(end: float | None) -> bool:
