@@ -165,6 +165,6 @@ def test_the_same_bits_again() -> None:
     x, dy = (_random(67 if INTERPRETED else 203, 96, seed=seed, dtype=torch.bfloat16) for seed in (1, 2))
     _, mean, rstd = fused.norm(x, x[0], x[1], EPS, form="triton")
     first = fused.norm_backward(dy, x, mean, rstd, x[0], dy, form="triton")
-    for _ in range(3):
+    for _ in range(1 if INTERPRETED else 3):  # the interpreter has one order of programs
         again = fused.norm_backward(dy, x, mean, rstd, x[0], dy, form="triton")
         assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
