@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline.schema import Media, Message, Sample
-from data_pipeline.shards import write_samples
 from data_pipeline.shards.processes import run_tasks
 from data_pipeline.shards.transcode import TranscodeSettings, transcode
 from moss_train.bench.data.meter import Say
@@ -87,6 +86,8 @@ def make_clips(work_dir: Path, settings: ClipSettings, say: Say, *, workers: int
         begun = _told(missing, word, settings.count, say)
         for _ in run_tasks(make, begun, max(1, min(cores, len(missing))), lambda steps: None, __name__):
             pass
+    from data_pipeline.shards import write_samples  # here, since processes that render need none of what it imports
+
     for paths, name in ((originals, "shards"), (smaller, "shards-560")):
         if not (folder / name).exists():
             write_samples(folder / name, copies(paths, settings, len(paths)), samples_per_shard=max(1, settings.count // 2))

@@ -64,19 +64,8 @@ def test_the_level_of_the_device_needs_one(capsys: pytest.CaptureFixture[str]) -
     assert "the level device measures a GPU" in capsys.readouterr().err
 
 
-def test_clips_are_kept_and_hold_all_frames_in_both_sizes(tmp_path: Path) -> None:
-    settings = ClipSettings(count=1, seconds=2.0, width=1280, height=720, preset="ultrafast")
-    said: list[str] = []
-    clips = make_clips(tmp_path, settings, said.append)
-    sizes = {path.name: [f.shape[:2] for f in all_frames(path.read_bytes())] for path in clips.originals + clips.transcoded}
-    assert sizes == {"0.mp4": [(720, 1280)] * 59, "0-560.mp4": [(560, 996)] * 59}
-    assert settings.indices == [0, 29] and len(said) == 2
-    make_clips(tmp_path, settings, said.append)
-    assert len(said) == 2
-
-
-def test_processes_make_the_clips_that_one_makes(tmp_path: Path) -> None:
-    settings = ClipSettings(count=2, seconds=2.0, width=1280, height=720, preset="ultrafast")
+def test_processes_make_the_clips_that_one_makes_with_all_frames_in_both_sizes_and_they_are_kept(tmp_path: Path) -> None:
+    settings = ClipSettings(count=2, seconds=2.0, width=720, height=576, rate=9.99, preset="ultrafast")
     said: list[str] = []
     one, two = (make_clips(tmp_path / str(workers), settings, said.append, workers=workers) for workers in (1, 2))
     lines = [f"{word} clip {number} of 2" for word in ("rendering", "transcoding") for number in (1, 2)]
@@ -84,6 +73,11 @@ def test_processes_make_the_clips_that_one_makes(tmp_path: Path) -> None:
     for ours, theirs in zip(one.originals + one.transcoded, two.originals + two.transcoded, strict=True):
         assert ours.read_bytes() == theirs.read_bytes()
     assert sorted(path.name for path in two.shards.parent.iterdir() if path.suffix == ".part") == []
+    sizes = {path.name: [f.shape[:2] for f in all_frames(path.read_bytes())] for path in one.originals + one.transcoded}
+    assert sizes == {f"{n}{end}.mp4": [size] * 19 for n in (0, 1) for end, size in (("", (576, 720)), ("-560", (560, 700)))}
+    assert settings.indices == [0, 9]
+    make_clips(tmp_path / "1", settings, said.append)
+    assert len(said) == 8
 
 
 def test_ctrl_c_ends_every_process_that_makes_clips(tmp_path: Path) -> None:
@@ -105,7 +99,7 @@ import sys
 from pathlib import Path
 from moss_train.bench.data.clips import ClipSettings, make_clips
 try:
-    make_clips(Path(sys.argv[1]), ClipSettings(3, 100000.0, 1280, 720), lambda line: print(line, flush=True), workers=2)
+    make_clips(Path(sys.argv[1]), ClipSettings(3, 100000.0, 160, 90), lambda line: print(line, flush=True), workers=2)
 except KeyboardInterrupt:
     sys.exit(130)
 """
