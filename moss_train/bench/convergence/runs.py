@@ -21,7 +21,7 @@ from moss_train.bench.convergence.configs import Way, steps_of
 GRACE = 15.0
 """Seconds that a process has to end by itself once the time is up, within its step."""
 KEEP_SECONDS = 15.0
-"""Between two looks at the steps of runs that go on, so that even a kill of all leaves their curves."""
+"""Between two looks at the steps of runs that go on, so that even a kill of all leaves their curves; unless told otherwise."""
 _LOOK = 0.2
 _TOLD = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
 """Exit codes of a process that was told to end, by us or together with us."""
@@ -85,6 +85,7 @@ def all_runs(ways: Sequence[Way], seeds: int, steps: int | None) -> list[Run]:
 def run_all(
     runs: Sequence[Run], folder: Path, *, parallel: int, device: str, limit: float | None, more: Sequence[str],
     say: Callable[[str], None], logs: Path | None = None, keep: Callable[[], None] = lambda: None,
+    keep_seconds: float = KEEP_SECONDS,
 ) -> None:  # fmt: skip
     """Fill in the results of all runs; those that the time did not suffice for have none.
 
@@ -97,7 +98,8 @@ def run_all(
         more: overrides of all.
         say: told of the progress.
         logs: begin of the files that keep what failed processes have said, such as `results/fp8`; None keeps none.
-        keep: called behind every run, and every `KEEP_SECONDS` with the steps so far of those that go on.
+        keep: called behind every run, and every `keep_seconds` with the steps so far of those that go on.
+        keep_seconds: between two looks at those.
 
     Raises:
         KeyboardInterrupt: SIGTERM or Ctrl-C, once all processes are ended and what they have written is taken in and kept.
@@ -120,7 +122,7 @@ def run_all(
                     running.remove(one)
                     _finish(one, say)
                     keep()
-                if time.time() - kept > KEEP_SECONDS:
+                if time.time() - kept > keep_seconds:
                     for one in running:
                         _look(one)
                     keep()

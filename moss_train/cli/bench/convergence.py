@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", default=None, help="of each run (default: states 2000, fp8 500)")
     parser.add_argument("--parallel", default=None, help="processes at once (default: one for two cores)")
     parser.add_argument("--limit-seconds", default=None, help="then all end with the steps that they have (default: no limit)")
+    parser.add_argument("--keep-seconds", default="15", help="after which --out takes in runs that go on (default %(default)s)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto (default): cuda if there is one")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write curves and comparisons to this JSON file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the curves, a file FILE-PAIR.svg for each pair")
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     cores = os.cpu_count() or 2
     parallel = max(1, cores // 2) if arguments.parallel is None else positive("--parallel", arguments.parallel)
     limit = None if arguments.limit_seconds is None else float(positive("--limit-seconds", arguments.limit_seconds))
+    keep_seconds = float(positive("--keep-seconds", arguments.keep_seconds))
     file_to_write("--out", arguments.out)
     file_to_write("--plot", arguments.plot)
 
@@ -96,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="moss-convergence-") as folder:
             run_all(
                 runs, Path(folder), parallel=parallel, device=arguments.device, limit=limit, more=arguments.overrides, say=_say,
-                logs=logs, keep=keep,
+                logs=logs, keep=keep, keep_seconds=keep_seconds,
             )  # fmt: skip
         keep()
     finally:  # also of what there is where the command was told to end

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from statistics import fmean, stdev
@@ -67,7 +66,7 @@ def test_the_time_that_is_up_leaves_the_steps_that_were_done_and_a_refusal_is_to
     told: list[str] = []
     long = dataclasses.replace(WAYS["compact"], steps=100_000)
     runs = all_runs([long], 2, None)
-    run_all(runs, tmp_path, parallel=1, device="cpu", limit=20.0, more=TINY, say=told.append)
+    run_all(runs, tmp_path, parallel=1, device="cpu", limit=5.0, more=TINY, say=told.append)
     first, second = runs
     assert 0 < len(first.losses) < 100_000 and first.trouble is None and all(map(math.isfinite, first.losses))
     assert second.losses == [] and second.trouble == "the time was up before it began"
@@ -86,23 +85,33 @@ def test_a_process_that_dies_says_its_last_words(tmp_path: Path) -> None:
     ended: list[int] = []
     run_all(
         runs, tmp_path, parallel=1, device="cpu", limit=None, more=TINY, say=lambda _: None, logs=tmp_path / "kept",
-        keep=lambda: ended.append(len(runs[0].losses)),
+        keep=lambda: ended.append(len(runs[0].losses)), keep_seconds=math.inf,
     )  # fmt: skip
     trouble, log = str(runs[0].trouble), (tmp_path / "kept-compact_1.log").read_text()
     assert runs[0].losses == [] and trouble.startswith("its process ended with 1:") and ended == [0]
     assert "Traceback" in log and log.strip().endswith(trouble[-80:])
 
 
+COMMAND = """
+import signal, sys
+from moss_train.cli.main import main
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+status = main(sys.argv[1:])
+assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+sys.exit(status)
+"""
+
+
 @CPU
-def test_a_command_that_is_told_to_end_leaves_the_steps_so_far(tmp_path: Path) -> None:
+def test_a_command_that_is_told_to_end_leaves_the_steps_so_far_and_can_be_told_again_behind_it(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     words = ["--pairs", "states", "--seeds", "2", "--steps", "100000", "--parallel", "2", "--device", "cpu", "--out", str(out)]
-    command = [sys.executable, "-m", "moss_train.cli.main", "bench", "convergence", *words, *TINY]
+    command = [sys.executable, "-c", COMMAND, "bench", "convergence", *words, "--keep-seconds", "1", *TINY]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     try:
         partial = _awaited(out)
-        process.send_signal(signal.SIGTERM)
-        os.killpg(process.pid, signal.SIGTERM)  # as `timeout` does it
+        process.send_signal(signal.SIGINT)  # Ctrl-C, which would raise at once where it is not noted
+        os.killpg(process.pid, signal.SIGTERM)  # a second word to the group, as `timeout` gives it
         said, _ = process.communicate(timeout=30)
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)  # no worker is left
@@ -112,6 +121,7 @@ def test_a_command_that_is_told_to_end_leaves_the_steps_so_far(tmp_path: Path) -
     found = json.loads(out.read_text())
     for before, run in zip(partial["runs"][:2], found["runs"][:2], strict=True):
         assert 0 < before["steps"] <= run["steps"] < 100_000 and run["losses"][: before["steps"]] == before["losses"]
+        assert len(run["norms"]) == run["steps"]
         assert before["trouble"] == f"still running when this was written, after {before['steps']:,} of 100,000 steps"
         assert run["trouble"] == f"told to end after {run['steps']:,} of 100,000 steps" and run["trouble"] in said
     assert [run["trouble"] for run in found["runs"][2:]] == ["told to end before it began"] * 2
@@ -131,31 +141,6 @@ def _awaited(out: Path) -> dict[str, Any]:
     raise AssertionError("nothing was written while runs went on")
 
 
-@CPU
-def test_ctrl_c_is_told_once_all_is_kept_and_works_again_behind_it(tmp_path: Path) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    runs = all_runs([dataclasses.replace(WAYS["compact"], steps=100_000)], 1, None)
-    written, kept = tmp_path / "compact_1.txt", []
-
-    def interrupt() -> None:
-        end = time.monotonic() + 60
-        while time.monotonic() < end and not (written.exists() and "\n3 " in written.read_text()):
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        run_all(
-            runs, tmp_path, parallel=1, device="cpu", limit=None, more=TINY, say=lambda _: None,
-            keep=lambda: kept.append(len(runs[0].losses)),
-        )  # fmt: skip
-    thread.join()
-    assert len(runs[0].losses) >= 4 and kept[-1] == len(runs[0].losses) == len(runs[0].norms)
-    assert runs[0].trouble == f"told to end after {kept[-1]:,} of 100,000 steps"
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -164,6 +149,7 @@ def test_ctrl_c_is_told_once_all_is_kept_and_works_again_behind_it(tmp_path: Pat
         (["--steps", "none"], "--steps has 'none'"),
         (["--parallel", "0"], "--parallel has '0'"),
         (["--limit-seconds", "x"], "--limit-seconds has 'x'"),
+        (["--keep-seconds", "0"], "--keep-seconds has '0'"),
         (["--out", "."], "--out . is a folder"),
         (["model.text.width=3"], "model.text.width"),
     ],
