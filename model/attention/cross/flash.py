@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import warnings
 from typing import Any
 
 import torch
@@ -34,10 +35,24 @@ def available(device: torch.device) -> bool:
     if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != CAPABILITY:
         return False
     try:
-        # flash-attn 2 has a module of the same name, with fewer arguments.
         importlib.metadata.distribution("flash-attn-4")
-        return all(importlib.util.find_spec(name) is not None for name in ("flash_attn.cute", "cutlass.cute"))
-    except ImportError:
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    # flash-attn 2 has a module of the first name, with fewer arguments.
+    missing = next((name for name in ("flash_attn.cute", "cutlass.cute") if not _found(name)), None)
+    if missing is not None:
+        warnings.warn(
+            f"flash-attn-4 is installed, but its module {missing} is not found; attention runs without it, and slower: "
+            "install nvidia-cutlass-dsl with the extra of your CUDA, or uninstall flash-attn-4",
+            stacklevel=2,
+        )
+    return missing is None
+
+
+def _found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # of a package above it
         return False
 
 

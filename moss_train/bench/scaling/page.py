@@ -49,25 +49,36 @@ def blocks(content: dict[str, Any]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"summary": _summary_lines(content["summary"]), "machine": _machine_lines(runs)}
     for name, make in MAKERS.items():
         lines: list[str] = []
-        for run in runs:
+        for number, run in enumerate(runs, 1):
             table: Table = make(good(run))
             if table.rows:
-                lines += ["", *table.markdown()] if lines else table.markdown()
+                caption = [f"{_call(number)}:", ""] if len(runs) > 1 else []
+                lines += [*([""] if lines else []), *caption, *table.markdown()]
         found[name] = lines or [_NOT_MEASURED]
-    sentences = [f"* {sentence}" for run in runs for sentence in untold(run)]
+    sentences = [f"* {_call(number)}: {sentence}" for number, run in enumerate(runs, 1) for sentence in untold(run)]
     found["failed"] = sentences or ["Every case that was asked for has numbers." if runs else _NOT_MEASURED]
     return found
 
 
+def _call(number: int) -> str:
+    """A file of results, by its place among the commands of the page."""
+    return f"Call {number}"
+
+
 def _summary_lines(summaries: Sequence[dict[str, float | None]]) -> list[str]:
-    if not summaries:
+    """Of the calls that have something beside communication to say."""
+    told = {
+        number: one for number, one in enumerate(summaries, 1)
+        if any(value is not None for name, value in one.items() if name != "gpus" and not name.startswith("exposed"))
+    }  # fmt: skip
+    if not told:
         return [_NOT_MEASURED]
     rows = []
     for name, words in WORDS.items():
-        values = [one[name] for one in summaries]
+        values = [one[name] for one in told.values()]
         cells = ["not measured" if v is None else f"{v:.4g}" if name in COUNTED else f"{100 * v:.1f} %" for v in values]
         rows.append((words, *cells))
-    return Table("summary", ("", *("value" for _ in summaries)), rows).markdown()
+    return Table("summary", ("", *map(_call, told)), rows).markdown()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", default=None, help="of each run (default: states 2000, fp8 500)")
     parser.add_argument("--parallel", default=None, help="processes at once (default: one for two cores)")
     parser.add_argument("--limit-seconds", default=None, help="then all end with the steps that they have (default: no limit)")
-    parser.add_argument("--keep-seconds", default="15", help="after which --out takes in runs that go on (default %(default)s)")
+    parser.add_argument("--keep-seconds", default="15", help="after which --out takes in runs that go on (default 15)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto (default): cuda if there is one")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write curves and comparisons to this JSON file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the curves, a file FILE-PAIR.svg for each pair")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import sys
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -218,6 +220,17 @@ def test_flash_is_for_the_generation_whose_tiles_were_run(
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: name)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     assert flash.available.__wrapped__(torch.device("cuda")) == there
+
+
+def test_a_package_that_is_installed_and_cannot_be_loaded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "flash_attn_4-4.0.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: flash-attn-4\nVersion: 4.0.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setitem(sys.modules, "cutlass", None)  # as where it is not installed
+    with pytest.warns(UserWarning, match=r"flash-attn-4 is installed, but its module .* is not found.*nvidia-cutlass-dsl"):
+        assert not flash.available.__wrapped__(torch.device("cuda"))
 
 
 @pytest.mark.parametrize(
