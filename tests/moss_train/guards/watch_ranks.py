@@ -29,7 +29,7 @@ LIMITS = {
     "holds_the_lock": GuardConfig(lost_rank_seconds=3.0),
     "killed": GuardConfig(lost_rank_seconds=9.0),
     "input": GuardConfig(lost_rank_seconds=9.0),
-    "endless": GuardConfig(lost_rank_seconds=6.0),
+    "endless": GuardConfig(lost_rank_seconds=9.0),
     "nothing": GuardConfig(hang_seconds=2.0, slow_seconds=2.0, lost_rank_seconds=3.0),
 }
 
