@@ -18,7 +18,7 @@
 # Environment (defaults in brackets):
 #   PYTHON    interpreter with moss-train installed [.venv/bin/python beside this folder, else python3]
 #   DEVICE    cuda | cpu; cpu tries the script without GPUs, over gloo [cuda]
-#   TIMES     seconds of the three parts; each ends by itself 10 to 30 s before [195 225 165]
+#   TIMES     seconds of the three parts; each ends by itself 10 to 30 s before [205 225 155]
 #   DATA      folder of clips for full, of moss bench train --make-data [some are rendered]
 #   SCALING   further words of moss bench scaling, split at blanks
 #   FLASH_ATTENTION_CUTE_DSL_CACHE_DIR  where compiled kernels of flash-attn-4 stay for the next process [OUT/kernels]
@@ -72,7 +72,7 @@ command -v "$PYTHON" >/dev/null || die "PYTHON is '$PYTHON', which is no program
 device=${DEVICE:-cuda}
 read -r -a scaling_words <<<"${SCALING:-}"
 read -r -a fleet_words <<<"${FLEET---at-once --not-deterministic --steps 5 --warmup 2 checkpoint.verify=sizes guard.lost_rank_seconds=6}"
-read -r -a times <<<"${TIMES:-195 225 165}"
+read -r -a times <<<"${TIMES:-205 225 155}"
 [[ "${times[*]}" =~ ^[0-9]+\ [0-9]+\ [0-9]+$ ]] || die "TIMES is '${TIMES:-}'; give three whole numbers of seconds"
 [ -z "${DATA:-}" ] || [ -d "$DATA" ] || die "DATA is '$DATA', no folder; unset it to have clips rendered"
 failed=0 child=

@@ -105,11 +105,11 @@ def test_the_exit_code_is_that_of_the_rank_that_failed_first() -> None:
 def test_told_to_end_its_ranks_have_time_to_save_and_it_ends_with_their_code(
     agent: str, environment: dict[str, str], code: int, hosts: Hosts
 ) -> None:
-    seconds = 20 if code else 1  # more than what the variable gives them; more than what torch 2.11 does
+    seconds = 40 if code else 1  # more than what the variable gives them; more than what torch 2.11 does
     with hosts.start(f"wait {seconds}", "--standalone", agent=agent, **environment) as host:
         host.read_until("met after", 2)
         host.send_signal(signal.SIGTERM)
-        ended, output = host.end(15)
+        ended, output = host.end(30)
     assert ended == code, output
     assert output.count("saved") == (0 if code else 2), output
     assert "Traceback" not in output
