@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import pytest
 
 from data_pipeline.loader.now_reading import CurrentSample, busy_with, current_sample
 
@@ -57,8 +60,10 @@ def test_between_two_samples_nothing_is_blamed() -> None:
     assert current_sample(2**22 + 1) is None  # no such process
 
 
-def test_notes_of_a_run_that_is_gone_are_removed() -> None:
-    """The parent is gone too: nobody will ask."""
+def test_notes_of_a_run_that_is_gone_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent is gone too: nobody will ask. In a folder where no loader of another test removes them first."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     program = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]]); p.wait(); print(p.pid)"
     child = """
 import os
@@ -68,6 +73,6 @@ with busy_with("d", "s", "k", "read"):
 """
     command = [sys.executable, "-c", program, child]
     pid = int(subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    assert current_sample(pid) == CurrentSample("d", "s", "k", "read")
+    assert current_sample(pid) == CurrentSample("d", "s", "k", "read") and len(list(tmp_path.iterdir())) == 1
     subprocess.run([sys.executable, "-c", child], cwd=REPOSITORY, check=True)  # another run begins
     assert current_sample(pid) is None
