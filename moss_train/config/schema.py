@@ -297,7 +297,7 @@ class TrainConfig:
     and a resumed run those of one that was not interrupted. Backward attention is slower then."""
     overlap_grad_reduce: bool = False
     """Sum the decoder's gradients over replicas while those of frames go back through the tower; false does it before. The
-    numbers are the same."""
+    numbers are the same. engine=deepspeed has deepspeed.overlap_comm instead."""
     init_from: str | None = None
     """Run folder (its newest checkpoint), RUN@best, a checkpoint folder or Hugging Face folder that gives the weights; None
     starts at random."""

@@ -41,10 +41,13 @@ def joined(results: Results | None, runs: Sequence[dict[str, Any]]) -> Results:
     """What both kinds of files say of card, date and software; cases are those of the first kind.
 
     Raises:
-        InputError: the files are of different cards.
+        InputError: the files are of different cards, or one names none.
     """
     for run in runs:
-        device, date = str(run["hardware"]["device"]), str(run.get("date", ""))
+        hardware = run.get("hardware")
+        if not isinstance(hardware, dict) or "device" not in hardware:
+            raise InputError(f"{run['path']}: hardware has no 'device'; give results of moss bench scaling --out")
+        device, date = str(hardware["device"]), str(run.get("date", ""))
         source = f"{Path(run['path']).name} {date}".strip()
         if results is None:
             results = Results(device, (source,), (), date, dict(run.get("versions", {})))
@@ -75,7 +78,9 @@ def compare_run(run: dict[str, Any], gpu: Gpu, row: Row) -> list[Compared]:
                 case["deal"], tuple(case["overrides"]),
             )  # fmt: skip
             seed, step, memory = run["options"].get("seed", 0), float(case["step"]), case["memory"]
-        except (KeyError, TypeError, ValueError) as error:
+            on_gpu = "static" in memory["all"][0]  # of a CPU only the process's bytes are known, which no plan speaks of
+            peak = float(memory["peak"])
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             told = (
                 f"{run['path']}: case {case.get('name')!r} cannot be read ({error!r}); give results of moss bench scaling --out"
             )
@@ -84,7 +89,6 @@ def compare_run(run: dict[str, Any], gpu: Gpu, row: Row) -> list[Compared]:
             continue
         said = predicted(made, all_packs(made, seed), gpu, row)
         assert said["step"] is not None and said["peak"] is not None
-        on_gpu = "static" in memory["all"][0]  # of a CPU only the process's bytes are known, which no plan speaks of
-        peak = Pair(said["peak"], float(memory["peak"])) if on_gpu else None
-        found.append(Compared(case["name"], {}, Pair(said["step"], step), peak))
+        bytes_ = Pair(said["peak"], peak) if on_gpu else None
+        found.append(Compared(case["name"], {}, Pair(said["step"], step), bytes_))
     return found

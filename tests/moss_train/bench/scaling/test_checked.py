@@ -83,6 +83,7 @@ def test_a_page_of_several_calls_and_one_gpu_beside(measured: dict[str, Any], tm
     ("changed", "told"),
     [
         ({"hardware": {"device": "NVIDIA H200"}}, "different cards"),
+        ({"hardware": {}}, "hardware has no 'device'"),
         ({"cases": []}, "holds no measured case whose frames are dealt"),
         ({"cases": [{"name": "pt2 one", "step": 1.0}]}, "case 'pt2 one' cannot be read"),
     ],
